@@ -1,0 +1,30 @@
+//! One checked configuration, never changed after: what a request is served by, from its start to its end.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::provider::Provider;
+use crate::routing::Model;
+use crate::{access, cache, observe, server};
+
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with every swap; 1 is the one that the program started with.
+    pub generation: u64,
+    /// The file it came from, if any.
+    pub file: Option<PathBuf>,
+    pub server: server::Settings,
+    pub admin: server::AdminSettings,
+    pub state_dir: PathBuf,
+    /// Enabled providers: those of the file, and those of the catalogue whose usual key variable is set.
+    pub providers: Vec<Arc<Provider>>,
+    /// Name or alias → index into `providers`.
+    pub provider_index: HashMap<String, usize>,
+    /// Catalogue providers that are not enabled, and why ("OPENAI_API_KEY is not set").
+    pub disabled: Vec<(String, String)>,
+    pub models: HashMap<String, Arc<Model>>,
+    pub keys: Vec<access::KeySettings>,
+    pub cache: cache::Settings,
+    pub records: observe::Sink,
+}

@@ -1,0 +1,43 @@
+//! Strait: an LLM gateway. The map, in the order a request meets the modules.
+//!
+//! The words we use, one for each thing:
+//! *protocol* a way to say a request (OpenAI chat, Anthropic messages); *provider* who serves models;
+//! *endpoint* one address of a provider; *key* what a client shows us; *credential* what we show a provider;
+//! *target* a provider's model that may answer; *route* the targets of one request, in order;
+//! *attempt* one try at one target; *cooldown* the time in which a target that failed is not asked;
+//! *exchange* one request from its first byte to its record; *record* what is kept of it;
+//! *usage* the tokens it took; *snapshot* one checked configuration, never changed after.
+//!
+//! Arrows of dependency run one way: `command → server → gateway → config → {guard, limit, cache, routing,
+//! access, observe} → upstream → provider → protocol → codec, secret, error`.
+
+pub mod error;
+pub mod secret;
+/// Bytes: JSON edited by range, server-sent events.
+pub mod codec;
+/// How it is said: each provider protocol, the hub between them, usage.
+pub mod protocol;
+/// Who serves it: provider rows, the catalogue, prices, quirks.
+pub mod provider;
+/// The wire out: peers, connections, DNS, health checks.
+pub mod upstream;
+/// What happened: records, metrics, log.
+pub mod observe;
+/// Who asks: client keys.
+pub mod access;
+/// How much: requests, tokens, concurrency.
+pub mod limit;
+/// Asked before? The exact cache and single flight.
+pub mod cache;
+/// Where it goes: model name → targets, strategies, cooldowns.
+pub mod routing;
+/// What was wished: the file, checked into a snapshot and swapped.
+pub mod config;
+/// One request, start to finish.
+pub mod gateway;
+/// Listeners, the admin port, signals.
+pub mod server;
+/// A scriptable fake provider.
+pub mod mock;
+/// One file per subcommand.
+pub mod command;

@@ -1,0 +1,62 @@
+//! Where it goes: from a model's name to targets in order, and what is known of their health.
+
+use std::time::Duration;
+
+use crate::provider::TimeoutOverrides;
+
+/// A name that clients may use (`[models.NAME]`), checked: every target's provider exists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    pub name: String,
+    pub targets: Vec<Target>,
+    pub strategy: Strategy,
+    /// Names of other `[models.*]` or `provider/model`, tried in order when all targets failed.
+    pub fallbacks: Vec<String>,
+    pub timeouts: TimeoutOverrides,
+    pub retries: Retries,
+}
+
+/// A provider's model that may answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Index into the snapshot's providers.
+    pub provider: usize,
+    /// The provider's own id.
+    pub model: String,
+    pub weight: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// The targets in the order of the file.
+    #[default]
+    Fallback,
+    /// The first by weight, at random; the others follow by weight.
+    Weighted,
+    RoundRobin,
+    /// The one with the fewest requests in flight, in proportion to its weight.
+    LeastBusy,
+}
+
+impl Strategy {
+    pub const ALL: [(&'static str, Strategy); 4] = [
+        ("fallback", Strategy::Fallback),
+        ("weighted", Strategy::Weighted),
+        ("round-robin", Strategy::RoundRobin),
+        ("least-busy", Strategy::LeastBusy),
+    ];
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// All attempts of one request together, over credentials, endpoints, targets and fallbacks.
+    pub max_attempts: u32,
+    /// Before the first retry at the same target; doubles each time, with full jitter, up to 20 times this.
+    pub backoff: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { max_attempts: 4, backoff: Duration::from_millis(250) }
+    }
+}
