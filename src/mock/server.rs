@@ -1,0 +1,656 @@
+//! The listener and what is done with each request: the script's answer, or the `/_…` paths.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::RwLock;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::answers::{Dialect, ErrorSaid, Rendered, error_body, render};
+use super::body::{Answer, Dropped, Plan};
+use super::calls::{BODY_MAX, Call, Calls, Filter, Guard, Outcome};
+use super::request::Asked;
+use super::script::{Behaviour, Running, Script, Sight};
+use super::strict;
+use super::wire::Wire;
+
+/// The most bytes of one request.
+const REQUEST_MAX: usize = 128 << 20;
+/// The most bytes of a script set at run time.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+
+/// What all threads and connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    running: RwLock<Arc<Running>>,
+    pub calls: Arc<Calls>,
+}
+
+impl Shared {
+    pub fn new(script: Script) -> Self {
+        Self {
+            running: RwLock::new(Arc::new(Running::new(script))),
+            calls: Arc::new(Calls::new()),
+        }
+    }
+
+    /// Replaces the script; every rule begins with its first step.
+    pub fn set_script(&self, script: Script) {
+        *self.running.write() = Arc::new(Running::new(script));
+    }
+
+    fn running(&self) -> Arc<Running> {
+        self.running.read().clone()
+    }
+}
+
+/// Serves connections until `stop` changes or its sender is gone; then all of them are dropped.
+pub(super) async fn serve(
+    listener: std::net::TcpListener,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(stream, peer, tls.clone(), shared.clone()));
+                }
+                // Out of file descriptors: waiting is all that helps.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+            _ = stop.changed() => return Ok(()),
+        }
+    }
+}
+
+/// One connection, as its requests see it.
+#[derive(Debug)]
+struct Connection {
+    number: u64,
+    tls: bool,
+    /// The script wants the TCP connection reset.
+    reset: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared
+            .calls
+            .connections_open
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    _peer: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+) {
+    shared
+        .calls
+        .connections_open
+        .fetch_add(1, Ordering::Relaxed);
+    let number = 1 + shared.calls.connections.fetch_add(1, Ordering::Relaxed);
+    let reset = Arc::new(AtomicBool::new(false));
+    let connection = Arc::new(Connection {
+        number,
+        tls: tls.is_some(),
+        reset: reset.clone(),
+        shared,
+    });
+    if stream.set_nodelay(true).is_err() {
+        return; // It is gone already.
+    }
+    match tls {
+        None => {
+            let is_h2 = speaks_h2(&stream).await;
+            speak(Wire::new(stream, reset), is_h2, connection).await;
+        }
+        Some(acceptor) => {
+            let handshake = acceptor.accept(Wire::new(stream, reset));
+            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, handshake).await else {
+                return;
+            };
+            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            speak(stream, is_h2, connection).await;
+        }
+    }
+}
+
+/// Looks whether the client begins with HTTP/2's preface. No HTTP/1.1 method begins like it.
+async fn speaks_h2(stream: &TcpStream) -> bool {
+    const PREFACE: &[u8] = b"PRI ";
+    let mut start = [0; PREFACE.len()];
+    loop {
+        let Ok(length) = stream.peek(&mut start).await else {
+            return false;
+        };
+        if length == 0 || !PREFACE.starts_with(&start[..length]) {
+            return false;
+        }
+        if length == PREFACE.len() {
+            return true;
+        }
+        // A part of it: `peek` would return the same at once.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn speak(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    is_h2: bool,
+    connection: Arc<Connection>,
+) {
+    let service = hyper::service::service_fn(move |request| answer(connection.clone(), request));
+    // How a connection ends is told call by call; its own error says nothing more.
+    let _ended = if is_h2 {
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(1024)
+            .serve_connection(TokioIo::new(io), service)
+            .await
+    } else {
+        hyper::server::conn::http1::Builder::new()
+            .pipeline_flush(true)
+            .serve_connection(TokioIo::new(io), service)
+            .await
+    };
+}
+
+async fn answer(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer>, Dropped> {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    if path.starts_with("/_") {
+        let body = read(body).await.map_err(|_| Dropped)?;
+        return Ok(admin(&connection, &head, &body));
+    }
+    if path == "/health" {
+        return health(&connection, &head).await;
+    }
+    let at = connection.shared.calls.started.elapsed();
+    let mut guard = connection.shared.calls.begin();
+    let running = connection.shared.running();
+    let body = match read(body).await {
+        Ok(body) => body,
+        Err(Unread::Gone) => return Err(Dropped),
+        Err(Unread::TooLarge) => {
+            let said = ErrorSaid {
+                status: 413,
+                ..ErrorSaid::default()
+            };
+            let dialect = Dialect::of_path(head.uri.path()).unwrap_or(Dialect::OpenaiChat);
+            return Ok(plain(
+                &connection,
+                413,
+                error_body(dialect, &said).into(),
+                Some(guard),
+            ));
+        }
+    };
+    match Dialect::of_path(head.uri.path()) {
+        Some(dialect) if head.method == Method::POST => {
+            chat(&connection, &head, &body, dialect, &running, guard, at).await
+        }
+        dialect => {
+            let sight = Sight {
+                path: head.uri.path(),
+                model: "",
+                headers: &head.headers,
+                body: &body,
+            };
+            let picked = running.pick(&sight, true);
+            if running.script.calls {
+                let mut call = described(&connection, &head, &body, at);
+                call.n = guard.n;
+                call.rule = picked.map(|(_, rule)| running.name(rule));
+                guard.record(call);
+            }
+            let (status, body) = other(&head, dialect, &running.script);
+            let Some((behaviour, _)) = picked else {
+                return Ok(plain(&connection, status, body, Some(guard)));
+            };
+            let dialect = dialect.unwrap_or(Dialect::OpenaiChat);
+            act(&connection, behaviour, dialect, guard, || {
+                Rendered::Whole(body)
+            })
+            .await
+        }
+    }
+}
+
+/// Answers a health check: 200, or what a rule for this path says.
+async fn health(connection: &Connection, head: &Parts) -> Result<Response<Answer>, Dropped> {
+    connection
+        .shared
+        .calls
+        .health_checks
+        .fetch_add(1, Ordering::Relaxed);
+    let running = connection.shared.running();
+    let sight = Sight {
+        path: "/health",
+        model: "",
+        headers: &head.headers,
+        body: b"",
+    };
+    let ok = Bytes::from_static(b"{\"status\":\"ok\"}");
+    match running.pick(&sight, true) {
+        None => Ok(plain(connection, 200, ok, None)),
+        Some((behaviour, _)) => {
+            act(connection, behaviour, Dialect::OpenaiChat, None, || {
+                Rendered::Whole(ok)
+            })
+            .await
+        }
+    }
+}
+
+async fn chat(
+    connection: &Connection,
+    head: &Parts,
+    body: &Bytes,
+    dialect: Dialect,
+    running: &Running,
+    mut guard: Guard,
+    at: Duration,
+) -> Result<Response<Answer>, Dropped> {
+    let script = &running.script;
+    let is_checked = script.calls || script.strict;
+    let mut asked = Asked::scan(dialect, body);
+    let parsed = is_checked.then(|| serde_json::from_slice::<Value>(body));
+    if let Some(Ok(value)) = &parsed {
+        asked = Asked::read(dialect, value);
+    }
+    let sight = Sight {
+        path: head.uri.path(),
+        model: &asked.model,
+        headers: &head.headers,
+        body,
+    };
+    let picked = running.pick(&sight, false);
+    let behaviour = picked.map_or(&script.default, |(behaviour, _)| behaviour);
+    let mut refused = None;
+    if let Some(parsed) = parsed {
+        let problems = strict::check(dialect, &head.headers, body, &parsed, &script.allow);
+        if script.strict && !problems.is_empty() {
+            refused = Some(problems.join("; "));
+        }
+        if script.calls {
+            let mut call = described(connection, head, body, at);
+            call.n = guard.n;
+            call.protocol = Some(dialect);
+            call.model.clone_from(&asked.model);
+            call.stream = asked.stream;
+            call.rule = picked.map(|(_, rule)| running.name(rule));
+            call.problems = problems;
+            guard.record(call);
+        }
+    } else if !behaviour.is_fixed()
+        && let Ok(value) = serde_json::from_slice(body)
+    {
+        asked = Asked::read(dialect, &value);
+    }
+    if let Some(message) = refused {
+        let said = ErrorSaid {
+            status: 400,
+            message: Some(&message),
+            ..ErrorSaid::default()
+        };
+        return Ok(plain(
+            connection,
+            400,
+            error_body(dialect, &said).into(),
+            Some(guard),
+        ));
+    }
+    act(connection, behaviour, dialect, guard, || {
+        match (behaviour.error_event.as_ref(), asked.stream) {
+            // Not streamed, an error in a 200 is the whole body.
+            (Some(error), false) => {
+                let said = ErrorSaid {
+                    status: 200,
+                    kind: error.kind.as_deref(),
+                    message: error.message.as_deref(),
+                    code: error.code.as_deref(),
+                    param: None,
+                };
+                Rendered::Whole(error_body(dialect, &said).into())
+            }
+            _ if behaviour.garbage => garbage(asked.stream),
+            (_, true) if behaviour.empty_stream => Rendered::Stream(Arc::new([])),
+            (_, false) if behaviour.empty_stream => Rendered::Whole(Bytes::new()),
+            (_, is_stream) => match &behaviour.body {
+                Some(raw) if is_stream => Rendered::Stream(Arc::new([super::answers::Piece {
+                    bytes: raw.0.clone(),
+                    is_content: true,
+                }])),
+                Some(raw) => Rendered::Whole(raw.0.clone()),
+                None => render(behaviour, &asked),
+            },
+        }
+    })
+    .await
+}
+
+/// Does what `behaviour` says; `success` is the body where it says nothing of an error.
+async fn act(
+    connection: &Connection,
+    behaviour: &Behaviour,
+    dialect: Dialect,
+    guard: impl Into<Option<Guard>>,
+    success: impl FnOnce() -> Rendered,
+) -> Result<Response<Answer>, Dropped> {
+    let mut guard = guard.into();
+    if let Some(wait) = behaviour.delay_head {
+        tokio::time::sleep(wait.0).await;
+    }
+    if behaviour.stall_head {
+        std::future::pending::<()>().await;
+    }
+    if behaviour.close_before_head {
+        if let Some(guard) = &mut guard {
+            guard.end(Outcome::Cut);
+        }
+        if behaviour.cut == super::script::Cut::Reset {
+            connection.reset.store(true, Ordering::Release);
+        }
+        return Err(Dropped);
+    }
+    let status = behaviour.status.unwrap_or(200);
+    let rendered = if status < 300 {
+        success()
+    } else {
+        Rendered::Whole(failure(behaviour, status, dialect))
+    };
+    let media_type = match &rendered {
+        Rendered::Whole(_) => "application/json",
+        Rendered::Stream(_) => "text/event-stream; charset=utf-8",
+    };
+    let plan = Plan::new(behaviour, dialect, rendered);
+    if let Some(guard) = &guard {
+        guard.status(status);
+    }
+    let number = guard.as_ref().map(|guard| guard.n);
+    let mut response = Response::new(Answer::new(plan, guard, connection.reset.clone()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    if let Some(number) = number
+        && let Ok(value) = HeaderValue::try_from(format!("req_mock_{number}"))
+    {
+        headers.insert(HeaderName::from_static(dialect.request_id_header()), value);
+    }
+    for name in behaviour.headers.0.keys() {
+        headers.remove(name);
+        for value in behaviour.headers.0.get_all(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    Ok(response)
+}
+
+fn failure(behaviour: &Behaviour, status: u16, dialect: Dialect) -> Bytes {
+    if behaviour.garbage {
+        return Bytes::from_static(GARBAGE);
+    }
+    if let Some(raw) = &behaviour.body {
+        return raw.0.clone();
+    }
+    let error = behaviour.error.as_ref();
+    let said = ErrorSaid {
+        status,
+        kind: error.and_then(|error| error.kind.as_deref()),
+        message: error.and_then(|error| error.message.as_deref()),
+        code: error.and_then(|error| error.code.as_deref()),
+        param: error.and_then(|error| error.param.as_deref()),
+    };
+    error_body(dialect, &said).into()
+}
+
+const GARBAGE: &[u8] = b"<html>\xff\xfe{\"id\": \n\ndata not an event\x00\n<h1>Bad gateway</h1>";
+
+fn garbage(is_stream: bool) -> Rendered {
+    let body = Bytes::from_static(GARBAGE);
+    if is_stream {
+        Rendered::Stream(Arc::new([super::answers::Piece {
+            bytes: body,
+            is_content: false,
+        }]))
+    } else {
+        Rendered::Whole(body)
+    }
+}
+
+/// Returns status and body for what is no chat call: the list of models, a wrong method, an unknown path.
+fn other(head: &Parts, dialect: Option<Dialect>, script: &Script) -> (u16, Bytes) {
+    let path = head.uri.path();
+    let is_get = head.method == Method::GET || head.method == Method::HEAD;
+    if dialect.is_some() {
+        let body = json!({"error": {"message": format!("Not allowed: {} {path}", head.method),
+            "type": "invalid_request_error", "param": null, "code": "method_not_supported"}});
+        return (405, body.to_string().into());
+    }
+    if is_get && path.ends_with("/models") {
+        let body = if head.headers.contains_key("anthropic-version") {
+            let list: Vec<Value> = script.models.iter().map(|id| anthropic_model(id)).collect();
+            json!({"data": list, "has_more": false, "first_id": script.models.first(), "last_id": script.models.last()})
+        } else {
+            json!({"object": "list", "data": script.models.iter().map(|id| openai_model(id)).collect::<Vec<_>>()})
+        };
+        return (200, body.to_string().into());
+    }
+    if is_get
+        && let Some((_, id)) = path.split_once("/models/")
+        && script.models.iter().any(|known| known == id)
+    {
+        let is_anthropic = head.headers.contains_key("anthropic-version");
+        return (
+            200,
+            if is_anthropic {
+                anthropic_model(id)
+            } else {
+                openai_model(id)
+            }
+            .to_string()
+            .into(),
+        );
+    }
+    let body = json!({"error": {"message": format!("Invalid URL ({} {path})", head.method),
+        "type": "invalid_request_error", "param": null, "code": null}});
+    (404, body.to_string().into())
+}
+
+fn openai_model(id: &str) -> Value {
+    json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "mock"})
+}
+
+fn anthropic_model(id: &str) -> Value {
+    json!({"type": "model", "id": id, "display_name": id, "created_at": "2023-11-14T22:13:20Z"})
+}
+
+/// Describes a call as it was received.
+fn described(connection: &Connection, head: &Parts, body: &Bytes, at: Duration) -> Call {
+    let headers = head.headers.iter().map(|(name, value)| {
+        (
+            name.as_str().to_owned(),
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        )
+    });
+    Call {
+        n: 0,
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        protocol: None,
+        http_version: if head.version == Version::HTTP_2 {
+            "HTTP/2.0"
+        } else {
+            "HTTP/1.1"
+        },
+        tls: connection.tls,
+        headers: headers.collect(),
+        // Copied, so that the connection's larger buffer isn't held.
+        body: Bytes::copy_from_slice(&body[..body.len().min(BODY_MAX)]),
+        body_len: body.len(),
+        model: String::new(),
+        stream: false,
+        at,
+        connection: connection.number,
+        rule: None,
+        problems: Vec::new(),
+        status: 0,
+        outcome: Outcome::InProgress,
+        chunks_sent: 0,
+        bytes_sent: 0,
+    }
+}
+
+fn plain(
+    connection: &Connection,
+    status: u16,
+    body: Bytes,
+    guard: Option<Guard>,
+) -> Response<Answer> {
+    if let Some(guard) = &guard {
+        guard.status(status);
+    }
+    let mut response = Response::new(Answer::new(
+        Plan::whole(body),
+        guard,
+        connection.reset.clone(),
+    ));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Why a request's body was not read to its end.
+enum Unread {
+    Gone,
+    TooLarge,
+}
+
+async fn read(mut body: Incoming) -> Result<Bytes, Unread> {
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unread::Gone)?.into_data() else {
+            continue;
+        };
+        if all.is_empty() && first.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            let expected = body.size_hint().lower().min(REQUEST_MAX as u64) as usize;
+            all.reserve(first.len() + data.len() + expected);
+            all.extend_from_slice(&first);
+        }
+        if all.len() + data.len() > REQUEST_MAX {
+            return Err(Unread::TooLarge);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// Answers the `/_…` paths.
+fn admin(connection: &Connection, head: &Parts, body: &[u8]) -> Response<Answer> {
+    let shared = &connection.shared;
+    let (status, body) = match (head.method.as_str(), head.uri.path()) {
+        ("GET", "/_calls") => match filter(head.uri.query().unwrap_or("")) {
+            Ok(filter) => {
+                let calls: Vec<Value> = shared.calls.list(&filter).iter().map(Call::told).collect();
+                (200, Value::from(calls))
+            }
+            Err(message) => (400, json!({"error": message})),
+        },
+        ("DELETE", "/_calls") => {
+            shared.calls.clear();
+            (200, json!({"cleared": true}))
+        }
+        ("GET", "/_calls/count") => {
+            let counts = shared.calls.counts();
+            (
+                200,
+                json!({
+                    "count": counts.count,
+                    "in_progress": counts.in_progress,
+                    "connections": counts.connections,
+                    "connections_open": counts.connections_open,
+                    "health_checks": counts.health_checks,
+                }),
+            )
+        }
+        ("GET", "/_script") => {
+            let body = shared.running().script.to_json();
+            return plain(connection, 200, body.into(), None);
+        }
+        ("POST" | "PUT", "/_script") => {
+            let script = std::str::from_utf8(body).map_err(|error| error.to_string());
+            match script.and_then(|text| Script::from_json(text).map_err(|error| error.to_string()))
+            {
+                Ok(script) => {
+                    let rules = script.rules.len();
+                    shared.set_script(script);
+                    (200, json!({"rules": rules}))
+                }
+                Err(message) => (400, json!({"error": message})),
+            }
+        }
+        (_, "/_calls" | "/_calls/count" | "/_script") => {
+            (405, json!({"error": "method not allowed"}))
+        }
+        (_, path) => (404, json!({"error": format!("no such path: {path}")})),
+    };
+    plain(connection, status, body.to_string().into(), None)
+}
+
+fn filter(query: &str) -> Result<Filter, String> {
+    let mut filter = Filter::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let number = || {
+            value
+                .parse::<u64>()
+                .map_err(|_| format!("{name}: {value:?} is not a number"))
+        };
+        match name {
+            "path" => filter.path = Some(value.replace("%2F", "/").replace("%2f", "/")),
+            "limit" => filter.limit = Some(usize::try_from(number()?).unwrap_or(usize::MAX)),
+            "since" => filter.since = number()?,
+            _ => {
+                return Err(format!(
+                    "{name}: not a filter; there are path, limit and since"
+                ));
+            }
+        }
+    }
+    Ok(filter)
+}
