@@ -1,0 +1,591 @@
+//! The catalogue: what is known of the models that providers serve, compiled in.
+//!
+//! `conf/models.tsv` stays text: lines in order, found by binary search, parsed when first asked for and then
+//! kept. What is built at the first look-up is an offset for each line and one order by bare id.
+//! Measured by `cargo test --release --test cost catalogue_is_cheap -- --nocapture`: MEASURED
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, OnceLock};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::cost::{
+    Ask, Cost, Multiplier, OffPeak, Place, Price, Rates, Service, Tier, Unit, Window,
+};
+use crate::protocol::Facts;
+use crate::protocol::usage::{Usage, decimal};
+
+/// The providers that are known without being told, as a configuration file.
+pub const PROVIDERS: &str = include_str!("../../conf/providers.toml");
+const MODELS: &str = include_str!("../../conf/models.tsv");
+
+/// Returns the model that `provider` (its catalogue name) serves as `id`.
+///
+/// Exact, else without regard to case, else a Bedrock profile (`us.…`) that costs what the bare id costs.
+pub fn model(provider: &str, id: &str) -> Option<&'static Model> {
+    let table = &*TABLE;
+    if let Some(at) = table.find(provider, id) {
+        return Some(table.model(at));
+    }
+    let (profile, bare) = id.split_once('.')?;
+    let model = table.model(table.find(provider, bare)?);
+    model.profiles.contains(&profile).then_some(model)
+}
+
+/// Returns who serves a bare id, and how they spell it: its makers first, retired rows last.
+pub fn bare(id: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let table = &*TABLE;
+    let same = table.same_id(id);
+    let exact = same.iter().any(|at| table.line(*at).id == id);
+    let mut found: Vec<Line> = same
+        .iter()
+        .map(|at| table.line(*at))
+        .filter(|line| !exact || line.id == id)
+        .collect();
+    found.sort_by_key(|line| (line.is_retired(), !MAKERS.contains(&line.provider)));
+    found.into_iter().map(|line| (line.provider, line.id))
+}
+
+/// Who makes models of their own: asked first for a bare id that several serve.
+const MAKERS: [&str; 12] = [
+    "anthropic",
+    "cohere",
+    "dashscope",
+    "deepseek",
+    "gemini",
+    "meta",
+    "minimax",
+    "mistral",
+    "moonshot",
+    "openai",
+    "xai",
+    "zai",
+];
+
+/// Returns what clients may have meant by `name`, as `provider/id`, the nearest first.
+///
+/// Several dozen at most, because the caller drops those of providers without a key.
+pub fn closest(name: &str) -> Vec<String> {
+    const MOST: usize = 40;
+    let lower = name.to_ascii_lowercase();
+    let table = &*TABLE;
+    let prefix = lower
+        .split_once('/')
+        .filter(|(provider, _)| table.serves(provider));
+    let wanted = prefix.map_or(&*lower, |(_, id)| id);
+    let wanted = Pattern::new(wanted);
+    let mut near: Vec<(usize, u16)> = Vec::new();
+    let mut last: Option<(&str, Option<usize>)> = None;
+    for at in &table.by_id {
+        let line = table.line(*at);
+        if prefix.is_some_and(|(provider, _)| provider != line.provider) {
+            continue;
+        }
+        // The same id at another provider is as far away.
+        let far = match last {
+            Some((id, far)) if id == line.id => far,
+            Some(_) | None => wanted.distance_to_id(line.id),
+        };
+        last = Some((line.id, far));
+        near.extend(far.map(|far| (far, *at)));
+    }
+    near.sort_by_key(|(far, at)| {
+        let line = table.line(*at);
+        (
+            *far,
+            line.is_retired(),
+            !MAKERS.contains(&line.provider),
+            *at,
+        )
+    });
+    near.truncate(MOST);
+    near.into_iter()
+        .map(|(_, at)| table.line(at))
+        .map(|line| format!("{}/{}", line.provider, line.id))
+        .collect()
+}
+
+/// Returns what a protocol needs to know to write a request for the model.
+///
+/// `developer_role` and `max_completion_tokens` are the provider's: see its quirks.
+pub fn facts(model: &Model) -> Facts {
+    Facts {
+        max_output: model.max_output,
+        // Whoever isn't known to call tools can't be asked by the tool trick either.
+        json_schema: model.can(Cap::JsonSchema) || !model.can(Cap::Tools),
+        no_sampling: model.can(Cap::NoSampling),
+        reasoning: model.can(Cap::Reasoning),
+        adaptive_thinking: model.can(Cap::AdaptiveThinking),
+        developer_role: false,
+        max_completion_tokens: false,
+    }
+}
+
+/// A model at one provider.
+#[derive(Debug, Default, PartialEq)]
+pub struct Model {
+    pub provider: &'static str,
+    pub id: &'static str,
+    pub mode: Mode,
+    /// Tokens, as the next two.
+    pub context: Option<u32>,
+    pub max_input: Option<u32>,
+    pub max_output: Option<u32>,
+    /// Size of an embedding.
+    pub dimensions: Option<u32>,
+    pub status: Status,
+    /// The day on which it is shut down, as `2026-11-30`.
+    pub sunset: Option<&'static str>,
+    /// The efforts it takes, by name; empty is not known.
+    pub efforts: Vec<&'static str>,
+    caps: u32,
+    profiles: Vec<&'static str>,
+    price: Price,
+}
+
+impl Model {
+    pub fn can(&self, cap: Cap) -> bool {
+        self.caps & cap.bit() != 0
+    }
+
+    pub fn price(&self) -> &Price {
+        &self.price
+    }
+
+    /// Returns what `usage` costs here, passes of other models of the same provider included.
+    pub fn cost(&self, usage: &Usage, at: Timestamp, place: Place) -> Cost {
+        let other = |id: &str| model(self.provider, id).map(Model::price);
+        Ask {
+            at,
+            place,
+            other: &other,
+        }
+        .cost(Some(&self.price), usage)
+    }
+}
+
+/// What a model is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    Chat,
+    Completion,
+    Embedding,
+    Image,
+    Video,
+    Speech,
+    Transcription,
+    Realtime,
+    Rerank,
+    Moderation,
+    Ocr,
+    Search,
+    Decisions,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    #[default]
+    Current,
+    Deprecated,
+    Retired,
+}
+
+/// What a model can do; the `No…` are what it can't. The absence of a positive one means unknown or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cap {
+    Vision,
+    AudioIn,
+    AudioOut,
+    Pdf,
+    VideoIn,
+    Tools,
+    ParallelTools,
+    JsonSchema,
+    Reasoning,
+    AdaptiveThinking,
+    PromptCache,
+    WebSearch,
+    ComputerUse,
+    Prefill,
+    ResponsesOnly,
+    NoSampling,
+    NoStream,
+    NoSystem,
+    NoToolChoice,
+}
+
+impl Cap {
+    const NAMES: [(&'static str, Cap); 19] = [
+        ("vision", Cap::Vision),
+        ("audio_in", Cap::AudioIn),
+        ("audio_out", Cap::AudioOut),
+        ("pdf", Cap::Pdf),
+        ("video_in", Cap::VideoIn),
+        ("tools", Cap::Tools),
+        ("parallel_tools", Cap::ParallelTools),
+        ("json_schema", Cap::JsonSchema),
+        ("reasoning", Cap::Reasoning),
+        ("adaptive_thinking", Cap::AdaptiveThinking),
+        ("prompt_cache", Cap::PromptCache),
+        ("web_search", Cap::WebSearch),
+        ("computer_use", Cap::ComputerUse),
+        ("prefill", Cap::Prefill),
+        ("responses_only", Cap::ResponsesOnly),
+        ("no_sampling", Cap::NoSampling),
+        ("no_stream", Cap::NoStream),
+        ("no_system", Cap::NoSystem),
+        ("no_tool_choice", Cap::NoToolChoice),
+    ];
+
+    fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, cap)| cap)
+    }
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
+
+struct Table {
+    /// Where each line begins, in the order of the file: provider, then lower-case id.
+    starts: Vec<u32>,
+    /// Lines in the order of their lower-case ids.
+    by_id: Vec<u16>,
+    /// What was asked for.
+    models: Box<[OnceLock<Box<Model>>]>,
+}
+
+/// A line of `conf/models.tsv`.
+#[derive(Clone, Copy)]
+struct Line {
+    provider: &'static str,
+    id: &'static str,
+    /// JSON text.
+    facts: &'static str,
+}
+
+impl Line {
+    fn is_retired(&self) -> bool {
+        self.facts.contains("\"status\":\"retired\"")
+    }
+}
+
+impl Table {
+    fn new() -> Self {
+        let mut starts = Vec::with_capacity(4096);
+        let mut start = 0;
+        for line in MODELS.split_inclusive('\n') {
+            starts.push(u32::try_from(start).expect("the file is far below 4 GiB"));
+            start += line.len();
+        }
+        let models = starts.iter().map(|_| OnceLock::new()).collect();
+        let mut table = Self {
+            starts,
+            by_id: Vec::new(),
+            models,
+        };
+        let count =
+            u16::try_from(table.starts.len()).expect("a test counts fewer lines than 65,536");
+        let mut by_id: Vec<(&str, u16)> = (0..count).map(|at| (table.line(at).id, at)).collect();
+        by_id.sort_by(|(a, at), (b, bt)| lower(a, b).then(at.cmp(bt)));
+        table.by_id = by_id.into_iter().map(|(_, at)| at).collect();
+        table
+    }
+
+    fn line(&self, at: u16) -> Line {
+        let rest = &MODELS[self.starts[usize::from(at)] as usize..];
+        let mut fields = rest.splitn(3, '\t');
+        let (provider, id) = (
+            fields.next().unwrap_or_default(),
+            fields.next().unwrap_or_default(),
+        );
+        let facts = fields.next().unwrap_or_default();
+        let end = facts
+            .bytes()
+            .position(|byte| byte == b'\n')
+            .unwrap_or(facts.len());
+        Line {
+            provider,
+            id,
+            facts: &facts[..end],
+        }
+    }
+
+    fn find(&self, provider: &str, id: &str) -> Option<u16> {
+        let found = self.starts.binary_search_by(|start| {
+            let line = head(*start);
+            line.0.cmp(provider).then_with(|| lower(line.1, id))
+        });
+        found.ok().and_then(|at| u16::try_from(at).ok())
+    }
+
+    fn serves(&self, provider: &str) -> bool {
+        let first = self
+            .starts
+            .partition_point(|start| head(*start).0 < provider);
+        self.starts
+            .get(first)
+            .is_some_and(|start| head(*start).0 == provider)
+    }
+
+    fn same_id(&self, id: &str) -> &[u16] {
+        let of = |at: &u16| head(self.starts[usize::from(*at)]).1;
+        let first = self
+            .by_id
+            .partition_point(|at| lower(of(at), id) == Ordering::Less);
+        let same = self.by_id[first..].partition_point(|at| lower(of(at), id) == Ordering::Equal);
+        &self.by_id[first..first + same]
+    }
+
+    fn model(&self, at: u16) -> &Model {
+        self.models[usize::from(at)].get_or_init(|| {
+            let line = self.line(at);
+            let row: Row = serde_json::from_str(line.facts).expect("a test reads every line");
+            Box::new(row.into_model(line))
+        })
+    }
+}
+
+/// Returns provider and id of the line that begins at `start`.
+fn head(start: u32) -> (&'static str, &'static str) {
+    let mut fields = MODELS[start as usize..].splitn(3, '\t');
+    (
+        fields.next().unwrap_or_default(),
+        fields.next().unwrap_or_default(),
+    )
+}
+
+/// Compares without regard to ASCII case.
+fn lower(a: &str, b: &str) -> Ordering {
+    let low = |byte: u8| byte.to_ascii_lowercase();
+    a.bytes().map(low).cmp(b.bytes().map(low))
+}
+
+/// The facts of a line, as they stand there.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    #[serde(default)]
+    mode: Mode,
+    ctx: Option<u32>,
+    max_in: Option<u32>,
+    max_out: Option<u32>,
+    dims: Option<u32>,
+    price: Option<Rates>,
+    #[serde(default)]
+    tiers: Vec<TierRow>,
+    #[serde(default)]
+    inclusive: bool,
+    #[serde(default)]
+    svc: BTreeMap<&'static str, ServiceRow>,
+    off_peak: Option<OffPeakRow>,
+    #[serde(default)]
+    changes: Vec<ChangeRow>,
+    #[serde(default)]
+    multipliers: BTreeMap<&'static str, f64>,
+    #[serde(default)]
+    unit: BTreeMap<&'static str, f64>,
+    #[serde(default)]
+    search_per_prompt: bool,
+    #[serde(default)]
+    least_seconds: u32,
+    #[serde(default)]
+    caps: &'static str,
+    #[serde(default)]
+    efforts: &'static str,
+    #[serde(default)]
+    status: Status,
+    sunset: Option<&'static str>,
+    #[serde(default)]
+    profiles: Vec<&'static str>,
+    #[serde(default)]
+    unknown: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct TierRow {
+    above: u64,
+    price: Rates,
+}
+
+#[derive(serde::Deserialize)]
+struct ServiceRow {
+    price: Rates,
+    #[serde(default)]
+    tiers: Vec<TierRow>,
+}
+
+#[derive(serde::Deserialize)]
+struct OffPeakRow {
+    price: Rates,
+    /// ISO weekdays, first minute, last minute (excluded).
+    windows: Vec<(Vec<u8>, u16, u16)>,
+}
+
+#[derive(serde::Deserialize)]
+struct ChangeRow {
+    /// A UTC day.
+    from: &'static str,
+    price: Rates,
+}
+
+impl Row {
+    fn into_model(self, line: Line) -> Model {
+        let tiers = |rows: Vec<TierRow>| {
+            rows.into_iter()
+                .map(|row| Tier {
+                    above: row.above,
+                    rates: row.price,
+                })
+                .collect()
+        };
+        let mut fees: Vec<(Unit, u64)> = Vec::new();
+        for (name, usd) in self.unit {
+            let Some((unit, many)) = Unit::from_name(name) else {
+                continue;
+            };
+            // The shortest text that reads back as the same number is what stands in the file.
+            let pico = decimal(&usd.to_string(), 12).unwrap_or(0) / many;
+            if fees.iter().all(|(known, _)| *known != unit) {
+                fees.push((unit, pico));
+            }
+        }
+        let multipliers = self.multipliers.into_iter().filter_map(|(name, factor)| {
+            Some((
+                Multiplier::from_name(name)?,
+                decimal(&factor.to_string(), 6)?,
+            ))
+        });
+        let price = Price {
+            unknown: self.unknown || (self.price.is_none() && fees.is_empty()),
+            rates: self.price.unwrap_or_default(),
+            tiers: tiers(self.tiers),
+            inclusive: self.inclusive,
+            services: self
+                .svc
+                .into_iter()
+                .map(|(name, row)| Service {
+                    name: name.into(),
+                    rates: row.price,
+                    tiers: tiers(row.tiers),
+                })
+                .collect(),
+            off_peak: self.off_peak.map(|row| OffPeak {
+                rates: row.price,
+                windows: row
+                    .windows
+                    .into_iter()
+                    .map(|(days, from, to)| Window {
+                        weekdays: days.iter().fold(0, |bits, day| bits | 1 << (day & 7)),
+                        from,
+                        to,
+                    })
+                    .collect(),
+            }),
+            changes: self
+                .changes
+                .into_iter()
+                .filter_map(|row| Some((day(row.from)?, row.price)))
+                .collect(),
+            multipliers: multipliers.collect(),
+            fees,
+            search_per_prompt: self.search_per_prompt,
+            least_seconds: self.least_seconds,
+        };
+        Model {
+            provider: line.provider,
+            id: line.id,
+            mode: self.mode,
+            context: self.ctx,
+            max_input: self.max_in,
+            max_output: self.max_out,
+            dimensions: self.dims,
+            status: self.status,
+            sunset: self.sunset,
+            efforts: self.efforts.split_ascii_whitespace().collect(),
+            caps: self
+                .caps
+                .split_ascii_whitespace()
+                .filter_map(Cap::from_name)
+                .fold(0, |bits, cap| bits | cap.bit()),
+            profiles: self.profiles,
+            price,
+        }
+    }
+}
+
+/// Returns when a UTC day (`2027-01-01`) begins.
+fn day(text: &str) -> Option<Timestamp> {
+    let day: Date = text.parse().ok()?;
+    Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
+/// A name to measure the distance to many others from, in one pass over each (Myers' bit vectors).
+struct Pattern {
+    length: usize,
+    /// For each byte, the places at which the pattern has it.
+    places: [u64; 256],
+}
+
+impl Pattern {
+    /// Looks at the first 64 bytes, which are longer than any id.
+    fn new(text: &str) -> Self {
+        let mut places = [0; 256];
+        let bytes = &text.as_bytes()[..text.len().min(64)];
+        for (at, byte) in bytes.iter().enumerate() {
+            places[usize::from(*byte)] |= 1 << at;
+        }
+        Self {
+            length: bytes.len(),
+            places,
+        }
+    }
+
+    /// Returns the distance to an id or to its last part, whichever is nearer; `None` when it is no likeness.
+    fn distance_to_id(&self, id: &str) -> Option<usize> {
+        let whole = self.distance(id);
+        let part = id
+            .rsplit_once('/')
+            .and_then(|(_, part)| self.distance(part));
+        [whole, part].into_iter().flatten().min()
+    }
+
+    fn distance(&self, text: &str) -> Option<usize> {
+        let most = self.length.max(text.len()) / 3 + 1;
+        if self.length == 0 || self.length.abs_diff(text.len()) > most {
+            return None;
+        }
+        let last = 1u64 << (self.length - 1);
+        let (mut more, mut less) = (u64::MAX, 0u64);
+        let mut distance = self.length;
+        for byte in text.bytes() {
+            let equal = self.places[usize::from(byte.to_ascii_lowercase())];
+            let across = equal | less;
+            let down = (((equal & more).wrapping_add(more)) ^ more) | equal;
+            let rise = less | !(down | more);
+            let fall = more & down;
+            if rise & last != 0 {
+                distance += 1;
+            }
+            if fall & last != 0 {
+                distance -= 1;
+            }
+            let rise = (rise << 1) | 1;
+            let fall = fall << 1;
+            more = fall | !(across | rise);
+            less = rise & across;
+        }
+        (distance <= most).then_some(distance)
+    }
+}

@@ -7,6 +7,8 @@
 //! every token of the request); the off-peak hour; the service tier. A kind of token without a rate of its own
 //! costs what the plainer kind costs. Multipliers touch tokens alone; fees come on top, never multiplied.
 
+use jiff::Timestamp;
+
 use crate::protocol::usage::{SearchSize, Usage};
 
 pub use rates::{Rates, Token};
@@ -15,16 +17,21 @@ pub use rates::{Rates, Token};
 #[path = "cost/rates.rs"]
 mod rates;
 
-/// Returns what `usage` costs at `price`, at `at` seconds since 1970, from a provider's ordinary address.
+/// Returns what `usage` costs at `price`, at the time `at`, from a provider's ordinary address.
 ///
 /// Passes of other models stay unpriced: see [`Ask::cost`].
-pub fn cost(price: &Price, usage: &Usage, at: i64) -> Cost {
+pub fn cost(price: &Price, usage: &Usage, at: Timestamp) -> Cost {
     Ask {
         at,
         place: Place::Anywhere,
         other: &|_| None,
     }
     .cost(Some(price), usage)
+}
+
+/// Returns what the tokens of `usage` cost at rates that depend on nothing.
+pub fn flat(rates: &Rates, usage: &Usage) -> u64 {
+    u64::try_from(rates.tokens(usage).0).unwrap_or(u64::MAX)
 }
 
 /// Returns an amount in dollars: exact decimal text without trailing zeros.
@@ -55,8 +62,7 @@ pub struct Cost {
 /// The circumstances that choose among the rates of a model.
 #[derive(Clone, Copy)]
 pub struct Ask<'a> {
-    /// Seconds since 1970.
-    pub at: i64,
+    pub at: Timestamp,
     pub place: Place,
     /// Finds the price of another model of the same provider that took part in an answer.
     pub other: &'a dyn Fn(&str) -> Option<&'a Price>,
@@ -104,8 +110,8 @@ pub struct Price {
     pub inclusive: bool,
     pub services: Vec<Service>,
     pub off_peak: Option<OffPeak>,
-    /// Announced rates and the second from which they count, in order.
-    pub changes: Vec<(i64, Rates)>,
+    /// Announced rates and the time from which they count, in order.
+    pub changes: Vec<(Timestamp, Rates)>,
     /// In millionths.
     pub multipliers: Vec<(Multiplier, u64)>,
     /// Pico-dollars a unit.
@@ -220,8 +226,12 @@ impl From<Rates> for Price {
 }
 
 impl Price {
+    pub fn is_unknown(&self) -> bool {
+        self.unknown
+    }
+
     /// Returns the rates of a request with `input` tokens, served by `service` at `at`.
-    pub fn rates(&self, input: u64, service: Option<&str>, at: i64) -> Rates {
+    pub fn rates(&self, input: u64, service: Option<&str>, at: Timestamp) -> Rates {
         let mut rates = self.rates;
         for (from, change) in &self.changes {
             if at >= *from {
@@ -270,7 +280,7 @@ impl Price {
             .map(|(_, pico)| *pico)
     }
 
-    fn token_cost(&self, usage: &Usage, at: i64, place: Place) -> (u128, bool) {
+    fn token_cost(&self, usage: &Usage, at: Timestamp, place: Place) -> (u128, bool) {
         let service = usage.tier.as_deref();
         let (mut pico, priced) = self.rates(usage.input, service, at).tokens(usage);
         let geo = (usage.geo.as_deref() == Some("us")).then_some(Multiplier::GeoUs);
@@ -333,8 +343,9 @@ impl Price {
 }
 
 impl OffPeak {
-    fn holds(&self, at: i64) -> bool {
+    fn holds(&self, at: Timestamp) -> bool {
         const DAY: i64 = 86_400;
+        let at = at.as_second();
         // 1970-01-01 was a Thursday, ISO weekday 4.
         let weekday = (at.div_euclid(DAY) + 3).rem_euclid(7) + 1;
         let minute = at.rem_euclid(DAY) / 60;
