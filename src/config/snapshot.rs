@@ -27,4 +27,6 @@ pub struct Snapshot {
     pub keys: Vec<access::KeySettings>,
     pub cache: cache::Settings,
     pub records: observe::Sink,
+    /// `info`, or levels by module (`info,strait::routing=debug`).
+    pub log_level: String,
 }

@@ -1,0 +1,485 @@
+//! The file as written: each table read and checked for itself, before names are looked up across tables.
+
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::mistake::{At, Place, Wrong, nearest, quoted};
+use super::provider::{self, Row, check_name, label, required};
+use super::read::{Reader, Table, Value, text, truth, whole};
+use super::secrets::{Reference, secret};
+use super::units::{self, Listen};
+use crate::limit::Limits;
+use crate::observe::Sink;
+use crate::provider::TimeoutOverrides;
+use crate::routing::{Retries, Strategy};
+use crate::{cache, server};
+
+/// The tables of one file.
+pub(super) struct File {
+    pub server: server::Settings,
+    /// Where to listen, and where that is said (or would be).
+    pub listen: At<Vec<At<Listen>>>,
+    pub admin_listen: At<Listen>,
+    pub admin_token: Option<At<Reference>>,
+    pub state_dir: Option<PathBuf>,
+    pub providers: Vec<Row>,
+    pub models: Vec<Model>,
+    pub keys: Vec<Key>,
+    pub cache: cache::Settings,
+    pub records: Sink,
+    pub log_level: String,
+}
+
+/// A `[models.NAME]` table: its names aren't looked up yet.
+pub(super) struct Model {
+    pub name: At<String>,
+    /// `provider/model` and weight.
+    pub targets: Vec<(At<String>, u32)>,
+    pub strategy: Strategy,
+    pub fallbacks: Vec<At<String>>,
+    pub timeouts: TimeoutOverrides,
+    pub retries: Retries,
+}
+
+/// A `[[keys]]` table: its secret isn't fetched yet.
+pub(super) struct Key {
+    pub name: At<String>,
+    pub key: At<Reference>,
+    pub models: Vec<At<String>>,
+    pub limits: Limits,
+}
+
+const LATER_STRATEGIES: [&str; 4] = ["latency", "cost", "score", "smart"];
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The most of one kind: above this the file was generated wrongly.
+const MOST_TARGETS: usize = 1000;
+
+impl File {
+    /// Reads the whole document.
+    pub fn read(reader: &mut Reader<'_>) -> File {
+        let document = reader.parse();
+        let root = reader.root(&document);
+        let (server, listen) = server(reader, &root);
+        let admin = reader.table(&root, "admin", "admin");
+        let admin_place = admin
+            .as_ref()
+            .map_or(&root.place, |admin| &admin.place)
+            .clone();
+        let admin_listen = admin
+            .as_ref()
+            .and_then(|admin| reader.get(admin, "listen", units::listen));
+        let default_listen = || At {
+            value: Listen {
+                address: server::AdminSettings::default().listen,
+                loopback: true,
+            },
+            place: admin_place.missing("listen"),
+        };
+        File {
+            server,
+            listen,
+            admin_listen: admin_listen.unwrap_or_else(default_listen),
+            admin_token: admin.and_then(|admin| reader.get(&admin, "token", secret)),
+            state_dir: state(reader, &root),
+            providers: providers(reader, &root),
+            models: models(reader, &root),
+            keys: keys(reader, &root),
+            cache: cache(reader, &root),
+            records: records(reader, &root),
+            log_level: log_level(reader, &root),
+        }
+    }
+}
+
+/// Reads the rows of the built-in catalogue.
+pub(super) fn catalogue(reader: &mut Reader<'_>) -> Vec<Row> {
+    let document = reader.parse();
+    let root = reader.root(&document);
+    let rows = reader.names(&root, "providers").unwrap_or_default();
+    rows.into_iter()
+        .filter_map(|(name, value)| provider::read(reader, name, value, true))
+        .collect()
+}
+
+fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> (server::Settings, At<Vec<At<Listen>>>) {
+    let mut settings = server::Settings::default();
+    let default_listen = |place: Place| {
+        let one = |address: &String| At {
+            value: Listen {
+                address: address.clone(),
+                loopback: true,
+            },
+            place: place.clone(),
+        };
+        At {
+            value: server::Settings::default().listen.iter().map(one).collect(),
+            place: place.clone(),
+        }
+    };
+    let Some(table) = reader.table(root, "server", "server") else {
+        return (
+            settings,
+            default_listen(root.place.missing("server").missing("listen")),
+        );
+    };
+    let before = reader.mistakes.len();
+    let listen = reader.one_or_list(&table, "listen", units::listen);
+    if let Some(listen) = &listen {
+        if listen.value.is_empty() && reader.mistakes.len() == before {
+            reader
+                .mistakes
+                .push(listen.place.wrong("must not be empty"));
+        }
+        for (index, one) in listen.value.iter().enumerate().take(100) {
+            if listen.value[..index]
+                .iter()
+                .any(|other| other.value.address == one.value.address)
+            {
+                reader.mistakes.push(one.wrong("is given twice"));
+            }
+        }
+        settings.listen = listen
+            .value
+            .iter()
+            .map(|at| at.value.address.clone())
+            .collect();
+    }
+    let tls = reader.table(&table, "tls", "server.tls");
+    settings.tls = tls.and_then(|tls| {
+        let mut file = |key| {
+            let path = required(reader, &tls, key, text)?;
+            let checked = provider::pem(std::path::Path::new(&path.value));
+            checked
+                .map_err(|wrong| reader.mistakes.push(path.wrong(wrong)))
+                .ok()?;
+            Some(PathBuf::from(path.value))
+        };
+        let (cert, key) = (file("cert"), file("key"));
+        Some(server::Tls {
+            cert: cert?,
+            key: key?,
+        })
+    });
+    set(
+        &mut settings.max_body,
+        reader.get(&table, "max_body", units::size),
+    );
+    set(
+        &mut settings.body_timeout,
+        reader.get(&table, "body_timeout", units::duration),
+    );
+    set(
+        &mut settings.drain,
+        reader.get(&table, "drain", units::duration_or_zero),
+    );
+    set(&mut settings.open, reader.get(&table, "open", truth));
+    const MOST_THREADS: u64 = 1024;
+    let threads = reader.get(&table, "threads", whole(0..=MOST_THREADS));
+    settings.threads = threads.map_or(settings.threads, |at| at.value as usize);
+    (
+        settings,
+        listen.unwrap_or_else(|| default_listen(table.place.missing("listen"))),
+    )
+}
+
+fn set<T>(setting: &mut T, read: Option<At<T>>) {
+    if let Some(read) = read {
+        *setting = read.value;
+    }
+}
+
+fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<PathBuf> {
+    let table = reader.table(root, "state", "state")?;
+    reader.get(&table, "database", database);
+    reader.get(&table, "redis", |value| match text(value)?.as_str() {
+        "" => Ok(()),
+        _ => Err(Wrong::later("Redis")),
+    });
+    let dir = reader.get(&table, "dir", |value| match text(value)?.as_str() {
+        "" => Err("must name a directory".into()),
+        dir => Ok(PathBuf::from(dir)),
+    });
+    dir.map(|at| at.value)
+}
+
+// The value isn't shown: the URL of a database may hold a password.
+fn database(value: &DeValue<'_>) -> Result<(), Wrong> {
+    match text(value)?.as_str() {
+        "sqlite" => Ok(()),
+        url if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
+            Err(Wrong::later("PostgreSQL"))
+        }
+        _ => Err(Wrong::suggest("must be \"sqlite\"", Some("\"sqlite\""))),
+    }
+}
+
+fn providers(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, value) in reader.names(root, "providers").unwrap_or_default() {
+        if let Err(wrong) = check_name(&name.value) {
+            reader.mistakes.push(name.wrong(wrong));
+        } else if name.value.contains('/') {
+            // `provider/model` is split at the first slash.
+            reader
+                .mistakes
+                .push(name.wrong("the name of a provider must hold no /"));
+        } else if let Some(row) = provider::read(reader, name, value, false) {
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn models(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Model> {
+    let mut models = Vec::new();
+    for (name, value) in reader.names(root, "models").unwrap_or_default() {
+        if let Err(wrong) = check_name(&name.value) {
+            reader.mistakes.push(name.wrong(wrong));
+            continue;
+        }
+        if let Some(model) = model(reader, name, value) {
+            models.push(model);
+        }
+    }
+    models
+}
+
+fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option<Model> {
+    let place = reader.place(value.span().start, name.place.key.clone());
+    let table = reader.open(value, place, "models.*")?;
+    let strategy = reader
+        .get(&table, "strategy", strategy)
+        .map(|at| at.value)
+        .unwrap_or_default();
+    let fallbacks = reader
+        .one_or_list(&table, "fallbacks", text)
+        .map(|list| list.value)
+        .unwrap_or_default();
+    let timeouts = provider::timeouts(reader, &table, "models.*.timeouts");
+    let mut retries = Retries::default();
+    if let Some(table) = reader.table(&table, "retries", "models.*.retries") {
+        let attempts = reader.get(&table, "max_attempts", whole(1..=100));
+        retries.max_attempts = attempts.map_or(retries.max_attempts, |at| at.value as u32);
+        set(
+            &mut retries.backoff,
+            reader.get(&table, "backoff", units::duration),
+        );
+    }
+    let targets = targets(reader, &table);
+    Some(Model {
+        name: At {
+            place: table.place,
+            ..name
+        },
+        targets,
+        strategy,
+        fallbacks,
+        timeouts,
+        retries,
+    })
+}
+
+fn targets(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<(At<String>, u32)> {
+    if !table.has("targets") {
+        reader
+            .mistakes
+            .push(table.place.missing("targets").wrong("must be given"));
+    }
+    let want = "an array of \"provider/model\" or { model, weight }";
+    let Some(elements) = reader.elements(table, "targets", want) else {
+        return Vec::new();
+    };
+    if elements.value.is_empty() || elements.value.len() > MOST_TARGETS {
+        reader.mistakes.push(
+            elements
+                .place
+                .wrong(format!("must hold 1 to {MOST_TARGETS} targets")),
+        );
+        return Vec::new();
+    }
+    let mut targets = Vec::new();
+    for (value, place) in elements.value {
+        if value.get_ref().is_str() {
+            targets.extend(reader.value(value, place, text).map(|target| (target, 1)));
+            continue;
+        }
+        let Some(table) = reader.open(value, place, "models.*.targets[]") else {
+            continue;
+        };
+        let target = required(reader, &table, "model", text);
+        let weight = reader
+            .get(&table, "weight", whole(1..=provider::HEAVIEST))
+            .map_or(1, |at| at.value as u32);
+        targets.extend(target.map(|target| (target, weight)));
+    }
+    targets
+}
+
+fn strategy(value: &DeValue<'_>) -> Result<Strategy, Wrong> {
+    let name = text(value)?;
+    if LATER_STRATEGIES.contains(&name.as_str()) {
+        return Err(Wrong::later(&format!("the strategy {name}")));
+    }
+    let known = Strategy::ALL.map(|(known, _)| known);
+    let found = Strategy::ALL
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, strategy)| strategy);
+    found.ok_or_else(|| {
+        Wrong::suggest(
+            format!("must be one of {}", known.join(", ")),
+            nearest(&name, known).map(quoted),
+        )
+    })
+}
+
+fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
+    let Some(elements) = reader.elements(root, "keys", "an array of tables ([[keys]])") else {
+        return Vec::new();
+    };
+    let mut keys = Vec::new();
+    let mut names = std::collections::HashSet::new();
+    for (value, place) in elements.value {
+        let Some(table) = reader.open(value, place, "keys[]") else {
+            continue;
+        };
+        let name = required(reader, &table, "name", label);
+        let key = required(reader, &table, "key", secret);
+        let models = reader.one_or_list(&table, "models", glob);
+        let limits = limits(reader, &table);
+        if let Some(models) = models.as_ref().filter(|models| models.value.is_empty()) {
+            // Empty would be read as "nothing" by one and as "everything" by another.
+            reader.warnings.push(
+                models
+                    .place
+                    .wrong("is empty, which allows every model; leave it out to say so"),
+            );
+        }
+        let (Some(name), Some(key)) = (name, key) else {
+            continue;
+        };
+        if !names.insert(name.value.clone()) {
+            reader.mistakes.push(name.wrong("the name is given twice"));
+        }
+        keys.push(Key {
+            name,
+            key,
+            models: models.map(|list| list.value).unwrap_or_default(),
+            limits,
+        });
+    }
+    keys
+}
+
+/// Reads a pattern over model names, in which `*` stands for anything.
+fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let pattern = text(value)?;
+    check_name(&pattern)?;
+    match pattern.find(['?', '[', ']', '{', '}', '\\', '!']) {
+        Some(_) => Err("only * is special in a pattern; write one pattern for each case".into()),
+        None if pattern.contains("**") => Err(Wrong::suggest(
+            "one * matches anything, / too",
+            Some(quoted(&pattern.replace("**", "*"))),
+        )),
+        None => Ok(pattern),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Limits {
+    let Some(table) = reader.table(table, "limits", "keys[].limits") else {
+        return Limits::default();
+    };
+    let mut limit = |key, most| {
+        reader.get(&table, key, move |value| match whole(0..=most)(value)? {
+            0 => Err("must be 1 or more; leave it out for no limit".into()),
+            limit => Ok(limit),
+        })
+    };
+    Limits {
+        rpm: limit("rpm", u32::MAX.into()).map(|at| at.value as u32),
+        tpm: limit("tpm", i64::MAX.unsigned_abs()).map(|at| at.value),
+        concurrent: limit("concurrent", u32::MAX.into()).map(|at| at.value as u32),
+    }
+}
+
+fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> cache::Settings {
+    let mut settings = cache::Settings::default();
+    if let Some(table) = reader.table(root, "cache", "cache") {
+        set(&mut settings.enabled, reader.get(&table, "enabled", truth));
+        set(
+            &mut settings.memory,
+            reader.get(&table, "memory", units::size),
+        );
+        set(
+            &mut settings.ttl,
+            reader.get(&table, "ttl", units::duration),
+        );
+    }
+    settings
+}
+
+fn records(reader: &mut Reader<'_>, root: &Table<'_>) -> Sink {
+    let Some(table) = reader.table(root, "records", "records") else {
+        return Sink::default();
+    };
+    let to = reader.get(&table, "to", |value| match text(value)?.as_str() {
+        "stdout" => Ok(Sink::Stdout),
+        "off" => Ok(Sink::Off),
+        other => match other
+            .strip_prefix("file:")
+            .map(|path| path.strip_prefix("//").unwrap_or(path))
+        {
+            Some("") => Err("file: must name a file".into()),
+            Some(path) => Ok(Sink::File(path.into())),
+            None => {
+                let path = other.contains('/').then(|| format!("\"file:{other}\""));
+                let meant = path
+                    .or_else(|| nearest(other, ["stdout", "off"]).map(|name| format!("{name:?}")));
+                Err(Wrong::suggest(
+                    "must be \"stdout\", \"off\" or \"file:/path\"",
+                    meant,
+                ))
+            }
+        },
+    });
+    to.map(|at| at.value).unwrap_or_default()
+}
+
+fn log_level(reader: &mut Reader<'_>, root: &Table<'_>) -> String {
+    let default = || "info".to_string();
+    let Some(table) = reader.table(root, "log", "log") else {
+        return default();
+    };
+    reader
+        .get(&table, "level", level)
+        .map_or_else(default, |at| at.value)
+}
+
+/// Reads a level, or levels by module: `info,strait::routing=debug`.
+fn level(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let written = text(value)?;
+    for directive in written.split(',') {
+        let (module, level) = directive.split_once('=').unwrap_or(("", directive));
+        let is_module = module
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':');
+        if !is_module || !LEVELS.contains(&level) {
+            let meant = match level {
+                "warning" => Some("warn"),
+                "verbose" => Some("debug"),
+                "none" => Some("off"),
+                _ => nearest(level, LEVELS),
+            };
+            return Err(Wrong::suggest(
+                format!(
+                    "must be one of {} (or MODULE=LEVEL, with commas)",
+                    LEVELS.join(", ")
+                ),
+                meant.map(quoted),
+            ));
+        }
+    }
+    Ok(written)
+}

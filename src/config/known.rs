@@ -1,0 +1,164 @@
+//! The one table of keys: what is not here is unknown, and `conf/strait.toml` shows what is.
+
+use crate::provider::cost::Token;
+
+/// A table of the file and the keys that it may hold; `*` stands for a name and `[]` for a place in an array.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Section {
+    pub path: &'static str,
+    pub keys: &'static [&'static str],
+}
+
+/// Every table whose keys aren't names of the user's own.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        path: "",
+        keys: &[
+            "server",
+            "admin",
+            "state",
+            "providers",
+            "models",
+            "keys",
+            "cache",
+            "records",
+            "log",
+        ],
+    },
+    Section {
+        path: "server",
+        keys: &[
+            "listen",
+            "tls",
+            "max_body",
+            "body_timeout",
+            "threads",
+            "open",
+            "drain",
+        ],
+    },
+    Section {
+        path: "server.tls",
+        keys: &["cert", "key"],
+    },
+    Section {
+        path: "admin",
+        keys: &["listen", "token"],
+    },
+    Section {
+        path: "state",
+        keys: &["dir", "database", "redis"],
+    },
+    Section {
+        path: "providers.*",
+        keys: &[
+            "protocols",
+            "base_url",
+            "endpoints",
+            "key",
+            "keys",
+            "auth",
+            "headers",
+            "paths",
+            "health",
+            "timeouts",
+            "quirks",
+            "price",
+            "ca",
+            "enabled",
+        ],
+    },
+    Section {
+        path: "providers.*.endpoints[]",
+        keys: &["url", "weight"],
+    },
+    Section {
+        path: "providers.*.keys[]",
+        keys: &["name", "key", "weight"],
+    },
+    Section {
+        path: "providers.*.health",
+        keys: &[
+            "path",
+            "every",
+            "timeout",
+            "unhealthy_after",
+            "healthy_after",
+        ],
+    },
+    Section {
+        path: "providers.*.timeouts",
+        keys: TIMEOUTS,
+    },
+    Section {
+        path: "providers.*.quirks",
+        keys: &[
+            "drop",
+            "rename",
+            "set",
+            "clamp",
+            "developer_role",
+            "max_completion_tokens",
+            "stream_options",
+        ],
+    },
+    Section {
+        path: "providers.*.price",
+        keys: &Token::NAMES,
+    },
+    Section {
+        path: "models.*",
+        keys: &["targets", "strategy", "fallbacks", "timeouts", "retries"],
+    },
+    Section {
+        path: "models.*.targets[]",
+        keys: &["model", "weight"],
+    },
+    Section {
+        path: "models.*.timeouts",
+        keys: TIMEOUTS,
+    },
+    Section {
+        path: "models.*.retries",
+        keys: &["max_attempts", "backoff"],
+    },
+    Section {
+        path: "keys[]",
+        keys: &["name", "key", "models", "limits"],
+    },
+    Section {
+        path: "keys[].limits",
+        keys: &["rpm", "tpm", "concurrent"],
+    },
+    Section {
+        path: "cache",
+        keys: &["enabled", "memory", "ttl"],
+    },
+    Section {
+        path: "records",
+        keys: &["to"],
+    },
+    Section {
+        path: "log",
+        keys: &["level"],
+    },
+];
+
+const TIMEOUTS: &[&str] = &["connect", "first_byte", "idle", "total"];
+
+/// Keys that only rows of the built-in catalogue have, beside those of `providers.*`.
+pub(super) const CATALOGUE_KEYS: &[&str] = &["env", "aliases", "local"];
+
+/// Keys that are planned: said so, where "unknown" would send the reader looking for a typing error.
+pub(super) const LATER: &[(&str, &str)] = &[("keys[]", "budget")];
+
+/// Returns the section of that path.
+///
+/// # Panics
+/// When there is none: paths are written in this folder alone, and every one is met by a test.
+pub(super) fn section(path: &str) -> &'static Section {
+    SECTIONS
+        .iter()
+        .find(|section| section.path == path)
+        .expect("sections are named in this folder alone")
+}

@@ -1,0 +1,495 @@
+//! Across tables: names become indices, secrets are fetched, and what must fit together is compared.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::file::{File, Key, Model};
+use super::mistake::{At, Mistake, Wrong, nearest, quoted};
+use super::provider::Row;
+use super::{Env, Snapshot};
+use crate::access::KeySettings;
+use crate::provider::Provider;
+use crate::routing::{self, Target};
+use crate::server;
+
+/// The provider that answers without a network.
+const DEMO: &str = "demo";
+
+/// Keys shorter than this can be guessed.
+const SHORTEST_KEY: usize = 8;
+
+/// After so many mistakes no more suggestions are looked for: each costs a walk over all names.
+const MOST_SUGGESTIONS: usize = 100;
+
+/// Makes the snapshot; what is wrong is added to `mistakes`, and then the snapshot must not be used.
+pub(super) fn snapshot(
+    file: File,
+    catalogue: Vec<Row>,
+    env: Env<'_>,
+    mistakes: &mut Vec<Mistake>,
+    warnings: &mut Vec<Mistake>,
+) -> Snapshot {
+    check_listeners(&file, mistakes);
+    let providers = Providers::gather(file.providers, catalogue, env, mistakes);
+    let models = models(file.models, &providers, mistakes);
+    let keys = keys(file.keys, &models, &providers, env, mistakes, warnings);
+    let token = file
+        .admin_token
+        .and_then(|token| match token.value.resolve(env) {
+            Ok(secret) => {
+                if secret.expose().len() < SHORTEST_KEY {
+                    warnings
+                        .push(token.wrong(format!("is shorter than {SHORTEST_KEY} characters")));
+                }
+                Some(secret)
+            }
+            Err(wrong) => {
+                mistakes.push(token.wrong(wrong));
+                None
+            }
+        });
+    Snapshot {
+        generation: 1,
+        file: None,
+        server: file.server,
+        admin: server::AdminSettings {
+            listen: file.admin_listen.value.address,
+            token,
+        },
+        state_dir: file.state_dir.unwrap_or_else(|| default_state_dir(env)),
+        providers: providers.enabled,
+        provider_index: providers.index,
+        disabled: providers.disabled,
+        models,
+        keys,
+        cache: file.cache,
+        records: file.records,
+        log_level: file.log_level,
+    }
+}
+
+fn default_state_dir(env: Env<'_>) -> PathBuf {
+    let systemd = env("STATE_DIRECTORY").filter(|directory| !directory.is_empty());
+    // A unit with several state directories gets them with colons between.
+    let first = systemd
+        .as_deref()
+        .and_then(|directories| directories.split(':').next());
+    PathBuf::from(first.unwrap_or("./strait-data"))
+}
+
+fn check_listeners(file: &File, mistakes: &mut Vec<Mistake>) {
+    let admin = &file.admin_listen;
+    if file
+        .listen
+        .value
+        .iter()
+        .any(|one| collide(&one.value.address, &admin.value.address))
+    {
+        mistakes.push(admin.wrong("must be another address than those of server.listen"));
+    }
+    // With a wrong [[keys]] table it isn't known whether there are keys.
+    let keys_wrong = || {
+        mistakes
+            .iter()
+            .any(|mistake| mistake.key.starts_with("keys"))
+    };
+    let is_exposed = file.listen.value.iter().any(|one| !one.value.loopback);
+    if is_exposed && file.keys.is_empty() && !file.server.open && !keys_wrong() {
+        let message = "anyone who reaches this address could spend your credentials: add [[keys]], listen on 127.0.0.1, or write server.open = true";
+        mistakes.push(file.listen.wrong(message));
+    }
+}
+
+/// Returns whether the second of two listeners would find its port taken.
+fn collide(one: &str, other: &str) -> bool {
+    match (one.parse::<SocketAddr>(), other.parse::<SocketAddr>()) {
+        (Ok(one), Ok(other)) => {
+            let same_ip =
+                one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+            one.port() != 0 && one.port() == other.port() && same_ip
+        }
+        _ => one == other,
+    }
+}
+
+/// All providers, by whether a model may go to them.
+struct Providers {
+    enabled: Vec<Arc<Provider>>,
+    /// Names and aliases of those enabled.
+    index: HashMap<String, usize>,
+    disabled: Vec<(String, String)>,
+    /// Names and aliases of those that aren't, and why.
+    unusable: HashMap<String, Why>,
+}
+
+enum Why {
+    Disabled(usize),
+    /// Its table has a mistake, which is reported already.
+    Broken,
+}
+
+impl Providers {
+    fn gather(
+        written: Vec<Row>,
+        catalogue: Vec<Row>,
+        env: Env<'_>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Self {
+        let names: Vec<String> = catalogue.iter().map(|row| row.name.value.clone()).collect();
+        let suggested: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut by_name: HashMap<String, usize> = HashMap::new();
+        for (index, row) in catalogue.iter().enumerate() {
+            by_name.insert(row.name.value.clone(), index);
+        }
+        for (index, row) in catalogue.iter().enumerate() {
+            for alias in &row.aliases {
+                by_name.entry(alias.clone()).or_insert(index);
+            }
+        }
+        let mut rest: Vec<Option<Row>> = catalogue.into_iter().map(Some).collect();
+        let mut all = Self {
+            enabled: Vec::new(),
+            index: HashMap::new(),
+            disabled: Vec::new(),
+            unusable: HashMap::new(),
+        };
+        let mut demo = true;
+        for row in written {
+            if row.name.value == DEMO {
+                demo = row.enabled != Some(false);
+                if row.says_more_than_enabled() {
+                    mistakes.push(
+                        row.name
+                            .wrong("demo is built in: only `enabled` may be written here"),
+                    );
+                }
+                continue;
+            }
+            let row = match by_name.get(&row.name.value) {
+                None => row,
+                Some(index) => match rest[*index].take() {
+                    Some(builtin) => builtin.overlaid(row),
+                    None => {
+                        let message = format!(
+                            "is an alias of {}, which has a table already",
+                            names[*index]
+                        );
+                        mistakes.push(row.name.wrong(message));
+                        continue;
+                    }
+                },
+            };
+            let (name, aliases) = (row.name.value.clone(), row.aliases.clone());
+            if row.enabled == Some(false) {
+                all.disable(name, aliases, "enabled = false in the file".into());
+                continue;
+            }
+            match row.finish(env, &suggested, mistakes) {
+                Some(provider) => all.enable(provider, aliases),
+                None => all.name(name, aliases, || Why::Broken),
+            }
+        }
+        for row in rest.into_iter().flatten() {
+            let (name, aliases) = (row.name.value.clone(), row.aliases.clone());
+            if let Some(reason) = row.unused(env) {
+                all.disable(name, aliases, reason);
+                continue;
+            }
+            // Nobody asked for it in the file: what is wrong with it is no reason not to start.
+            let mut reasons = Vec::new();
+            match row.finish(env, &suggested, &mut reasons) {
+                Some(provider) => all.enable(provider, aliases),
+                None => {
+                    let reason = reasons.into_iter().next().map(|mistake| mistake.message);
+                    all.disable(
+                        name,
+                        aliases,
+                        reason.unwrap_or_else(|| "its row is incomplete".into()),
+                    );
+                }
+            }
+        }
+        if demo {
+            all.enable(Row::demo(), Vec::new());
+        } else {
+            all.disable(
+                DEMO.into(),
+                Vec::new(),
+                "enabled = false in the file".into(),
+            );
+        }
+        all
+    }
+
+    fn enable(&mut self, provider: Provider, aliases: Vec<String>) {
+        let place = self.enabled.len();
+        for alias in aliases {
+            self.index.entry(alias).or_insert(place);
+        }
+        // A name goes before another's alias.
+        self.index.insert(provider.name.clone(), place);
+        self.enabled.push(Arc::new(provider));
+    }
+
+    fn disable(&mut self, name: String, aliases: Vec<String>, reason: String) {
+        let place = self.disabled.len();
+        self.disabled.push((name.clone(), reason));
+        self.name(name, aliases, || Why::Disabled(place));
+    }
+
+    fn name(&mut self, name: String, aliases: Vec<String>, why: impl Fn() -> Why) {
+        for alias in aliases {
+            self.unusable.entry(alias).or_insert_with(&why);
+        }
+        self.unusable.insert(name, why());
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.index.contains_key(name) || self.unusable.contains_key(name)
+    }
+
+    /// Looks up `provider/model`; `Ok(None)` when the provider's own table is at fault.
+    fn target(&self, written: &str, suggest: bool) -> Result<Option<(usize, String)>, Wrong> {
+        let Some((name, model)) = written.split_once('/') else {
+            return Err("must be provider/model".into());
+        };
+        if model.is_empty() || model.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err("must name a model after the /, without spaces".into());
+        }
+        if let Some(place) = self.index.get(name) {
+            return Ok(Some((*place, model.to_string())));
+        }
+        match self.unusable.get(name) {
+            Some(Why::Broken) => Ok(None),
+            Some(Why::Disabled(place)) => {
+                let reason = self.disabled.get(*place).map_or("", |(_, reason)| reason);
+                Err(format!("the provider {name} is not enabled: {reason}").into())
+            }
+            None => {
+                let known = self
+                    .index
+                    .keys()
+                    .chain(self.unusable.keys())
+                    .map(String::as_str);
+                let meant = if suggest { nearest(name, known) } else { None };
+                let suggestion = meant.map(|meant| quoted(&format!("{meant}/{model}")));
+                Err(Wrong::suggest(
+                    format!("there is no provider {name:?}"),
+                    suggestion,
+                ))
+            }
+        }
+    }
+}
+
+fn models(
+    written: Vec<Model>,
+    providers: &Providers,
+    mistakes: &mut Vec<Mistake>,
+) -> HashMap<String, Arc<routing::Model>> {
+    let names: HashSet<String> = written
+        .iter()
+        .map(|model| model.name.value.clone())
+        .collect();
+    for model in &written {
+        for fallback in &model.fallbacks {
+            let suggest = mistakes.len() < MOST_SUGGESTIONS;
+            if let Err(wrong) = check_fallback(fallback, &names, providers, suggest) {
+                mistakes.push(fallback.wrong(wrong));
+            }
+        }
+    }
+    check_cycles(&written, mistakes);
+    let mut models = HashMap::new();
+    for model in written {
+        let mut targets = Vec::new();
+        for (target, weight) in model.targets {
+            let suggest = mistakes.len() < MOST_SUGGESTIONS;
+            match providers.target(&target.value, suggest) {
+                Ok(Some((provider, model))) => targets.push(Target {
+                    provider,
+                    model,
+                    weight,
+                }),
+                Ok(None) => {}
+                Err(_) if names.contains(&target.value) => {
+                    mistakes.push(target.wrong(
+                        "must be provider/model; another model of the file can only be a fallback",
+                    ));
+                }
+                Err(wrong) => mistakes.push(target.wrong(wrong)),
+            }
+        }
+        let model = routing::Model {
+            name: model.name.value,
+            targets,
+            strategy: model.strategy,
+            fallbacks: model
+                .fallbacks
+                .into_iter()
+                .map(|fallback| fallback.value)
+                .collect(),
+            timeouts: model.timeouts,
+            retries: model.retries,
+        };
+        models.insert(model.name.clone(), Arc::new(model));
+    }
+    models
+}
+
+fn check_fallback(
+    fallback: &At<String>,
+    names: &HashSet<String>,
+    providers: &Providers,
+    suggest: bool,
+) -> Result<(), Wrong> {
+    let name = fallback.value.as_str();
+    if names.contains(name) {
+        return Ok(());
+    }
+    if name.contains('/') {
+        return providers.target(name, suggest).map(|_| ());
+    }
+    let meant = if suggest {
+        nearest(name, names.iter().map(String::as_str))
+    } else {
+        None
+    };
+    Err(Wrong::suggest(
+        "is neither a [models] name nor provider/model",
+        meant.map(quoted),
+    ))
+}
+
+/// Reports each fallback that leads back to where it came from.
+fn check_cycles(models: &[Model], mistakes: &mut Vec<Mistake>) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Visit {
+        Not,
+        Under,
+        Done,
+    }
+    let index: HashMap<&str, usize> = models
+        .iter()
+        .enumerate()
+        .map(|(at, model)| (model.name.value.as_str(), at))
+        .collect();
+    let mut visits = vec![Visit::Not; models.len()];
+    for start in 0..models.len() {
+        if visits[start] != Visit::Not {
+            continue;
+        }
+        // By hand, because a chain of ten thousand fallbacks would overflow the stack.
+        let mut path = vec![(start, 0)];
+        visits[start] = Visit::Under;
+        while let Some((at, next)) = path.last_mut() {
+            let Some(fallback) = models[*at].fallbacks.get(*next) else {
+                visits[*at] = Visit::Done;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            let Some(to) = index.get(fallback.value.as_str()).copied() else {
+                continue;
+            };
+            match visits[to] {
+                Visit::Not => {
+                    visits[to] = Visit::Under;
+                    path.push((to, 0));
+                }
+                Visit::Under => mistakes.push(fallback.wrong(circle(models, &path, to))),
+                Visit::Done => {}
+            }
+        }
+    }
+}
+
+fn circle(models: &[Model], path: &[(usize, usize)], to: usize) -> String {
+    const MOST_SHOWN: usize = 10;
+    let from = path.iter().position(|(at, _)| *at == to).unwrap_or(0);
+    let mut names: Vec<&str> = path[from..]
+        .iter()
+        .take(MOST_SHOWN)
+        .map(|(at, _)| models[*at].name.value.as_str())
+        .collect();
+    if path.len() - from > MOST_SHOWN {
+        names.push("…");
+    }
+    names.push(&models[to].name.value);
+    format!("the fallbacks go in a circle: {}", names.join(" → "))
+}
+
+fn keys(
+    written: Vec<Key>,
+    models: &HashMap<String, Arc<routing::Model>>,
+    providers: &Providers,
+    env: Env<'_>,
+    mistakes: &mut Vec<Mistake>,
+    warnings: &mut Vec<Mistake>,
+) -> Vec<KeySettings> {
+    let mut keys: Vec<KeySettings> = Vec::with_capacity(written.len());
+    let mut seen: HashMap<Box<str>, String> = HashMap::new();
+    for key in written {
+        for pattern in &key.models {
+            if warnings.len() < MOST_SUGGESTIONS {
+                warnings.extend(check_pattern(pattern, models, providers));
+            }
+        }
+        let secret = match key.key.value.resolve(env) {
+            Ok(secret) => secret,
+            Err(wrong) => {
+                mistakes.push(key.key.wrong(wrong));
+                continue;
+            }
+        };
+        if secret.expose().len() < SHORTEST_KEY {
+            warnings.push(
+                key.key
+                    .wrong(format!("is shorter than {SHORTEST_KEY} characters")),
+            );
+        }
+        if let Some(other) = seen.insert(secret.expose().into(), key.name.value.clone()) {
+            mistakes.push(key.key.wrong(format!("is the same key as that of {other}")));
+        }
+        let models = key
+            .models
+            .into_iter()
+            .map(|pattern| pattern.value)
+            .collect();
+        keys.push(KeySettings {
+            name: key.name.value,
+            key: secret,
+            models,
+            limits: key.limits,
+        });
+    }
+    keys
+}
+
+/// Warns of a pattern that nothing matches. A bare name may be one of the catalogue's, unless it is nearly ours.
+fn check_pattern(
+    pattern: &At<String>,
+    models: &HashMap<String, Arc<routing::Model>>,
+    providers: &Providers,
+) -> Option<Mistake> {
+    let written = pattern.value.as_str();
+    if models.contains_key(written) {
+        return None;
+    }
+    match written.split_once('/') {
+        Some((name, _)) if name.contains('*') || providers.knows(name) => None,
+        Some((name, _)) => Some(pattern.wrong(format!(
+            "there is no provider {name:?}, so this matches nothing"
+        ))),
+        None if written.contains('*') => None,
+        None => {
+            let meant = nearest(written, models.keys().map(String::as_str))?;
+            Some(pattern.wrong(Wrong::suggest(
+                "is not a [models] name",
+                Some(quoted(meant)),
+            )))
+        }
+    }
+}

@@ -1,0 +1,763 @@
+//! `[providers.NAME]`: a row as written, laid over the catalogue's row of that name, made into a provider.
+
+use std::path::PathBuf;
+
+use super::Env;
+use super::mistake::{At, Mistake, Wrong, nearest, quoted};
+use super::read::{Reader, Table, Value, json, number, text, truth, unlike, whole};
+use super::secrets::{Reference, read_bounded, secret};
+use super::units;
+use crate::protocol::Protocol;
+use crate::provider::quirks::Quirks;
+use crate::provider::{
+    Auth, Credential, Endpoint, Health, Provider, Speaks, TimeoutOverrides, Timeouts,
+    cost::{Rates, Token},
+};
+use toml::de::DeValue;
+
+/// Weights above this say nothing more, and the balancer's table has as many places as all weights together.
+pub(super) const HEAVIEST: u64 = 1000;
+
+/// The most endpoints, or credentials, that one provider may have.
+const MOST: usize = 1000;
+
+const LATER_PROTOCOLS: [&str; 5] = ["openai-responses", "gemini", "bedrock", "cohere", "ollama"];
+
+/// A `[providers.NAME]` table, checked for itself; `None` is not written.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    pub name: At<String>,
+    pub enabled: Option<bool>,
+    /// Variables of which the first that is set holds the key (catalogue only).
+    pub env: Vec<String>,
+    pub aliases: Vec<String>,
+    /// A server on this machine: it needs no key, and is used only when it is written in the file.
+    pub local: bool,
+    protocols: Option<Vec<Protocol>>,
+    endpoints: Option<Vec<Endpoint>>,
+    credentials: Option<Vec<Keyed>>,
+    auth: Option<At<Auth>>,
+    headers: Vec<(String, At<Reference>)>,
+    paths: Option<Vec<(At<Protocol>, String)>>,
+    health: Option<Health>,
+    timeouts: TimeoutOverrides,
+    quirks: WrittenQuirks,
+    price: Option<Rates>,
+    ca: Option<At<PathBuf>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Keyed {
+    name: String,
+    key: At<Reference>,
+    weight: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct WrittenQuirks {
+    drop: Option<Vec<String>>,
+    rename: Option<Vec<(String, String)>>,
+    set: Option<Vec<(String, String)>>,
+    clamp: Option<Vec<(String, f64)>>,
+    developer_role: Option<bool>,
+    max_completion_tokens: Option<bool>,
+    stream_options: Option<bool>,
+}
+
+/// Reads one table.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    name: At<String>,
+    value: &Value<'_>,
+    catalogue: bool,
+) -> Option<Row> {
+    let place = reader.place(value.span().start, name.place.key.clone());
+    let table = reader.open(value, place, "providers.*")?;
+    let names = |reader: &mut Reader<'_>, key| -> Vec<String> {
+        let list = if catalogue {
+            reader.list(&table, key, text)
+        } else {
+            None
+        };
+        list.map(|list| list.value.into_iter().map(|at| at.value).collect())
+            .unwrap_or_default()
+    };
+    let (env, aliases) = (names(reader, "env"), names(reader, "aliases"));
+    let local = catalogue
+        && reader
+            .get(&table, "local", truth)
+            .is_some_and(|local| local.value);
+    let headers = reader.map(&table, "headers", secret).unwrap_or_default();
+    let headers = headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((header_name(reader, &name)?, value)))
+        .collect();
+    Some(Row {
+        enabled: reader.get(&table, "enabled", truth).map(|at| at.value),
+        env,
+        aliases,
+        local,
+        protocols: protocols(reader, &table),
+        endpoints: endpoints(reader, &table),
+        credentials: credentials(reader, &table),
+        auth: reader.get(&table, "auth", auth),
+        headers,
+        paths: paths(reader, &table),
+        health: health(reader, &table),
+        timeouts: timeouts(reader, &table, "providers.*.timeouts"),
+        quirks: quirks(reader, &table),
+        price: price(reader, &table),
+        ca: reader.get(&table, "ca", text).map(|at| At {
+            value: at.value.into(),
+            place: at.place,
+        }),
+        name: At {
+            place: table.place,
+            value: name.value,
+        },
+    })
+}
+
+impl Row {
+    /// Returns whether anything but `enabled` is written.
+    pub fn says_more_than_enabled(&self) -> bool {
+        let nothing = Row {
+            protocols: None,
+            endpoints: None,
+            credentials: None,
+            auth: None,
+            headers: Vec::new(),
+            paths: None,
+            health: None,
+            timeouts: TimeoutOverrides::default(),
+            quirks: WrittenQuirks::default(),
+            price: None,
+            ca: None,
+            ..self.clone()
+        };
+        *self != nothing
+    }
+
+    /// Returns the row of the built-in provider, which needs nothing.
+    pub fn demo() -> Provider {
+        let speaks = |protocol| Speaks {
+            protocol,
+            path: None,
+        };
+        Provider {
+            name: "demo".into(),
+            protocols: Protocol::ALL.into_iter().map(speaks).collect(),
+            endpoints: Vec::new(),
+            credentials: Vec::new(),
+            auth: Auth::None,
+            headers: Vec::new(),
+            quirks: Quirks::default(),
+            timeouts: Timeouts::default(),
+            health: None,
+            price: None,
+            ca: None,
+            demo: true,
+        }
+    }
+
+    /// Returns this row of the catalogue with everything replaced that `written` names.
+    pub fn overlaid(self, written: Row) -> Row {
+        let quirks = WrittenQuirks {
+            drop: written.quirks.drop.or(self.quirks.drop),
+            rename: written.quirks.rename.or(self.quirks.rename),
+            set: written.quirks.set.or(self.quirks.set),
+            clamp: written.quirks.clamp.or(self.quirks.clamp),
+            developer_role: written.quirks.developer_role.or(self.quirks.developer_role),
+            max_completion_tokens: written
+                .quirks
+                .max_completion_tokens
+                .or(self.quirks.max_completion_tokens),
+            stream_options: written.quirks.stream_options.or(self.quirks.stream_options),
+        };
+        let timeouts = TimeoutOverrides {
+            connect: written.timeouts.connect.or(self.timeouts.connect),
+            first_byte: written.timeouts.first_byte.or(self.timeouts.first_byte),
+            idle: written.timeouts.idle.or(self.timeouts.idle),
+            total: written.timeouts.total.or(self.timeouts.total),
+        };
+        let mut headers = self.headers;
+        headers.retain(|(name, _)| written.headers.iter().all(|(other, _)| other != name));
+        headers.extend(written.headers);
+        Row {
+            // The catalogue's spelling, where the file used an alias.
+            name: At {
+                value: self.name.value,
+                place: written.name.place,
+            },
+            enabled: written.enabled,
+            env: self.env,
+            aliases: self.aliases,
+            local: self.local,
+            protocols: written.protocols.or(self.protocols),
+            endpoints: written.endpoints.or(self.endpoints),
+            credentials: written.credentials,
+            auth: written.auth.or(self.auth),
+            headers,
+            paths: written.paths.or(self.paths),
+            health: written.health.or(self.health),
+            timeouts,
+            quirks,
+            price: written.price.or(self.price),
+            ca: written.ca,
+        }
+    }
+
+    /// Returns the first of the catalogue's variables that is set.
+    fn usual_key(&self, env: Env<'_>) -> Option<&String> {
+        self.env
+            .iter()
+            .find(|name| env(name).is_some_and(|value| !value.trim().is_empty()))
+    }
+
+    /// Returns why this row of the catalogue isn't in use when the file doesn't name it; `None` when it is.
+    pub fn unused(&self, env: Env<'_>) -> Option<String> {
+        if self.usual_key(env).is_some() {
+            return self
+                .endpoints
+                .is_none()
+                .then(|| "it needs a base_url of your own".to_string());
+        }
+        if self.local || self.env.is_empty() {
+            return Some(format!(
+                "it is used when [providers.{}] is written",
+                self.name.value
+            ));
+        }
+        Some(match self.env.as_slice() {
+            [one] => format!("{one} is not set"),
+            several => format!("none of {} is set", several.join(", ")),
+        })
+    }
+
+    /// Makes the provider; `None` after a mistake. `catalogue`: names to suggest for one that says nothing.
+    pub fn finish(
+        self,
+        env: Env<'_>,
+        catalogue: &[&str],
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<Provider> {
+        let before = mistakes.len();
+        let place = self.name.place.clone();
+        let usual_key = self.usual_key(env).cloned();
+        let protocols = self.protocols.unwrap_or_else(|| {
+            let meant = nearest(&self.name.value, catalogue.iter().copied());
+            let message = "must be given: the catalogue has no provider of this name";
+            mistakes.push(
+                place
+                    .missing("protocols")
+                    .wrong(Wrong::suggest(message, meant)),
+            );
+            Vec::new()
+        });
+        let endpoints = self.endpoints.unwrap_or_else(|| {
+            // Without protocols the name was probably misspelt, and this would follow from it.
+            if !protocols.is_empty() {
+                mistakes.push(
+                    place
+                        .missing("base_url")
+                        .wrong("must be given (or endpoints)"),
+                );
+            }
+            Vec::new()
+        });
+        let auth = match &self.auth {
+            Some(auth) => auth.value.clone(),
+            None if protocols.first() == Some(&Protocol::Anthropic) => {
+                Auth::Header("x-api-key".into())
+            }
+            None => Auth::Bearer,
+        };
+        let mut credentials = Vec::new();
+        match self.credentials {
+            Some(keys) => {
+                if let (Auth::None, Some(first)) = (&auth, keys.first()) {
+                    mistakes.push(first.key.wrong("is given, but auth is \"none\""));
+                }
+                for keyed in keys {
+                    match keyed.key.value.resolve(env) {
+                        Ok(key) => credentials.push(Credential {
+                            name: keyed.name,
+                            key,
+                            weight: keyed.weight,
+                        }),
+                        Err(wrong) => mistakes.push(keyed.key.wrong(wrong)),
+                    }
+                }
+            }
+            None if auth == Auth::None => {}
+            None => match usual_key {
+                Some(name) => match Reference::Env(name).resolve(env) {
+                    Ok(key) => credentials.push(Credential {
+                        name: "key".into(),
+                        key,
+                        weight: 1,
+                    }),
+                    Err(wrong) => mistakes.push(place.missing("key").wrong(wrong)),
+                },
+                None if self.local || protocols.is_empty() => {}
+                None => mistakes.push(place.missing("key").wrong(missing_key(&self.env))),
+            },
+        }
+        let auth = if credentials.is_empty() {
+            Auth::None
+        } else {
+            auth
+        };
+        let mut headers = Vec::new();
+        for (name, value) in self.headers {
+            match value.value.resolve(env) {
+                Ok(text) => headers.push((name, text.expose().to_string())),
+                Err(wrong) => mistakes.push(value.wrong(wrong)),
+            }
+        }
+        if let Some(ca) = &self.ca
+            && let Err(wrong) = pem(&ca.value)
+        {
+            mistakes.push(ca.wrong(wrong));
+        }
+        let mut paths = self.paths.unwrap_or_default();
+        for (protocol, _) in &paths {
+            if !protocols.contains(&protocol.value) && !protocols.is_empty() {
+                mistakes.push(protocol.wrong("is not among the provider's protocols"));
+            }
+        }
+        let mut speaks = |protocol: Protocol| {
+            let path = paths
+                .iter_mut()
+                .find(|(other, _)| other.value == protocol)
+                .map(|(_, path)| std::mem::take(path));
+            Speaks { protocol, path }
+        };
+        let protocols: Vec<Speaks> = protocols.into_iter().map(&mut speaks).collect();
+        let quirks = Quirks {
+            drop: self.quirks.drop.unwrap_or_default(),
+            rename: self.quirks.rename.unwrap_or_default(),
+            set: self.quirks.set.unwrap_or_default(),
+            clamp: self.quirks.clamp.unwrap_or_default(),
+            developer_role: self.quirks.developer_role.unwrap_or(false),
+            max_completion_tokens: self.quirks.max_completion_tokens.unwrap_or(false),
+            stream_options: self.quirks.stream_options.unwrap_or(true),
+        };
+        // An empty list was written, or all of it was wrong and reported where it stands.
+        if mistakes.len() > before || protocols.is_empty() || endpoints.is_empty() {
+            return None;
+        }
+        Some(Provider {
+            name: self.name.value,
+            protocols,
+            endpoints,
+            credentials,
+            auth,
+            headers,
+            quirks,
+            timeouts: Timeouts::default().with(self.timeouts),
+            health: self.health,
+            price: self.price,
+            ca: self.ca.map(|ca| ca.value),
+            demo: false,
+        })
+    }
+}
+
+fn missing_key(env: &[String]) -> Wrong {
+    match env {
+        [] => Wrong::suggest(
+            "must be given, unless the provider needs none",
+            Some("auth = \"none\""),
+        ),
+        [one] => format!("must be given: {one} is not set either").into(),
+        several => format!(
+            "must be given: none of {} is set either",
+            several.join(", ")
+        )
+        .into(),
+    }
+}
+
+/// Checks that a file holds PEM.
+pub(super) fn pem(path: &std::path::Path) -> Result<(), Wrong> {
+    const LONGEST: u64 = 4 << 20;
+    let text = read_bounded(path, LONGEST)?;
+    if text.contains("-----BEGIN ") {
+        Ok(())
+    } else {
+        Err(format!("the file {} is not PEM", path.display()).into())
+    }
+}
+
+fn protocols(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<Protocol>> {
+    let before = reader.mistakes.len();
+    let list = reader.one_or_list(table, "protocols", protocol)?;
+    let mut protocols = Vec::new();
+    for at in list.value {
+        if protocols.contains(&at.value) {
+            reader.mistakes.push(at.wrong("is given twice"));
+        } else {
+            protocols.push(at.value);
+        }
+    }
+    if protocols.is_empty() && reader.mistakes.len() == before {
+        reader.mistakes.push(list.place.wrong("must not be empty"));
+    }
+    Some(protocols)
+}
+
+fn protocol(value: &DeValue<'_>) -> Result<Protocol, Wrong> {
+    protocol_named(&text(value)?)
+}
+
+fn protocol_named(name: &str) -> Result<Protocol, Wrong> {
+    if LATER_PROTOCOLS.contains(&name) {
+        return Err(Wrong::later(&format!("the protocol {name}")));
+    }
+    Protocol::from_name(name).ok_or_else(|| {
+        let known = Protocol::ALL.map(Protocol::name);
+        let meant = match name {
+            "openai" | "chat" | "openai_chat" => Some("openai-chat"),
+            "claude" | "messages" => Some("anthropic"),
+            _ => nearest(name, known),
+        };
+        Wrong::suggest(
+            format!("must be one of {}", known.join(", ")),
+            meant.map(quoted),
+        )
+    })
+}
+
+fn endpoints(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<Endpoint>> {
+    let base_url = reader.get(table, "base_url", units::url);
+    let Some(elements) = reader.elements(table, "endpoints", "an array of { url, weight }") else {
+        // One that is wrong was reported, and is not missing.
+        return match base_url {
+            Some(at) => Some(vec![at.value]),
+            None => (table.has("base_url") || table.has("endpoints")).then(Vec::new),
+        };
+    };
+    if base_url.is_some() {
+        reader.mistakes.push(
+            elements
+                .place
+                .wrong("is given, and base_url too: only one of them may be"),
+        );
+    }
+    if elements.value.is_empty() || elements.value.len() > MOST {
+        reader.mistakes.push(
+            elements
+                .place
+                .wrong(format!("must hold 1 to {MOST} endpoints")),
+        );
+        return Some(Vec::new());
+    }
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for (value, place) in elements.value {
+        let (url, weight) = if value.get_ref().is_str() {
+            (reader.value(value, place, units::url), None)
+        } else {
+            let Some(table) = reader.open(value, place, "providers.*.endpoints[]") else {
+                continue;
+            };
+            let url = required(reader, &table, "url", units::url);
+            (url, reader.get(&table, "weight", whole(1..=HEAVIEST)))
+        };
+        let Some(mut url) = url else { continue };
+        url.value.weight = weight.map_or(1, |weight| weight.value as u32);
+        // Health and cooldowns are kept by address.
+        if seen.insert((url.value.host.clone(), url.value.port)) {
+            endpoints.push(url.value);
+        } else {
+            let Endpoint { host, port, .. } = &url.value;
+            reader.mistakes.push(url.wrong(format!(
+                "{host}:{port} is given twice; give it more weight instead"
+            )));
+        }
+    }
+    Some(endpoints)
+}
+
+/// Reads the value at `key`, which must be there.
+pub(super) fn required<T>(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    key: &'static str,
+    parse: impl Fn(&DeValue<'_>) -> Result<T, Wrong>,
+) -> Option<At<T>> {
+    if !table.has(key) {
+        reader
+            .mistakes
+            .push(table.place.missing(key).wrong("must be given"));
+    }
+    reader.get(table, key, parse)
+}
+
+fn credentials(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<Keyed>> {
+    let single = reader.get(table, "key", secret);
+    let Some(elements) = reader.elements(table, "keys", "an array of { name, key, weight }") else {
+        let single = single.map(|key| {
+            vec![Keyed {
+                name: "key".into(),
+                key,
+                weight: 1,
+            }]
+        });
+        // A key that is wrong was reported, and is not missing.
+        return single
+            .or_else(|| table.has("key").then(Vec::new))
+            .or_else(|| table.has("keys").then(Vec::new));
+    };
+    if single.is_some() {
+        reader.mistakes.push(
+            elements
+                .place
+                .wrong("is given, and key too: only one of them may be"),
+        );
+    }
+    if elements.value.is_empty() || elements.value.len() > MOST {
+        reader
+            .mistakes
+            .push(elements.place.wrong(format!("must hold 1 to {MOST} keys")));
+    }
+    let mut credentials: Vec<Keyed> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for (index, (value, place)) in elements.value.into_iter().enumerate() {
+        let mut name = At {
+            value: format!("key-{}", index + 1),
+            place: place.clone(),
+        };
+        let mut weight = 1;
+        let key = if value.get_ref().is_str() {
+            reader.value(value, place, secret)
+        } else {
+            let Some(table) = reader.open(value, place, "providers.*.keys[]") else {
+                continue;
+            };
+            name = reader.get(&table, "name", label).unwrap_or(name);
+            weight = reader
+                .get(&table, "weight", whole(1..=HEAVIEST))
+                .map_or(1, |weight| weight.value as u32);
+            required(reader, &table, "key", secret)
+        };
+        if !seen.insert(name.value.clone()) {
+            reader.mistakes.push(name.wrong("the name is given twice"));
+        }
+        let Some(key) = key else { continue };
+        if credentials
+            .iter()
+            .take(100)
+            .any(|other| other.key.value == key.value)
+        {
+            reader
+                .warnings
+                .push(key.wrong("the same key is given twice: it shares the provider's limits"));
+        }
+        credentials.push(Keyed {
+            name: name.value,
+            key,
+            weight,
+        });
+    }
+    Some(credentials)
+}
+
+/// Reads a name that goes into records and metrics.
+pub(super) fn label(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let name = text(value)?;
+    check_name(&name)?;
+    Ok(name)
+}
+
+/// Checks a name that is used in requests, records or metrics.
+pub(super) fn check_name(name: &str) -> Result<(), Wrong> {
+    if name.is_empty() || name.len() > 200 {
+        return Err("a name must have 1 to 200 bytes".into());
+    }
+    if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a name must hold no space and no control character".into());
+    }
+    Ok(())
+}
+
+/// Reads `"bearer"`, `"none"` or `"header:NAME"`.
+fn auth(value: &DeValue<'_>) -> Result<Auth, Wrong> {
+    let written = text(value)?;
+    match written.as_str() {
+        "bearer" => Ok(Auth::Bearer),
+        "none" => Ok(Auth::None),
+        other => match other.strip_prefix("header:").map(str::trim) {
+            Some(name) if is_header_name(name) => Ok(Auth::Header(name.to_ascii_lowercase())),
+            Some(_) => Err("after header: must be the name of a header".into()),
+            None => {
+                let meant = match other.to_ascii_lowercase().as_str() {
+                    name @ ("x-api-key" | "api-key" | "x-goog-api-key") => {
+                        Some(quoted(&format!("header:{name}")))
+                    }
+                    name => nearest(name, ["bearer", "none"]).map(quoted),
+                };
+                Err(Wrong::suggest(
+                    "must be \"bearer\", \"none\" or \"header:NAME\"",
+                    meant,
+                ))
+            }
+        },
+    }
+}
+
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// Headers that say how the bytes travel, or that the gateway writes itself.
+const OUR_HEADERS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+fn header_name(reader: &mut Reader<'_>, name: &At<String>) -> Option<String> {
+    let lower = name.value.to_ascii_lowercase();
+    if !is_header_name(&lower) {
+        reader
+            .mistakes
+            .push(name.wrong("is not the name of a header"));
+        return None;
+    }
+    if OUR_HEADERS.contains(&lower.as_str()) {
+        reader
+            .mistakes
+            .push(name.wrong("is written by the gateway itself"));
+        return None;
+    }
+    Some(lower)
+}
+
+fn paths(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<(At<Protocol>, String)>> {
+    let mut paths = Vec::new();
+    for (name, path) in reader.map(table, "paths", units::path)? {
+        match protocol_named(&name.value) {
+            Ok(protocol) => paths.push((
+                At {
+                    value: protocol,
+                    place: name.place,
+                },
+                path.value,
+            )),
+            Err(wrong) => reader.mistakes.push(name.wrong(wrong)),
+        }
+    }
+    Some(paths)
+}
+
+fn health(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Health> {
+    let table = reader.table(table, "health", "providers.*.health")?;
+    let path = reader.get(&table, "path", units::path).map(|at| at.value);
+    let every = reader
+        .get(&table, "every", units::duration)
+        .map_or(std::time::Duration::from_secs(5), |at| at.value);
+    let timeout = reader
+        .get(&table, "timeout", units::duration)
+        .map_or(std::time::Duration::from_secs(1), |at| at.value);
+    let mut count = |key, default| {
+        reader
+            .get(&table, key, whole(1..=100))
+            .map_or(default, |at| at.value as usize)
+    };
+    let (unhealthy_after, healthy_after) = (count("unhealthy_after", 2), count("healthy_after", 1));
+    Some(Health {
+        path,
+        every,
+        timeout,
+        unhealthy_after,
+        healthy_after,
+    })
+}
+
+/// Reads the `timeouts` table of a provider or a model.
+pub(super) fn timeouts(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    section: &'static str,
+) -> TimeoutOverrides {
+    let Some(table) = reader.table(table, "timeouts", section) else {
+        return TimeoutOverrides::default();
+    };
+    let mut timer = |key| reader.get(&table, key, units::duration).map(|at| at.value);
+    TimeoutOverrides {
+        connect: timer("connect"),
+        first_byte: timer("first_byte"),
+        idle: timer("idle"),
+        total: timer("total"),
+    }
+}
+
+fn quirks(reader: &mut Reader<'_>, table: &Table<'_>) -> WrittenQuirks {
+    let Some(table) = reader.table(table, "quirks", "providers.*.quirks") else {
+        return WrittenQuirks::default();
+    };
+    fn pairs<T>(map: Vec<(At<String>, At<T>)>) -> Vec<(String, T)> {
+        map.into_iter()
+            .map(|(name, value)| (name.value, value.value))
+            .collect()
+    }
+    WrittenQuirks {
+        drop: reader
+            .list(&table, "drop", field)
+            .map(|list| list.value.into_iter().map(|at| at.value).collect()),
+        rename: reader.map(&table, "rename", field).map(pairs),
+        set: reader.map(&table, "set", json).map(pairs),
+        clamp: reader.map(&table, "clamp", number).map(pairs),
+        developer_role: reader
+            .get(&table, "developer_role", truth)
+            .map(|at| at.value),
+        max_completion_tokens: reader
+            .get(&table, "max_completion_tokens", truth)
+            .map(|at| at.value),
+        stream_options: reader
+            .get(&table, "stream_options", truth)
+            .map(|at| at.value),
+    }
+}
+
+/// Reads USD for 1,000,000 tokens, by kind of token.
+fn price(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Rates> {
+    let table = reader.table(table, "price", "providers.*.price")?;
+    // Every other kind falls back to one of these two.
+    let _ = (
+        required(reader, &table, "in", number),
+        required(reader, &table, "out", number),
+    );
+    let others = Token::NAMES.into_iter().filter(|name| table.has(name));
+    let prices: Vec<_> = others
+        .filter_map(|name| Some((name, reader.get(&table, name, number)?.value)))
+        .collect();
+    match Rates::from_usd_per_million(prices) {
+        Ok(rates) => Some(rates),
+        Err(message) => {
+            reader.mistakes.push(table.place.wrong(message));
+            None
+        }
+    }
+}
+
+/// Reads the name of a request's field.
+fn field(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let name = value
+        .as_str()
+        .ok_or_else(|| unlike("the name of a field", value))?;
+    check_name(name)?;
+    Ok(name.to_string())
+}
