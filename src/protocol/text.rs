@@ -1,0 +1,778 @@
+//! JSON text: a pull reader that borrows and knows where it is, and a writer into a `Vec<u8>`.
+//!
+//! Both protocols read and write by hand with these: typed, no tree in between, and every error names its field.
+
+use std::borrow::Cow;
+
+use memchr::memchr2;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::chat::Str;
+use crate::error::{Error, Kind, Result};
+
+/// How many unknown fields inside known objects are remembered.
+const STRANGERS_MAX: usize = 64;
+
+/// Reads one document from front to back.
+///
+/// Every value is checked as JSON exactly once: strings here, everything that is kept or skipped whole by
+/// `serde_json`. [`Reader::tag`] alone looks ahead, without checking. Where it stands is not tracked but found
+/// by a second look when an error must say it, so a good body pays nothing for it.
+#[derive(Debug)]
+pub struct Reader<'b> {
+    text: &'b str,
+    at: usize,
+    strangers: Vec<(usize, &'b RawValue)>,
+}
+
+/// A place to go back to.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    at: usize,
+    strangers: usize,
+}
+
+impl<'b> Reader<'b> {
+    pub fn new(body: &'b [u8]) -> Result<Self> {
+        let text = std::str::from_utf8(body).map_err(|error| {
+            Error::new(Kind::InvalidRequest, "the body is not valid UTF-8").with_cause(error)
+        })?;
+        Ok(Self::of(text))
+    }
+
+    pub fn of(text: &'b str) -> Self {
+        Self {
+            text,
+            at: 0,
+            strangers: Vec::new(),
+        }
+    }
+
+    /// Skips white space and returns the byte that the next value begins with (0 at the end).
+    pub fn peek(&mut self) -> u8 {
+        let bytes = self.text.as_bytes();
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(self.at) {
+            self.at += 1;
+        }
+        bytes.get(self.at).copied().unwrap_or(0)
+    }
+
+    /// Reads an object; `each` must read the value of every key that it is called with.
+    pub fn object(&mut self, mut each: impl FnMut(&mut Self, Str<'b>) -> Result<()>) -> Result<()> {
+        if self.peek() != b'{' {
+            return Err(self.wrong("an object"));
+        }
+        self.at += 1;
+        if self.peek() == b'}' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            if self.peek() != b'"' {
+                return Err(self.syntax("a key was expected"));
+            }
+            let key = self.string()?;
+            if self.peek() != b':' {
+                return Err(self.syntax("a colon was expected"));
+            }
+            self.at += 1;
+            each(self, key)?;
+            match self.peek() {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.syntax("a comma or a brace was expected")),
+            }
+        }
+    }
+
+    /// Reads an array; `each` must read every element that it is called for.
+    pub fn array(&mut self, mut each: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        if self.peek() != b'[' {
+            return Err(self.wrong("an array"));
+        }
+        self.at += 1;
+        if self.peek() == b']' {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            each(self)?;
+            match self.peek() {
+                b',' => self.at += 1,
+                b']' => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.syntax("a comma or a bracket was expected")),
+            }
+        }
+    }
+
+    /// Reads an array of what `one` reads.
+    pub fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        self.array(|reader| {
+            items.push(one(reader)?);
+            Ok(())
+        })?;
+        Ok(items)
+    }
+
+    /// Reads `null` as nothing and anything else with `one`.
+    pub fn maybe<T>(&mut self, one: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+        if self.peek() == b'n' {
+            self.raw()?;
+            return Ok(None);
+        }
+        one(self).map(Some)
+    }
+
+    pub fn string(&mut self) -> Result<Str<'b>> {
+        if self.peek() != b'"' {
+            return Err(self.wrong("a string"));
+        }
+        let start = self.at + 1;
+        let rest = &self.text.as_bytes()[start..];
+        let Some(length) = memchr2(b'"', b'\\', rest) else {
+            return Err(self.syntax("a string does not end"));
+        };
+        if rest[length] == b'\\' {
+            let before = self.at;
+            let raw = self.raw()?;
+            return serde_json::from_str(raw.get())
+                .map(Cow::Owned)
+                .map_err(|_| {
+                    self.at = before;
+                    self.wrong("a string of valid Unicode")
+                });
+        }
+        // Folded without an early exit, so that it is done many bytes at a time.
+        if rest[..length]
+            .iter()
+            .fold(false, |found, byte| found | (*byte < 0x20))
+        {
+            return Err(self.syntax("a control character stands in a string"));
+        }
+        self.at = start + length + 1;
+        Ok(Cow::Borrowed(&self.text[start..start + length]))
+    }
+
+    pub fn boolean(&mut self) -> Result<bool> {
+        if !matches!(self.peek(), b't' | b'f') {
+            return Err(self.wrong("a boolean"));
+        }
+        Ok(self.raw()?.get() == "true")
+    }
+
+    pub fn integer(&mut self) -> Result<u32> {
+        self.parsed("an integer from 0 to 4294967295")
+    }
+
+    pub fn signed(&mut self) -> Result<i64> {
+        self.parsed("an integer of 64 bits")
+    }
+
+    pub fn number(&mut self) -> Result<f64> {
+        let before = self.at;
+        let number: f64 = self.parsed("a number")?;
+        if number.is_finite() {
+            return Ok(number);
+        }
+        self.at = before;
+        Err(self.wrong("a finite number"))
+    }
+
+    fn parsed<T: std::str::FromStr>(&mut self, what: &str) -> Result<T> {
+        if !matches!(self.peek(), b'-' | b'0'..=b'9') {
+            return Err(self.wrong(what));
+        }
+        let before = self.at;
+        self.raw()?.get().parse().map_err(|_| {
+            self.at = before;
+            self.wrong(what)
+        })
+    }
+
+    /// Reads any value whole.
+    pub fn raw(&mut self) -> Result<&'b RawValue> {
+        self.peek();
+        let mut rest = serde_json::Deserializer::from_str(&self.text[self.at..]);
+        let raw = <&RawValue>::deserialize(&mut rest)
+            .map_err(|error| self.syntax("a value was expected").with_cause(error))?;
+        self.at += raw.get().len();
+        Ok(raw)
+    }
+
+    /// Reads any value whole, `null` as nothing.
+    pub fn maybe_raw(&mut self) -> Result<Option<&'b RawValue>> {
+        Ok(Some(self.raw()?).filter(|raw| raw.get() != "null"))
+    }
+
+    /// Reads an object whole.
+    pub fn raw_object(&mut self) -> Result<&'b RawValue> {
+        if self.peek() != b'{' {
+            return Err(self.wrong("an object"));
+        }
+        self.raw()
+    }
+
+    /// Returns where the reader stands, for [`Reader::back`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            at: self.at,
+            strangers: self.strangers.len(),
+        }
+    }
+
+    /// Goes back to a mark.
+    pub fn back(&mut self, mark: Mark) {
+        self.at = mark.at;
+        self.strangers.truncate(mark.strangers);
+    }
+
+    /// Reads the value of a key that is not known here, and remembers it.
+    pub fn stranger(&mut self) -> Result<()> {
+        self.peek();
+        let at = self.at;
+        let raw = self.raw()?;
+        if raw.get() != "null" && self.strangers.len() < STRANGERS_MAX {
+            self.strangers.push((at, raw));
+        }
+        Ok(())
+    }
+
+    /// Returns the fields that were not known where they stand: path and value.
+    pub fn strangers(&self) -> Vec<(Str<'b>, &'b RawValue)> {
+        if self.strangers.is_empty() {
+            return Vec::new();
+        }
+        let mut named = Vec::with_capacity(self.strangers.len());
+        let mut place = Place::new(self.text);
+        for (at, raw) in &self.strangers {
+            place.advance(*at);
+            named.push((Cow::Owned(place.path()), *raw));
+        }
+        named
+    }
+
+    /// Checks that nothing follows.
+    pub fn finish(&mut self) -> Result<()> {
+        if self.peek() == 0 && self.at >= self.text.len() {
+            return Ok(());
+        }
+        Err(self.syntax("something follows the end"))
+    }
+
+    /// Looks ahead for the string that the object here has for `key`. Nothing is read, nothing is checked.
+    pub fn tag(&mut self, key: &str) -> Option<Str<'b>> {
+        if self.peek() != b'{' {
+            return None;
+        }
+        let mut ahead = Reader::of(self.text);
+        ahead.at = self.at + 1;
+        loop {
+            if ahead.peek() != b'"' {
+                return None;
+            }
+            let start = ahead.at + 1;
+            ahead.leap()?;
+            let found = self.text.get(start..ahead.at - 1) == Some(key);
+            if ahead.peek() != b':' {
+                return None;
+            }
+            ahead.at += 1;
+            if found {
+                return if ahead.peek() == b'"' {
+                    ahead.string().ok()
+                } else {
+                    None
+                };
+            }
+            ahead.leap()?;
+            if ahead.peek() != b',' {
+                return None;
+            }
+            ahead.at += 1;
+        }
+    }
+
+    /// Skips the next value by its brackets and quotes alone.
+    fn leap(&mut self) -> Option<()> {
+        let bytes = self.text.as_bytes();
+        let mut depth = 0usize;
+        self.peek();
+        loop {
+            match bytes.get(self.at)? {
+                b'"' => {
+                    self.at = string_end(bytes, self.at)?;
+                    if depth == 0 {
+                        return Some(());
+                    }
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.checked_sub(1)?,
+                _ if depth > 0 => {}
+                b',' | b':' => return None,
+                _ => {
+                    // A number or a word: up to whatever ends it.
+                    while let Some(byte) = bytes.get(self.at)
+                        && !matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')
+                    {
+                        self.at += 1;
+                    }
+                    return Some(());
+                }
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Some(());
+            }
+        }
+    }
+
+    /// Returns a 400: the value here is not `what` it should be.
+    pub fn wrong(&mut self, what: &str) -> Error {
+        if !matches!(
+            self.peek(),
+            b'{' | b'[' | b'"' | b't' | b'f' | b'n' | b'-' | b'0'..=b'9'
+        ) {
+            return self.syntax("a value was expected");
+        }
+        let path = self.path();
+        if path.is_empty() {
+            return Error::new(Kind::InvalidRequest, format!("the body should be {what}"));
+        }
+        let message = format!("{path} should be {what}");
+        Error::field(path, message)
+    }
+
+    /// Returns a 400: the object that was just read lacks `key`.
+    pub fn missing(&self, key: &str) -> Error {
+        let mut path = self.path();
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path.push_str(key);
+        let message = format!("{path} is required");
+        Error::field(path, message)
+    }
+
+    /// Returns a 400: this is not JSON.
+    fn syntax(&self, what: &str) -> Error {
+        let at = self.at;
+        Error::new(
+            Kind::InvalidRequest,
+            format!("the body is not valid JSON: {what} at byte {at}"),
+        )
+    }
+
+    /// Returns the path of the value that begins or just ended here: `messages[2].content[0].text`.
+    pub fn path(&self) -> String {
+        let mut place = Place::new(self.text);
+        place.advance(self.at);
+        place.path()
+    }
+}
+
+/// Returns the place after the string that begins at `at`.
+fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + 1;
+    loop {
+        at += memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        if bytes[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
+/// Walks over a document to say where in it a byte stands.
+struct Place<'b> {
+    text: &'b str,
+    at: usize,
+    steps: Vec<Step<'b>>,
+}
+
+enum Step<'b> {
+    /// In an object: the last key read, with its quotes.
+    Key(&'b str),
+    Index(usize),
+}
+
+impl<'b> Place<'b> {
+    fn new(text: &'b str) -> Self {
+        Self {
+            text,
+            at: 0,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Goes on to `end`; what was read up to there is known to be JSON.
+    fn advance(&mut self, end: usize) {
+        let bytes = self.text.as_bytes();
+        // A key is a string after an opening brace or, in an object, after a comma.
+        let mut key_next = false;
+        while self.at < end {
+            match bytes[self.at] {
+                b'{' => {
+                    self.steps.push(Step::Key(""));
+                    key_next = true;
+                }
+                b'[' => self.steps.push(Step::Index(0)),
+                b'}' | b']' => drop(self.steps.pop()),
+                b',' => match self.steps.last_mut() {
+                    Some(Step::Index(index)) => *index += 1,
+                    Some(Step::Key(_)) => key_next = true,
+                    None => {}
+                },
+                b'"' => {
+                    let next = string_end(bytes, self.at).unwrap_or(bytes.len());
+                    if key_next && let Some(Step::Key(key)) = self.steps.last_mut() {
+                        *key = self.text.get(self.at..next).unwrap_or("");
+                        key_next = false;
+                    }
+                    self.at = next;
+                    continue;
+                }
+                _ => {}
+            }
+            self.at += 1;
+        }
+    }
+
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for step in &self.steps {
+            match step {
+                Step::Key(key) => {
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    path.push_str(&serde_json::from_str::<String>(key).unwrap_or_default());
+                }
+                Step::Index(index) => {
+                    path.push('[');
+                    path.push_str(&index.to_string());
+                    path.push(']');
+                }
+            }
+        }
+        path
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub fn string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    escaped(text, out);
+    out.push(b'"');
+}
+
+/// Appends `text` as the inside of a JSON string.
+pub fn escaped(text: &str, out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    const STRIDE: usize = 32;
+    let needs = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len());
+    for chunk in bytes.chunks(STRIDE) {
+        // Folded without an early exit, so that it is done many bytes at a time.
+        if !chunk.iter().fold(false, |found, byte| found | needs(*byte)) {
+            out.extend_from_slice(chunk);
+            continue;
+        }
+        for byte in chunk {
+            let short = match byte {
+                b'"' => b'"',
+                b'\\' => b'\\',
+                b'\n' => b'n',
+                b'\r' => b'r',
+                b'\t' => b't',
+                0..0x20 => {
+                    let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+                    out.extend_from_slice(b"\\u00");
+                    out.extend_from_slice(&digits);
+                    continue;
+                }
+                _ => {
+                    out.push(*byte);
+                    continue;
+                }
+            };
+            out.extend_from_slice(&[b'\\', short]);
+        }
+    }
+}
+
+pub fn integer(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut from = digits.len();
+    loop {
+        from -= 1;
+        // The remainder is below ten.
+        digits[from] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[from..]);
+}
+
+/// Appends a number; one that JSON has no word for becomes `null`.
+pub fn number(number: f64, out: &mut Vec<u8>) {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        if number < 0.0 {
+            out.push(b'-');
+        }
+        return integer(number.abs() as u64, out);
+    }
+    serde_json::to_writer(out, &number).expect("a number can be written into memory");
+}
+
+/// Appends JSON as it came, on one line: a line feed would end a `data:` line.
+pub fn raw_line(raw: &RawValue, out: &mut Vec<u8>) {
+    let from = out.len();
+    out.extend_from_slice(raw.get().as_bytes());
+    for byte in &mut out[from..] {
+        // Inside a JSON string both are escaped, so these stand between tokens, where a space says the same.
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
+}
+
+/// Appends a comma unless the array that began at `start` (after its bracket) is still empty.
+pub fn comma(start: usize, out: &mut Vec<u8>) {
+    if out.len() > start {
+        out.push(b',');
+    }
+}
+
+/// Appends the fields of an object, with commas where they belong.
+#[derive(Debug)]
+pub struct Object<'o> {
+    pub out: &'o mut Vec<u8>,
+    empty: bool,
+}
+
+impl<'o> Object<'o> {
+    pub fn open(out: &'o mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, empty: true }
+    }
+
+    /// Appends a key; the value must follow. `name` needs no escapes.
+    pub fn key(&mut self, name: &str) -> &mut Vec<u8> {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    /// Appends a key that came from outside; the value must follow.
+    pub fn foreign_key(&mut self, name: &str) -> &mut Vec<u8> {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        string(name, self.out);
+        self.out.push(b':');
+        self.out
+    }
+
+    pub fn string(&mut self, name: &str, text: &str) {
+        string(text, self.key(name));
+    }
+
+    pub fn maybe_string(&mut self, name: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.string(name, text);
+        }
+    }
+
+    pub fn raw(&mut self, name: &str, raw: &RawValue) {
+        self.key(name).extend_from_slice(raw.get().as_bytes());
+    }
+
+    pub fn maybe_raw(&mut self, name: &str, raw: Option<&RawValue>) {
+        if let Some(raw) = raw {
+            self.raw(name, raw);
+        }
+    }
+
+    pub fn boolean(&mut self, name: &str, value: bool) {
+        self.key(name)
+            .extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    pub fn integer(&mut self, name: &str, value: u64) {
+        integer(value, self.key(name));
+    }
+
+    pub fn number(&mut self, name: &str, value: f64) {
+        number(value, self.key(name));
+    }
+
+    pub fn close(self) {
+        self.out.push(b'}');
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_where_it_is() {
+        let mut reader =
+            Reader::of(r#"{"z":[1,{"b":"\\\"["}],"a" : [{"b":"x"},{"c":{},"b" : 7}]}"#);
+        let error = reader
+            .object(|r, key| match &*key {
+                "a" => r.array(|r| {
+                    r.object(|r, key| match &*key {
+                        "b" => r.string().map(drop),
+                        _ => r.raw().map(drop),
+                    })
+                }),
+                _ => r.raw().map(drop),
+            })
+            .unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("a[1].b"));
+        assert_eq!(error.message, "a[1].b should be a string");
+    }
+
+    #[test]
+    fn a_missing_key_is_named_with_the_object_that_lacks_it() {
+        let mut reader = Reader::of(r#"{"a":[{"b":[1,2]},{"c":{"d":1}} ]}"#);
+        let error = reader
+            .object(|r, _| {
+                r.array(|r| {
+                    let mut found = false;
+                    r.object(|r, key| {
+                        found |= &*key == "b";
+                        r.raw().map(drop)
+                    })?;
+                    if found { Ok(()) } else { Err(r.missing("b")) }
+                })
+            })
+            .unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("a[1].b"));
+    }
+
+    #[test]
+    fn strangers_are_named_in_one_walk() {
+        let mut reader = Reader::of(r#"[{"a":1,"b":null},{"c":{"d":2}, "e":"f"}]"#);
+        reader
+            .array(|r| {
+                r.object(|r, key| match &*key {
+                    "c" => r.object(|r, _| r.stranger()),
+                    _ => r.stranger(),
+                })
+            })
+            .unwrap();
+        let named: Vec<_> = reader
+            .strangers()
+            .iter()
+            .map(|(path, raw)| format!("{path}={}", raw.get()))
+            .collect();
+        assert_eq!(named, ["[0].a=1", "[1].c.d=2", "[1].e=\"f\""]);
+    }
+
+    #[test]
+    fn a_tag_is_found_wherever_it_stands() {
+        for text in [
+            r#"{"type":"x"}"#,
+            r#" { "a" : {"type":"no","b":[1,2,"}\""]} , "type" : "x" }"#,
+            r#"{"a":"\\\"","b":-1.5e3,"c":null,"d":[[]],"type":"x","e":1}"#,
+        ] {
+            assert_eq!(Reader::of(text).tag("type").as_deref(), Some("x"), "{text}");
+        }
+        for text in [
+            "",
+            "{",
+            "{}",
+            r#"{"type":1}"#,
+            r#"{"a":"#,
+            r#"{"a":"\"#,
+            r#"{"a":]"#,
+            "[]",
+        ] {
+            assert_eq!(Reader::of(text).tag("type"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn broken_json_is_refused_as_serde_json_refuses_it() {
+        for text in [
+            r#"{"a":1,}"#,
+            r#"{"a" 1}"#,
+            r#"{a:1}"#,
+            r#"{"a":1"#,
+            r#"{"a":01}"#,
+            r#"{"a":"\x"}"#,
+            "{\"a\":\"\u{1}\"}",
+            r#"{"a":"#,
+            r#"{"a":nul}"#,
+            r#"{"a":1}}"#,
+            r#"{"a":1} x"#,
+            r#"{"a":"\ud800"}"#,
+        ] {
+            let mut reader = Reader::of(text);
+            let read = reader
+                .object(|r, _| match r.peek() {
+                    b'"' => r.string().map(drop),
+                    _ => r.raw().map(drop),
+                })
+                .and_then(|()| reader.finish());
+            assert!(read.is_err(), "{text}");
+            assert!(
+                serde_json::from_str::<serde_json::Value>(text).is_err(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_character_comes_back() {
+        let text: String = (0..0x3000)
+            .filter_map(char::from_u32)
+            .chain("\u{1f600}".chars())
+            .collect();
+        let mut out = Vec::new();
+        string(&text, &mut out);
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn numbers_are_written_as_short_as_they_are() {
+        for (value, text) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (0.7, "0.7"),
+            (-2.0, "-2"),
+            (1e300, "1e+300"),
+            (-0.25, "-0.25"),
+        ] {
+            let mut out = Vec::new();
+            number(value, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+        for value in [0, 9, 10, u64::MAX] {
+            let mut out = Vec::new();
+            integer(value, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+}
