@@ -1,0 +1,11 @@
+//! Requests: `POST /v1/messages` into the hub and out of it.
+
+mod decode;
+mod encode;
+mod media;
+mod messages;
+mod plan;
+mod schema;
+
+pub use decode::decode;
+pub use encode::encode;
