@@ -2,35 +2,38 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::config::{self, Loaded, Mistake, Snapshot, Source};
 
-/// Arguments of `strait check`.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Check {
-    /// The configuration file [default: $STRAIT_CONFIG, ./strait.toml, /etc/strait/strait.toml]
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file. Without it: $STRAIT_CONFIG, ./strait.toml, /etc/strait/strait.toml, defaults.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    config: Option<PathBuf>,
 }
 
-impl Check {
-    /// Runs the command; returns the exit code: 1 after any mistake.
-    pub fn run(&self) -> u8 {
-        self.write(&config::environment, &mut std::io::stdout().lock())
+/// Fails after any mistake; warnings are only shown.
+pub fn run(args: Args) -> ExitCode {
+    let source = args.config.map_or(Source::Search, Source::File);
+    let is_ok = check(&source, &config::environment, &mut std::io::stdout().lock());
+    if is_ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
+}
 
-    /// Writes mistakes and warnings, a line each, then the summary.
-    pub fn write(&self, env: config::Env<'_>, out: &mut dyn Write) -> u8 {
-        let source = self.config.clone().map_or(Source::Search, Source::File);
-        let result = config::load(&source, env);
-        // Whoever reads may have gone (`strait check | head -1`); the exit code says it all the same.
-        let (code, _) = match &result {
-            Ok(loaded) => (0, write_ok(loaded, out)),
-            Err(mistakes) => (1, write_mistakes(mistakes, out)),
-        };
-        let _ = out.flush();
-        code
-    }
+/// Writes mistakes and warnings, a line each, then the summary; returns whether there was no mistake.
+pub fn check(source: &Source, env: config::Env<'_>, out: &mut dyn Write) -> bool {
+    let result = config::load(source, env);
+    // Whoever reads may have gone (`strait check | head -1`); the exit code says it all the same.
+    let _ = match &result {
+        Ok(loaded) => write_ok(loaded, out),
+        Err(mistakes) => write_mistakes(mistakes, out),
+    };
+    let _ = out.flush();
+    result.is_ok()
 }
 
 fn write_ok(loaded: &Loaded, out: &mut dyn Write) -> std::io::Result<()> {

@@ -13,20 +13,23 @@ type Environment = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
 /// Holds the snapshot in force.
 pub struct Store {
     snapshot: ArcSwap<Snapshot>,
+    source: Source,
     env: Environment,
     /// Told of every new snapshot; the lock also keeps two reloads from overtaking each other.
     hooks: Mutex<Vec<Hook>>,
 }
 
 impl Store {
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self::with_environment(snapshot, Box::new(environment))
+    /// `source` is read again by every reload.
+    pub fn new(source: Source, snapshot: Snapshot) -> Self {
+        Self::with_environment(source, snapshot, Box::new(environment))
     }
 
     /// Returns a store that looks up variables in `env` when it reloads.
-    pub fn with_environment(snapshot: Snapshot, env: Environment) -> Self {
+    pub fn with_environment(source: Source, snapshot: Snapshot, env: Environment) -> Self {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            source,
             env,
             hooks: Mutex::new(Vec::new()),
         }
@@ -47,14 +50,13 @@ impl Store {
         self.hooks.lock().push(hook);
     }
 
-    /// Reads the same file again and puts it into force; returns the new generation.
+    /// Reads the same source again and puts it into force; returns the new generation.
     ///
-    /// A mistake leaves the old snapshot in force. Without a file at start, one is looked for again.
+    /// A mistake leaves the old snapshot in force. One that was searched for is searched for again.
     pub fn reload(&self) -> Result<u64, Vec<Mistake>> {
         let hooks = self.hooks.lock();
         let old = self.full();
-        let source = old.file.clone().map_or(Source::Search, Source::File);
-        let mut loaded = load(&source, &self.env)?;
+        let mut loaded = load(&self.source, &self.env)?;
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
