@@ -6,10 +6,10 @@
 use serde_json::value::RawValue;
 
 use super::content;
-use super::read::Reader;
-use super::write::Object;
 use crate::error::Result;
 use crate::protocol::chat::Str;
+use crate::protocol::text::Object;
+use crate::protocol::text::Reader;
 
 #[derive(Debug, Default)]
 struct UrlCitation<'b> {
@@ -22,7 +22,7 @@ struct UrlCitation<'b> {
 /// Appends a text block with OpenAI's `annotations` as its citations.
 pub(super) fn write_text_from_openai(text: &str, annotations: &RawValue, out: &mut Vec<u8>) {
     let mut cited = Vec::new();
-    let read = Reader::of(annotations.get()).array(|r, _| {
+    let read = Reader::of(annotations.get()).array(|r| {
         cited.extend(url_citation(r)?);
         Ok(())
     });
@@ -73,7 +73,7 @@ fn write(citation: &UrlCitation<'_>, quoted: &str, out: &mut Vec<u8>) {
 fn url_citation<'b>(reader: &mut Reader<'b>) -> Result<Option<UrlCitation<'b>>> {
     let mut found = None;
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "url_citation" => found = r.maybe(fields)?,
             _ => r.raw().map(drop)?,
         }
@@ -85,7 +85,7 @@ fn url_citation<'b>(reader: &mut Reader<'b>) -> Result<Option<UrlCitation<'b>>> 
 fn fields<'b>(reader: &mut Reader<'b>) -> Result<UrlCitation<'b>> {
     let mut citation = UrlCitation::default();
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "url" => citation.url = r.maybe(Reader::string)?,
             "title" => citation.title = r.maybe(Reader::string)?,
             "start_index" => citation.start = r.maybe(Reader::integer)?.unwrap_or(0) as usize,

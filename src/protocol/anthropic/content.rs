@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::read::Reader;
-use super::write::{self, Object};
 use crate::error::Result;
 use crate::protocol::Protocol;
 use crate::protocol::chat::{Part, Source, Str};
+use crate::protocol::text::Reader;
+use crate::protocol::text::{self, Object};
 
 /// Stands in for the input of a tool call whose arguments are not a JSON object: the text as it was.
 ///
@@ -21,14 +21,14 @@ pub(super) fn parts<'b>(reader: &mut Reader<'b>) -> Result<Vec<Part<'b>>> {
     match reader.peek() {
         b'"' => Ok(vec![plain(reader.string()?)]),
         b'[' => reader.list(part),
-        _ => Err(reader.wrong("a valid string or a valid list of content blocks")),
+        _ => Err(reader.wrong("a string or a list of content blocks")),
     }
 }
 
 /// Reads one block; of a type that the hub has no word for, whole.
 pub(super) fn part<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     if reader.peek() != b'{' {
-        return Err(reader.wrong("a valid object"));
+        return Err(reader.wrong("an object"));
     }
     let Some(kind) = reader.tag("type") else {
         let mark = reader.mark();
@@ -46,6 +46,20 @@ pub(super) fn part<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
         "redacted_thinking" => redacted(reader),
         _ => opaque(reader),
     }
+}
+
+/// Reads one of the words that `known` knows.
+pub(super) fn word<T>(
+    reader: &mut Reader<'_>,
+    what: &str,
+    known: impl FnOnce(&str) -> Option<T>,
+) -> Result<T> {
+    let mark = reader.mark();
+    let word = reader.string()?;
+    known(&word).ok_or_else(|| {
+        reader.back(mark);
+        reader.wrong(what)
+    })
 }
 
 /// Returns a text part without trimmings.
@@ -67,7 +81,7 @@ fn opaque<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
 fn text<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     let (mut text, mut cache, mut citations) = (None, None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.raw().map(drop)?,
             "text" => text = Some(r.string()?),
             "cache_control" => cache = r.maybe(Reader::raw_object)?,
@@ -94,7 +108,7 @@ fn image<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     let mark = reader.mark();
     let (mut found, mut cache) = (None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.raw().map(drop)?,
             "source" => found = Some(source(r)?),
             "cache_control" => cache = r.maybe(Reader::raw_object)?,
@@ -120,7 +134,7 @@ fn document<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     let (mut found, mut name, mut context) = (None, None, None);
     let (mut citations, mut cache) = (None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.raw().map(drop)?,
             "source" => found = Some(source(r)?),
             "title" => name = r.maybe(Reader::string)?,
@@ -152,7 +166,7 @@ fn source<'b>(reader: &mut Reader<'b>) -> Result<Option<Source<'b>>> {
     let (mut media_type, mut data, mut url, mut file) = (None, None, None, None);
     let (mut content, mut known) = (None, true);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.string().map(drop)?,
             "media_type" => media_type = r.maybe(Reader::string)?,
             "data" => data = r.maybe(Reader::string)?,
@@ -208,7 +222,7 @@ fn joined(parts: Vec<Part<'_>>) -> Option<Str<'_>> {
 fn tool_use<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     let (mut id, mut name, mut input, mut cache) = (None, None, None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.raw().map(drop)?,
             "id" => id = Some(r.string()?),
             "name" => name = Some(r.string()?),
@@ -231,7 +245,7 @@ fn tool_use<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
 fn tool_result<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     let (mut id, mut content, mut is_error, mut cache) = (None, None, None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.raw().map(drop)?,
             "tool_use_id" => id = Some(r.string()?),
             "content" => content = r.maybe(result_parts)?,
@@ -265,7 +279,7 @@ fn result_parts<'b>(reader: &mut Reader<'b>) -> Result<Vec<Part<'b>>> {
 fn thinking<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     let (mut text, mut signature) = (None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.raw().map(drop)?,
             "thinking" => text = Some(r.string()?),
             "signature" => signature = r.maybe(Reader::string)?,
@@ -282,7 +296,7 @@ fn thinking<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
 fn redacted<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     let mut data = None;
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.raw().map(drop)?,
             "data" => data = Some(r.string()?),
             _ => r.stranger()?,
@@ -319,7 +333,7 @@ pub(super) fn write_text(
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-    write::string(text, out);
+    text::string(text, out);
     if let Some(citations) = citations {
         out.extend_from_slice(b",\"citations\":");
         out.extend_from_slice(citations.get().as_bytes());
@@ -330,15 +344,15 @@ pub(super) fn write_text(
 
 pub(super) fn write_thinking(text: &str, signature: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"thinking\",\"thinking\":");
-    write::string(text, out);
+    text::string(text, out);
     out.extend_from_slice(b",\"signature\":");
-    write::string(signature.unwrap_or(""), out);
+    text::string(signature.unwrap_or(""), out);
     out.push(b'}');
 }
 
 pub(super) fn write_redacted(data: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"redacted_thinking\",\"data\":");
-    write::string(data, out);
+    text::string(data, out);
     out.push(b'}');
 }
 

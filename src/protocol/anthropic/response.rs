@@ -2,10 +2,10 @@
 
 use super::citation;
 use super::content;
-use super::read::Reader;
-use super::write::{self, Object, comma};
 use crate::error::{Error, Kind, Result};
 use crate::protocol::chat::{Finish, Part, Response, Str};
+use crate::protocol::text::Reader;
+use crate::protocol::text::{self, Object, comma};
 use crate::protocol::usage::Usage;
 use crate::protocol::{Protocol, SCHEMA_TOOL, Shape};
 
@@ -33,12 +33,8 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
     };
     let mut parts = None;
     reader.object(|r, key| {
-        match key {
-            "type" => {
-                if r.string()? != "message" {
-                    return Err(r.wrong("'message'"));
-                }
-            }
+        match &*key {
+            "type" => content::word(r, "'message'", |word| (word == "message").then_some(()))?,
             "id" => response.id = r.maybe(Reader::string)?.unwrap_or_default(),
             "model" => response.model = r.maybe(Reader::string)?.unwrap_or_default(),
             "content" => parts = Some(r.list(content::part)?),
@@ -181,9 +177,9 @@ fn write_part(part: &Part<'_>, family: Protocol, out: &mut Vec<u8>) {
             ..
         } => {
             out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");
-            write::string(id, out);
+            text::string(id, out);
             out.extend_from_slice(b",\"name\":");
-            write::string(name, out);
+            text::string(name, out);
             out.extend_from_slice(b",\"input\":");
             content::input(arguments, out);
             out.push(b'}');
@@ -223,11 +219,11 @@ pub(super) fn write_error(kind: &str, message: &str, request_id: Option<&str>, o
     out.extend_from_slice(b"{\"type\":\"error\",\"error\":{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b"\",\"message\":");
-    write::string(message, out);
+    text::string(message, out);
     out.push(b'}');
     if let Some(id) = request_id {
         out.extend_from_slice(b",\"request_id\":");
-        write::string(id, out);
+        text::string(id, out);
     }
     out.push(b'}');
 }

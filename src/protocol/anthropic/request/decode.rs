@@ -7,15 +7,35 @@
 use serde_json::value::RawValue;
 
 use super::super::content;
-use super::super::read::Reader;
 use crate::error::{Error, Result};
 use crate::protocol::Protocol;
 use crate::protocol::chat::{
     Effort, Format, Message, Part, Reasoning, Request, Role, Str, Tool, ToolChoice,
 };
+use crate::protocol::text::Reader;
 
 /// Decodes a body. Errors are 400 and name the field as Anthropic does (`messages.0.content.1.text`).
 pub fn decode(body: &[u8]) -> Result<Request<'_>> {
+    read(body).map_err(|mut error| {
+        if let Some(path) = error.param.take() {
+            let told = error
+                .message
+                .strip_prefix(path.as_ref())
+                .unwrap_or(&error.message);
+            let path = dotted(&path);
+            error.message = format!("{path}: {}", told.trim_start_matches([':', ' '])).into();
+            error.param = Some(path.into());
+        }
+        error
+    })
+}
+
+/// Spells a path as Anthropic does: `messages.0.content` for `messages[0].content`.
+fn dotted(path: &str) -> String {
+    path.replace('[', ".").replace(']', "")
+}
+
+fn read(body: &[u8]) -> Result<Request<'_>> {
     let mut reader = Reader::new(body)?;
     let mut request = blank();
     let mut model = None;
@@ -24,7 +44,7 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>> {
     let mut thinking = None;
     let mut output = Output::default();
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "model" => model = Some(r.string()?),
             "messages" => messages = Some(r.list(message)?),
             "system" => system = r.maybe(content::parts)?,
@@ -51,7 +71,7 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>> {
                 // Found here and not inside: the name is the path, however many there are.
                 let raw = r.raw()?;
                 if raw.get() != "null" {
-                    request.extra.push((key.to_owned().into(), raw));
+                    request.extra.push((key, raw));
                 }
             }
         }
@@ -80,7 +100,12 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>> {
     request
         .extra
         .extend(left.map(|raw| ("output_config.effort".into(), raw)));
-    request.extra.append(&mut reader.strangers);
+    let strangers = reader.strangers();
+    request.extra.extend(
+        strangers
+            .into_iter()
+            .map(|(path, raw)| (dotted(&path).into(), raw)),
+    );
     Ok(request)
 }
 
@@ -120,15 +145,21 @@ fn blank<'b>() -> Request<'b> {
 fn message<'b>(reader: &mut Reader<'b>) -> Result<Message<'b>> {
     let (mut role, mut parts) = (None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "role" => {
-                role = match r.string()?.as_ref() {
-                    "user" => Some(Role::User),
-                    "assistant" => Some(Role::Assistant),
-                    // Claude Code's reminders amid a conversation.
-                    "system" => Some(Role::System),
-                    _ => return Err(r.wrong("'user', 'assistant' or 'system'")),
-                }
+                role = Some(content::word(
+                    r,
+                    "'user', 'assistant' or 'system'",
+                    |word| {
+                        match word {
+                            "user" => Some(Role::User),
+                            "assistant" => Some(Role::Assistant),
+                            // Claude Code's reminders amid a conversation.
+                            "system" => Some(Role::System),
+                            _ => None,
+                        }
+                    },
+                )?);
             }
             "content" => parts = Some(content::parts(r)?),
             _ => r.stranger()?,
@@ -178,7 +209,7 @@ fn tool<'b>(reader: &mut Reader<'b>) -> Result<Tool<'b>> {
     let (mut name, mut description, mut schema) = (None, None, None);
     let (mut strict, mut cache) = (None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => r.maybe(Reader::string).map(drop)?,
             "name" => name = Some(r.string()?),
             "description" => description = r.maybe(Reader::string)?,
@@ -206,7 +237,7 @@ fn tool_choice<'b>(reader: &mut Reader<'b>) -> Result<(ToolChoice<'b>, Option<bo
     let mark = reader.mark();
     let (mut kind, mut name, mut parallel) = (None, None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => kind = Some(r.string()?),
             "name" => name = r.maybe(Reader::string)?,
             "disable_parallel_tool_use" => parallel = r.maybe(Reader::boolean)?.map(|off| !off),
@@ -234,7 +265,7 @@ fn tool_choice<'b>(reader: &mut Reader<'b>) -> Result<(ToolChoice<'b>, Option<bo
 fn metadata<'b>(reader: &mut Reader<'b>) -> Result<Option<Str<'b>>> {
     let mut user = None;
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "user_id" => user = r.maybe(Reader::string)?,
             _ => r.stranger()?,
         }
@@ -253,14 +284,17 @@ enum Thinking {
 fn thinking_of(reader: &mut Reader<'_>) -> Result<Thinking> {
     let (mut kind, mut budget) = (None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => {
-                kind = Some(match r.string()?.as_ref() {
-                    "enabled" => "enabled",
-                    "disabled" => "disabled",
-                    "adaptive" => "adaptive",
-                    _ => return Err(r.wrong("'enabled', 'disabled' or 'adaptive'")),
-                });
+                kind = Some(content::word(
+                    r,
+                    "'enabled', 'disabled' or 'adaptive'",
+                    |word| {
+                        ["enabled", "disabled", "adaptive"]
+                            .into_iter()
+                            .find(|known| *known == word)
+                    },
+                )?);
             }
             "budget_tokens" => budget = r.maybe(Reader::integer)?,
             _ => r.stranger()?,
@@ -296,12 +330,17 @@ impl<'b> Output<'b> {
 fn output_config<'b>(reader: &mut Reader<'b>) -> Result<Output<'b>> {
     let mut output = Output::default();
     reader.object(|r, key| {
-        match key {
-            "effort" => match r.tag_here().as_deref().and_then(effort_of) {
-                Some(effort) => output.effort = Some((effort, r.raw()?)),
-                // One that is not known yet is kept for its own family.
-                None => r.stranger()?,
-            },
+        match &*key {
+            "effort" if r.peek() == b'"' => {
+                let mark = r.mark();
+                let effort = effort_of(&r.string()?);
+                r.back(mark);
+                match effort {
+                    Some(effort) => output.effort = Some((effort, r.raw()?)),
+                    // One that is not known yet is kept for its own family.
+                    None => r.stranger()?,
+                }
+            }
             "format" => output.format = r.maybe(format)?,
             _ => r.stranger()?,
         }
@@ -325,11 +364,11 @@ fn effort_of(word: &str) -> Option<Effort> {
 fn format<'b>(reader: &mut Reader<'b>) -> Result<Format<'b>> {
     let mut schema = None;
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "type" => {
-                if r.string()? != "json_schema" {
-                    return Err(r.wrong("'json_schema'"));
-                }
+                content::word(r, "'json_schema'", |word| {
+                    (word == "json_schema").then_some(())
+                })?;
             }
             "schema" => schema = r.maybe(Reader::raw_object)?,
             _ => r.stranger()?,

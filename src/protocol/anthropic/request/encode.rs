@@ -10,12 +10,12 @@
 
 use serde_json::value::RawValue;
 
-use super::super::write::{self, Object, comma};
 use super::messages::{write_messages, write_system};
 use super::plan::{Choice, Notes, Plan, Structure, Thinking};
 use super::schema;
 use crate::error::{Error, Result};
 use crate::protocol::chat::{Effort, Part, Request, Source, Tool};
+use crate::protocol::text::{self, Object, comma};
 use crate::protocol::{Facts, Protocol, SCHEMA_TOOL, Translated};
 
 const SCHEMA_DESCRIPTION: &str =
@@ -28,7 +28,7 @@ pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Trans
     let mut out = Vec::with_capacity(size(request));
     let mut body = Object::open(&mut out);
     body.string("model", model);
-    write::integer(plan.max_tokens.into(), body.key("max_tokens"));
+    text::integer(plan.max_tokens.into(), body.key("max_tokens"));
     write_system(request, &plan, &mut body)?;
     write_messages(request, &plan, body.key("messages"), &mut notes)?;
     write_tools(request, &plan, facts, &mut body, &mut notes)?;
@@ -39,11 +39,11 @@ pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Trans
     write_output_config(request, &plan, &mut body);
     for (name, value) in [("temperature", plan.temperature), ("top_p", plan.top_p)] {
         if let Some(value) = value {
-            write::number(value, body.key(name));
+            text::number(value, body.key(name));
         }
     }
     if let Some(top_k) = plan.top_k {
-        write::integer(top_k.into(), body.key("top_k"));
+        text::integer(top_k.into(), body.key("top_k"));
     }
     write_stop(request, plan.same, &mut body, &mut notes);
     write_metadata(request, plan.same, &mut body);
@@ -272,7 +272,7 @@ fn write_thinking(request: &Request<'_>, plan: &Plan<'_>, body: &mut Object<'_>)
         Thinking::Adaptive => object.string("type", "adaptive"),
         Thinking::Enabled(budget) => {
             object.string("type", "enabled");
-            write::integer(budget.into(), object.key("budget_tokens"));
+            text::integer(budget.into(), object.key("budget_tokens"));
         }
     }
     write_nested(request, plan.same, "thinking.", &mut object);
@@ -335,7 +335,7 @@ fn write_stop(request: &Request<'_>, same: bool, body: &mut Object<'_>, notes: &
     let start = out.len();
     for stop in kept {
         comma(start, out);
-        write::string(stop, out);
+        text::string(stop, out);
     }
     out.push(b']');
 }

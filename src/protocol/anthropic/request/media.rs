@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::super::content;
-use super::super::write::{self, Object};
 use crate::error::{Error, Result};
 use crate::protocol::Protocol;
 use crate::protocol::chat::Source;
+use crate::protocol::text::{self, Object};
 
 /// Appends an image block.
 pub(super) fn write_image(
@@ -92,11 +92,11 @@ pub(super) fn write_document(
     }
     if let Some(name) = label.name {
         out.extend_from_slice(b",\"title\":");
-        write::string(name, out);
+        text::string(name, out);
     }
     if let Some(context) = label.context {
         out.extend_from_slice(b",\"context\":");
-        write::string(context, out);
+        text::string(context, out);
     }
     if let Some(citations) = label.citations {
         out.extend_from_slice(b",\"citations\":");

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use super::super::content;
-use super::super::write::{self, Object, comma};
 use super::media::{self, Label};
 use super::plan::{Notes, Plan, Structure};
 use crate::error::{Error, Result};
 use crate::protocol::Protocol;
 use crate::protocol::chat::{Message, Part, Request, Role};
+use crate::protocol::text::{self, Object, comma};
 
 const JSON_INSTRUCTION: &str =
     "Answer with one valid JSON object and nothing else: no prose and no code fence around it.";
@@ -29,7 +29,12 @@ pub(super) fn write_system(
     let mut parts = Vec::new();
     for (index, message) in request.messages.iter().enumerate() {
         if is_hoisted(message, index, plan.same) {
-            parts.extend(message.parts.iter().filter(|part| !is_blank(part)));
+            parts.extend(
+                message
+                    .parts
+                    .iter()
+                    .filter(|part| !is_blank(part, plan.same)),
+            );
         }
     }
     let instruction = match plan.structure {
@@ -49,7 +54,7 @@ pub(super) fn write_system(
             },
         ] = parts[..]
     {
-        write::string(text, out);
+        text::string(text, out);
         return Ok(());
     }
     out.push(b'[');
@@ -94,9 +99,13 @@ pub(super) fn write_system(
     Ok(())
 }
 
-fn is_blank(part: &Part<'_>) -> bool {
+/// Returns whether a part is text that Anthropic would refuse: it takes a space in an assistant's turn, so what an
+/// Anthropic client sends is only looked at for being empty.
+fn is_blank(part: &Part<'_>, same: bool) -> bool {
     match part {
-        Part::Text { text, .. } | Part::Refusal { text } => text.trim().is_empty(),
+        Part::Text { text, .. } | Part::Refusal { text } => {
+            text.is_empty() || !same && text.trim().is_empty()
+        }
         Part::Image { .. }
         | Part::Audio { .. }
         | Part::File { .. }
@@ -151,7 +160,7 @@ fn turns<'r, 'b>(request: &'r Request<'b>, same: bool, notes: &mut Notes) -> Vec
         }
         let mut begun = false;
         for part in &message.parts {
-            if is_blank(part) || is_foreign(part, same, notes) {
+            if is_blank(part, same) || is_foreign(part, same, notes) {
                 continue;
             }
             match turns.last_mut() {
@@ -225,7 +234,7 @@ fn write_parts(
     ] = parts
         && (citations.is_none() || !plan.same)
     {
-        write::string(if trims { text.trim_end() } else { text }, out);
+        text::string(if trims { text.trim_end() } else { text }, out);
         return Ok(());
     }
     out.push(b'[');
@@ -293,9 +302,9 @@ fn write_part(
             cache,
         } => {
             out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");
-            write::string(&tool_id(id), out);
+            text::string(&tool_id(id), out);
             out.extend_from_slice(b",\"name\":");
-            write::string(name, out);
+            text::string(name, out);
             out.extend_from_slice(b",\"input\":");
             if !content::input(arguments, out) {
                 notes.add(
@@ -312,10 +321,10 @@ fn write_part(
             cache,
         } => {
             out.extend_from_slice(b"{\"type\":\"tool_result\",\"tool_use_id\":");
-            write::string(&tool_id(id), out);
+            text::string(&tool_id(id), out);
             let kept: Vec<&Part<'_>> = parts
                 .iter()
-                .filter(|part| !is_blank(part) && !is_foreign(part, plan.same, notes))
+                .filter(|part| !is_blank(part, plan.same) && !is_foreign(part, plan.same, notes))
                 .collect();
             if !kept.is_empty() {
                 out.extend_from_slice(b",\"content\":");

@@ -2,8 +2,8 @@
 
 use serde_json::value::RawValue;
 
-use super::super::read::Reader;
 use crate::error::Result;
+use crate::protocol::text::Reader;
 
 /// Schemas nested deeper are left to the tool trick.
 const DEPTH_MAX: usize = 48;
@@ -24,7 +24,7 @@ fn node(reader: &mut Reader<'_>, depth: usize) -> Result<bool> {
     }
     let (mut fits, mut is_object, mut is_closed) = (true, false, false);
     reader.object(|r, key| {
-        fits &= match key {
+        fits &= match &*key {
             "type" => {
                 is_object = r.raw()?.get().contains("\"object\"");
                 true
@@ -41,7 +41,7 @@ fn node(reader: &mut Reader<'_>, depth: usize) -> Result<bool> {
             "items" => node(r, depth + 1)?,
             "anyOf" | "allOf" => {
                 let mut fits = true;
-                r.array(|r, _| {
+                r.array(|r| {
                     fits &= node(r, depth + 1)?;
                     Ok(())
                 })?;

@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 
-use super::super::read::Reader;
 use super::super::response;
 use super::wire::{BlockStart, Piece, block, piece, whole_delta};
 use crate::error::{Error, Kind, Result};
 use crate::protocol::chat::Finish;
 use crate::protocol::event::{Block, Delta, Event, Failure, FailureClass};
+use crate::protocol::text::Reader;
 use crate::protocol::usage::Usage;
 use crate::protocol::{Protocol, SCHEMA_TOOL, Shape};
 
@@ -158,9 +158,9 @@ impl Decoder {
 
     fn message_start(&mut self, reader: &mut Reader<'_>, each: Each<'_>) -> Result<()> {
         let (mut id, mut model, mut usage) = (None, None, None);
-        reader.object(|r, key| match key {
+        reader.object(|r, key| match &*key {
             "message" => r.object(|r, key| {
-                match key {
+                match &*key {
                     "id" => id = r.maybe(Reader::string)?,
                     "model" => model = r.maybe(Reader::string)?,
                     "usage" => usage = r.maybe(Reader::raw_object)?,
@@ -202,7 +202,7 @@ impl Decoder {
     fn block_start(&mut self, reader: &mut Reader<'_>, each: Each<'_>) -> Result<()> {
         let (mut index, mut start) = (None, None);
         reader.object(|r, key| {
-            match key {
+            match &*key {
                 "index" => index = Some(r.integer()?),
                 "content_block" => start = Some(block(r)?),
                 _ => r.raw().map(drop)?,
@@ -224,7 +224,7 @@ impl Decoder {
                     return Ok(());
                 };
                 Reader::of(citations.get())
-                    .array(|r, _| self.tell(index, Piece::Citation(r.raw()?), each))
+                    .array(|r| self.tell(index, Piece::Citation(r.raw()?), each))
             }
             BlockStart::Reasoning { text, signature } => {
                 self.open(index, BlockRole::Reasoning, Block::Reasoning, each)?;
@@ -330,7 +330,7 @@ impl Decoder {
     fn delta(&mut self, reader: &mut Reader<'_>, data: &[u8], each: Each<'_>) -> Result<()> {
         let (mut index, mut found) = (None, None);
         reader.object(|r, key| {
-            match key {
+            match &*key {
                 "index" => index = Some(r.integer()?),
                 "delta" => found = Some(piece(r)?),
                 _ => r.raw().map(drop)?,
@@ -427,7 +427,7 @@ impl Decoder {
     fn block_stop(&mut self, reader: &mut Reader<'_>, each: Each<'_>) -> Result<()> {
         let mut index = None;
         reader.object(|r, key| {
-            match key {
+            match &*key {
                 "index" => index = Some(r.integer()?),
                 _ => r.raw().map(drop)?,
             }
@@ -454,9 +454,9 @@ impl Decoder {
     fn message_delta(&mut self, reader: &mut Reader<'_>, each: Each<'_>) -> Result<()> {
         let (mut reason, mut sequence, mut usage) = (None, None, None);
         reader.object(|r, key| {
-            match key {
+            match &*key {
                 "delta" => r.object(|r, key| {
-                    match key {
+                    match &*key {
                         "stop_reason" => reason = r.maybe(Reader::string)?,
                         "stop_sequence" => sequence = r.maybe(Reader::string)?,
                         _ => r.raw().map(drop)?,
@@ -508,11 +508,11 @@ impl Decoder {
     fn error(&mut self, reader: &mut Reader<'_>, each: Each<'_>) -> Result<()> {
         let (mut kind, mut message, mut found) = (None, None, false);
         reader.object(|r, key| {
-            match key {
+            match &*key {
                 "error" if r.peek() == b'{' => {
                     found = true;
                     r.object(|r, key| {
-                        match key {
+                        match &*key {
                             "type" if r.peek() == b'"' => kind = Some(r.string()?),
                             "message" if r.peek() == b'"' => message = Some(r.string()?),
                             _ => r.raw().map(drop)?,

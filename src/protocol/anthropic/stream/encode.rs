@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 
 use super::super::citation;
 use super::super::response::{stop_reason, write_error, write_stop_sequence};
-use super::super::write::{self, Object};
 use crate::error::Error;
 use crate::protocol::chat::{Finish, Str};
 use crate::protocol::event::{Block, Delta, Event, FailureClass};
+use crate::protocol::text::{self, Object};
 use crate::protocol::usage::Usage;
 use crate::protocol::{Protocol, Shape, ping_frame};
 
@@ -296,7 +296,7 @@ fn write_start(wire: u32, block: &Block<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":",
     );
-    write::integer(wire.into(), out);
+    text::integer(wire.into(), out);
     out.extend_from_slice(b",\"content_block\":");
     match block {
         Block::Text | Block::Refusal => out.extend_from_slice(b"{\"type\":\"text\",\"text\":\"\"}"),
@@ -306,12 +306,12 @@ fn write_start(wire: u32, block: &Block<'_>, out: &mut Vec<u8>) {
         Block::RedactedReasoning { data } => super::super::content::write_redacted(data, out),
         Block::ToolCall { id, name } => {
             out.extend_from_slice(b"{\"type\":\"tool_use\",\"id\":");
-            write::string(id, out);
+            text::string(id, out);
             out.extend_from_slice(b",\"name\":");
-            write::string(name, out);
+            text::string(name, out);
             out.extend_from_slice(b",\"input\":{}}");
         }
-        Block::Opaque { raw, .. } => write::raw_line(raw, out),
+        Block::Opaque { raw, .. } => text::raw_line(raw, out),
     }
     out.extend_from_slice(b"}\n\n");
 }
@@ -321,7 +321,7 @@ fn write_delta(wire: u32, delta: &Delta<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
     );
-    write::integer(wire.into(), out);
+    text::integer(wire.into(), out);
     let (head, text): (&[u8], &str) = match delta {
         Delta::Text(text) | Delta::Refusal(text) => {
             (b",\"delta\":{\"type\":\"text_delta\",\"text\":\"", text)
@@ -342,7 +342,7 @@ fn write_delta(wire: u32, delta: &Delta<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(b",\"delta\":{\"type\":\"citations_delta\",\"citation\":");
             let said = match family {
                 Protocol::Anthropic => {
-                    write::raw_line(raw, out);
+                    text::raw_line(raw, out);
                     true
                 }
                 Protocol::OpenaiChat => citation::write_from_openai(raw, out),
@@ -359,7 +359,7 @@ fn write_delta(wire: u32, delta: &Delta<'_>, out: &mut Vec<u8>) {
             raw,
         } => {
             out.extend_from_slice(b",\"delta\":");
-            write::raw_line(raw, out);
+            text::raw_line(raw, out);
             out.extend_from_slice(b"}\n\n");
             return;
         }
@@ -373,7 +373,7 @@ fn write_delta(wire: u32, delta: &Delta<'_>, out: &mut Vec<u8>) {
         }
     };
     out.extend_from_slice(head);
-    write::escaped(text, out);
+    text::escaped(text, out);
     out.extend_from_slice(b"\"}}\n\n");
 }
 
@@ -381,7 +381,7 @@ fn write_stop(wire: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":",
     );
-    write::integer(wire.into(), out);
+    text::integer(wire.into(), out);
     out.extend_from_slice(b"}\n\n");
 }
 

@@ -2,9 +2,9 @@
 
 use serde_json::value::RawValue;
 
-use super::super::read::Reader;
 use crate::error::Result;
 use crate::protocol::chat::Str;
+use crate::protocol::text::Reader;
 
 /// What a `content_block_start` says.
 pub(super) enum BlockStart<'b> {
@@ -38,7 +38,7 @@ pub(super) fn block<'b>(reader: &mut Reader<'b>) -> Result<BlockStart<'b>> {
     let (mut text, mut signature, mut data) = (None, None, None);
     let (mut id, mut name, mut input, mut citations) = (None, None, None, None);
     reader.object(|r, key| {
-        match key {
+        match &*key {
             "text" | "thinking" => text = r.maybe(Reader::string)?.filter(|text| !text.is_empty()),
             "signature" => signature = r.maybe(Reader::string)?.filter(|text| !text.is_empty()),
             "data" => data = r.maybe(Reader::string)?,
