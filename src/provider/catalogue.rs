@@ -304,21 +304,17 @@ impl Table {
     }
 
     fn line(&self, at: u16) -> Line {
-        let rest = &MODELS[self.starts[usize::from(at)] as usize..];
-        let mut fields = rest.splitn(3, '\t');
-        let (provider, id) = (
-            fields.next().unwrap_or_default(),
-            fields.next().unwrap_or_default(),
-        );
-        let facts = fields.next().unwrap_or_default();
-        let end = facts
-            .bytes()
-            .position(|byte| byte == b'\n')
-            .unwrap_or(facts.len());
+        let start = self.starts[usize::from(at)] as usize;
+        let end = self
+            .starts
+            .get(usize::from(at) + 1)
+            .map_or(MODELS.len(), |next| *next as usize);
+        let mut fields = MODELS[start..end].splitn(3, '\t');
+        let mut field = || fields.next().unwrap_or_default();
         Line {
-            provider,
-            id,
-            facts: &facts[..end],
+            provider: field(),
+            id: field(),
+            facts: field(),
         }
     }
 
