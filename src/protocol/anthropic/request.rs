@@ -9,3 +9,6 @@ mod schema;
 
 pub use decode::decode;
 pub use encode::encode;
+
+#[cfg(test)]
+mod tests;

@@ -6,3 +6,6 @@ mod wire;
 
 pub use decode::Decoder;
 pub use encode::{Encoder, error_frame};
+
+#[cfg(test)]
+mod tests;

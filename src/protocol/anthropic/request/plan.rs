@@ -240,13 +240,14 @@ impl<'r> Plan<'r> {
         };
         // The budget is part of `max_tokens`, as reasoning is of OpenAI's `max_completion_tokens`, so a limit
         // that the client set stands and the budget leaves a quarter of it to the answer.
+        let mut room = self.max_tokens - self.max_tokens / 4;
         if asked.is_none() {
-            self.max_tokens = MAX_TOKENS.saturating_add(budget);
+            room = budget.min(u32::MAX - MAX_TOKENS);
+            self.max_tokens = MAX_TOKENS + room;
         }
         if self.max_tokens <= BUDGET_MIN {
             return notes.add(format!("{field} (max_tokens leaves no room to think)"));
         }
-        let room = self.max_tokens - self.max_tokens / 4;
         self.thinking = Some(Thinking::Enabled(budget.min(room).max(BUDGET_MIN)));
     }
 
