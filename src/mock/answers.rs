@@ -10,7 +10,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::request::Asked;
-use super::script::{Behaviour, Numbers, ToolCall, UsageSaid};
+use super::script::{Behaviour, ErrorEvent, ToolCall};
+use super::values::{Numbers, UsageSaid};
 use super::{anthropic, openai};
 
 /// How an answer is said.
@@ -350,6 +351,19 @@ pub(super) struct ErrorSaid<'a> {
     pub message: Option<&'a str>,
     pub code: Option<&'a str>,
     pub param: Option<&'a str>,
+}
+
+impl<'a> ErrorSaid<'a> {
+    /// Returns the parts of an error that comes inside a success.
+    pub fn of_event(event: &'a ErrorEvent) -> Self {
+        Self {
+            status: 200,
+            kind: event.kind.as_deref(),
+            message: event.message.as_deref(),
+            code: event.code.as_deref(),
+            param: None,
+        }
+    }
 }
 
 /// Returns an error in the protocol's shape.

@@ -140,13 +140,7 @@ impl Plan {
             ..Self::whole(Bytes::new())
         };
         if let Some(error) = &behaviour.error_event {
-            let said = ErrorSaid {
-                status: 200,
-                kind: error.kind.as_deref(),
-                message: error.message.as_deref(),
-                code: error.code.as_deref(),
-                param: None,
-            };
+            let said = ErrorSaid::of_event(error);
             let frame = error_frame(dialect, &said);
             plan.rewrite(|mut pieces| {
                 let at = if error.at == 0 && !error.after_start {

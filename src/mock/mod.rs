@@ -14,17 +14,20 @@
 //! | `GET /_calls/count` | `{count, in_progress, connections, connections_open, health_checks}` |
 //! | `DELETE /_calls` | forgets them |
 
+mod admin;
 mod answers;
 mod anthropic;
 mod body;
 mod calls;
 mod openai;
 mod request;
+mod rules;
 mod script;
 mod server;
 mod strict;
 mod strict_anthropic;
 mod strict_openai;
+mod values;
 mod wire;
 
 use std::io;
@@ -42,9 +45,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 pub use answers::Dialect;
 pub use calls::{Call, Counts, Outcome};
 pub use script::{
-    Arguments, Behaviour, Cut, ErrorEvent, ErrorParts, HeaderMatch, Headers, Numbers, Raw, Rule,
-    Script, ScriptError, Split, ToolCall, UsageSaid, Wait,
+    Behaviour, Cut, ErrorEvent, ErrorParts, HeaderMatch, Rule, Script, ScriptError, ToolCall,
 };
+pub use values::{Arguments, Headers, Numbers, Raw, Split, UsageSaid, Wait};
 
 /// Where and how to listen.
 pub struct Listen {

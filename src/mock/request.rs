@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::answers::Dialect;
-use super::script::{Arguments, ToolCall};
+use super::script::ToolCall;
+use super::values::Arguments;
 
 /// A chat request, as far as the answer depends on it.
 #[derive(Debug)]

@@ -14,24 +14,25 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::RwLock;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::answers::{Dialect, ErrorSaid, Rendered, error_body, render};
+use super::admin;
+use super::answers::{Dialect, ErrorSaid, Piece, Rendered, error_body, render};
 use super::body::{Answer, Dropped, Plan};
-use super::calls::{BODY_MAX, Call, Calls, Filter, Guard, Outcome};
+use super::calls::{BODY_MAX, Call, Calls, Guard, Outcome};
 use super::request::Asked;
-use super::script::{Behaviour, Running, Script, Sight};
+use super::rules::{Running, Sight};
+use super::script::{Behaviour, Cut, Script};
 use super::strict;
 use super::wire::Wire;
 
 /// The most bytes of one request.
 const REQUEST_MAX: usize = 128 << 20;
-/// The most bytes of a script set at run time.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// What all threads and connections share.
@@ -54,7 +55,7 @@ impl Shared {
         *self.running.write() = Arc::new(Running::new(script));
     }
 
-    fn running(&self) -> Arc<Running> {
+    pub fn running(&self) -> Arc<Running> {
         self.running.read().clone()
     }
 }
@@ -187,7 +188,8 @@ async fn answer(
     let path = head.uri.path();
     if path.starts_with("/_") {
         let body = read(body).await.map_err(|_| Dropped)?;
-        return Ok(admin(&connection, &head, &body));
+        let (status, body) = admin::answer(&connection.shared, &head, &body);
+        return Ok(plain(&connection, status, body, None));
     }
     if path == "/health" {
         return health(&connection, &head).await;
@@ -230,7 +232,7 @@ async fn answer(
                 call.rule = picked.map(|(_, rule)| running.name(rule));
                 guard.record(call);
             }
-            let (status, body) = other(&head, dialect, &running.script);
+            let (status, body) = admin::other(&head, dialect, &running.script);
             let Some((behaviour, _)) = picked else {
                 return Ok(plain(&connection, status, body, Some(guard)));
             };
@@ -331,20 +333,14 @@ async fn chat(
         match (behaviour.error_event.as_ref(), asked.stream) {
             // Not streamed, an error in a 200 is the whole body.
             (Some(error), false) => {
-                let said = ErrorSaid {
-                    status: 200,
-                    kind: error.kind.as_deref(),
-                    message: error.message.as_deref(),
-                    code: error.code.as_deref(),
-                    param: None,
-                };
+                let said = ErrorSaid::of_event(error);
                 Rendered::Whole(error_body(dialect, &said).into())
             }
             _ if behaviour.garbage => garbage(asked.stream),
             (_, true) if behaviour.empty_stream => Rendered::Stream(Arc::new([])),
             (_, false) if behaviour.empty_stream => Rendered::Whole(Bytes::new()),
             (_, is_stream) => match &behaviour.body {
-                Some(raw) if is_stream => Rendered::Stream(Arc::new([super::answers::Piece {
+                Some(raw) if is_stream => Rendered::Stream(Arc::new([Piece {
                     bytes: raw.0.clone(),
                     is_content: true,
                 }])),
@@ -375,7 +371,7 @@ async fn act(
         if let Some(guard) = &mut guard {
             guard.end(Outcome::Cut);
         }
-        if behaviour.cut == super::script::Cut::Reset {
+        if behaviour.cut == Cut::Reset {
             connection.reset.store(true, Ordering::Release);
         }
         return Err(Dropped);
@@ -436,60 +432,13 @@ const GARBAGE: &[u8] = b"<html>\xff\xfe{\"id\": \n\ndata not an event\x00\n<h1>B
 fn garbage(is_stream: bool) -> Rendered {
     let body = Bytes::from_static(GARBAGE);
     if is_stream {
-        Rendered::Stream(Arc::new([super::answers::Piece {
+        Rendered::Stream(Arc::new([Piece {
             bytes: body,
             is_content: false,
         }]))
     } else {
         Rendered::Whole(body)
     }
-}
-
-/// Returns status and body for what is no chat call: the list of models, a wrong method, an unknown path.
-fn other(head: &Parts, dialect: Option<Dialect>, script: &Script) -> (u16, Bytes) {
-    let path = head.uri.path();
-    let is_get = head.method == Method::GET || head.method == Method::HEAD;
-    if dialect.is_some() {
-        let body = json!({"error": {"message": format!("Not allowed: {} {path}", head.method),
-            "type": "invalid_request_error", "param": null, "code": "method_not_supported"}});
-        return (405, body.to_string().into());
-    }
-    if is_get && path.ends_with("/models") {
-        let body = if head.headers.contains_key("anthropic-version") {
-            let list: Vec<Value> = script.models.iter().map(|id| anthropic_model(id)).collect();
-            json!({"data": list, "has_more": false, "first_id": script.models.first(), "last_id": script.models.last()})
-        } else {
-            json!({"object": "list", "data": script.models.iter().map(|id| openai_model(id)).collect::<Vec<_>>()})
-        };
-        return (200, body.to_string().into());
-    }
-    if is_get
-        && let Some((_, id)) = path.split_once("/models/")
-        && script.models.iter().any(|known| known == id)
-    {
-        let is_anthropic = head.headers.contains_key("anthropic-version");
-        return (
-            200,
-            if is_anthropic {
-                anthropic_model(id)
-            } else {
-                openai_model(id)
-            }
-            .to_string()
-            .into(),
-        );
-    }
-    let body = json!({"error": {"message": format!("Invalid URL ({} {path})", head.method),
-        "type": "invalid_request_error", "param": null, "code": null}});
-    (404, body.to_string().into())
-}
-
-fn openai_model(id: &str) -> Value {
-    json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "mock"})
-}
-
-fn anthropic_model(id: &str) -> Value {
-    json!({"type": "model", "id": id, "display_name": id, "created_at": "2023-11-14T22:13:20Z"})
 }
 
 /// Describes a call as it was received.
@@ -578,79 +527,4 @@ async fn read(mut body: Incoming) -> Result<Bytes, Unread> {
         all.extend_from_slice(&data);
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
-}
-
-/// Answers the `/_…` paths.
-fn admin(connection: &Connection, head: &Parts, body: &[u8]) -> Response<Answer> {
-    let shared = &connection.shared;
-    let (status, body) = match (head.method.as_str(), head.uri.path()) {
-        ("GET", "/_calls") => match filter(head.uri.query().unwrap_or("")) {
-            Ok(filter) => {
-                let calls: Vec<Value> = shared.calls.list(&filter).iter().map(Call::told).collect();
-                (200, Value::from(calls))
-            }
-            Err(message) => (400, json!({"error": message})),
-        },
-        ("DELETE", "/_calls") => {
-            shared.calls.clear();
-            (200, json!({"cleared": true}))
-        }
-        ("GET", "/_calls/count") => {
-            let counts = shared.calls.counts();
-            (
-                200,
-                json!({
-                    "count": counts.count,
-                    "in_progress": counts.in_progress,
-                    "connections": counts.connections,
-                    "connections_open": counts.connections_open,
-                    "health_checks": counts.health_checks,
-                }),
-            )
-        }
-        ("GET", "/_script") => {
-            let body = shared.running().script.to_json();
-            return plain(connection, 200, body.into(), None);
-        }
-        ("POST" | "PUT", "/_script") => {
-            let script = std::str::from_utf8(body).map_err(|error| error.to_string());
-            match script.and_then(|text| Script::from_json(text).map_err(|error| error.to_string()))
-            {
-                Ok(script) => {
-                    let rules = script.rules.len();
-                    shared.set_script(script);
-                    (200, json!({"rules": rules}))
-                }
-                Err(message) => (400, json!({"error": message})),
-            }
-        }
-        (_, "/_calls" | "/_calls/count" | "/_script") => {
-            (405, json!({"error": "method not allowed"}))
-        }
-        (_, path) => (404, json!({"error": format!("no such path: {path}")})),
-    };
-    plain(connection, status, body.to_string().into(), None)
-}
-
-fn filter(query: &str) -> Result<Filter, String> {
-    let mut filter = Filter::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let number = || {
-            value
-                .parse::<u64>()
-                .map_err(|_| format!("{name}: {value:?} is not a number"))
-        };
-        match name {
-            "path" => filter.path = Some(value.replace("%2F", "/").replace("%2f", "/")),
-            "limit" => filter.limit = Some(usize::try_from(number()?).unwrap_or(usize::MAX)),
-            "since" => filter.since = number()?,
-            _ => {
-                return Err(format!(
-                    "{name}: not a filter; there are path, limit and since"
-                ));
-            }
-        }
-    }
-    Ok(filter)
 }

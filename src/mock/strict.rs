@@ -3,7 +3,7 @@
 //! By the published references of both protocols. A field of a content block that a provider defines for itself
 //! (server tools and their results) is not looked into.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use hyper::header::HeaderMap;
@@ -212,13 +212,16 @@ fn check_names(raw: &[u8], problems: &mut Problems<'_>) {
 pub(super) struct At<'a> {
     pub place: String,
     pub object: &'a Map<String, Value>,
+    /// A field that is null is as if it were not there.
+    nulls_pass: bool,
 }
 
 impl<'a> At<'a> {
-    pub fn top(object: &'a Map<String, Value>) -> Self {
+    pub fn top(object: &'a Map<String, Value>, nulls_pass: bool) -> Self {
         Self {
             place: String::new(),
             object,
+            nulls_pass,
         }
     }
 
@@ -228,13 +231,20 @@ impl<'a> At<'a> {
         Some(Self {
             place: format!("{place}: "),
             object,
+            nulls_pass: false,
         })
     }
 
     /// Returns the object in field `name`; reports where it is something else; absent is `None`.
     pub fn inner(&self, name: &str, problems: &mut Problems<'_>) -> Option<At<'a>> {
-        let value = self.object.get(name)?;
+        let value = self.given(name)?;
         Self::new(self.name(name), value, problems)
+    }
+
+    fn given(&self, name: &str) -> Option<&'a Value> {
+        self.object
+            .get(name)
+            .filter(|value| !(self.nulls_pass && value.is_null()))
     }
 
     /// Returns the full name of a field.
@@ -268,7 +278,7 @@ impl<'a> At<'a> {
         problems: &mut Problems<'_>,
     ) {
         for name in names {
-            if let Some(value) = self.object.get(*name)
+            if let Some(value) = self.given(name)
                 && !is(value)
             {
                 problems.add(format_args!("{}`{name}` is not {what}", self.place));
@@ -278,7 +288,7 @@ impl<'a> At<'a> {
 
     /// Reports a number that is out of range.
     pub fn range(&self, name: &str, least: f64, most: f64, problems: &mut Problems<'_>) {
-        if let Some(value) = self.object.get(name)
+        if let Some(value) = self.given(name)
             && !value
                 .as_f64()
                 .is_some_and(|value| value >= least && value <= most)
@@ -292,7 +302,7 @@ impl<'a> At<'a> {
 
     /// Reports a text that is not among `known`.
     pub fn one_of(&self, name: &str, known: &[&str], problems: &mut Problems<'_>) {
-        if let Some(value) = self.object.get(name)
+        if let Some(value) = self.given(name)
             && !value.as_str().is_some_and(|text| known.contains(&text))
         {
             problems.add(format_args!(
@@ -316,6 +326,12 @@ impl<'a> At<'a> {
             ));
         }
     }
+}
+
+/// Returns ids for a message, a few of them.
+pub(super) fn listed(ids: &BTreeSet<&str>) -> String {
+    let few: Vec<&str> = ids.iter().take(8).copied().collect();
+    few.join(", ")
 }
 
 pub(super) fn is_text(value: &Value) -> bool {

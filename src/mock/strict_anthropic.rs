@@ -1,10 +1,10 @@
 //! The strict check of an Anthropic messages request, <https://docs.anthropic.com/en/api/messages>.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text};
+use super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text, listed};
 
 const FIELDS: &[&str] = &[
     "cache_control",
@@ -32,7 +32,7 @@ const FIELDS: &[&str] = &[
 ];
 
 pub(super) fn check(body: &Map<String, Value>, problems: &mut Problems<'_>) {
-    let top = At::top(body);
+    let top = At::top(body, false);
     top.fields(FIELDS, &["model", "messages", "max_tokens"], problems);
     top.typed(&["model"], is_text, "a text", problems);
     top.typed(&["stream"], is_bool, "true or false", problems);
@@ -124,10 +124,12 @@ fn check_thinking(top: &At<'_>, problems: &mut Problems<'_>) {
     if top.object.contains_key("top_k") {
         problems.add("`top_k` is given although thinking is on");
     }
-    if matches!(
-        top.get("tool_choice")["type"].as_str(),
-        Some("any" | "tool")
-    ) {
+    if kind == "enabled"
+        && matches!(
+            top.get("tool_choice")["type"].as_str(),
+            Some("any" | "tool")
+        )
+    {
         problems.add("`tool_choice` forces a tool although thinking is on");
     }
 }
@@ -205,39 +207,28 @@ fn check_messages(messages: &Value, problems: &mut Problems<'_>) {
     if messages[0]["role"] != "user" {
         problems.add("messages[0]: the first role is not \"user\"");
     }
-    // Calls of the message before, which this one must answer.
-    let mut open: Vec<&str> = Vec::new();
-    let mut ids = HashSet::new();
+    // The calls of a turn, which the next one must answer. Messages of one role in a row are one turn.
+    let mut open: BTreeSet<&str> = BTreeSet::new();
+    let mut was_user = true;
+    let mut is_past_results = false;
     for (at, message) in messages.iter().enumerate() {
-        let place = format!("messages[{at}]");
-        let Some(message) = At::new(place, message, problems) else {
+        let Some(message) = At::new(format!("messages[{at}]"), message, problems) else {
             continue;
         };
         message.fields(&["role", "content"], &["role", "content"], problems);
         message.one_of("role", &["user", "assistant"], problems);
         let is_user = message.text("role") == "user";
-        let blocks = match message.get("content") {
-            Value::String(text) => {
-                // An empty last word of the assistant's is a start to go on from.
-                if text.is_empty() && (is_user || at + 1 < messages.len()) {
-                    problems.add(format_args!("{}`content` is empty", message.place));
-                }
-                &[][..]
-            }
-            Value::Array(blocks) => blocks,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
-                problems.add(format_args!(
-                    "{}`content` is not a text or a list of blocks",
-                    message.place
-                ));
-                &[]
-            }
-        };
-        if message.get("content").as_array().is_some_and(Vec::is_empty) {
-            problems.add(format_args!("{}`content` is an empty list", message.place));
+        if was_user && !is_user && !open.is_empty() {
+            let calls = listed(&open);
+            problems.add(format_args!(
+                "{}there is no result before it for the calls {calls}",
+                message.place
+            ));
+            open.clear();
         }
-        let mut calls = Vec::new();
-        let mut is_past_results = false;
+        is_past_results &= is_user == was_user;
+        was_user = is_user;
+        let blocks = content(&message, is_user, at + 1 == messages.len(), problems);
         for (number, block) in blocks.iter().enumerate() {
             let place = format!("{}[{number}]", message.name("content"));
             check_block(
@@ -253,20 +244,16 @@ fn check_messages(messages: &Value, problems: &mut Problems<'_>) {
             match block["type"].as_str() {
                 Some("tool_use") => {
                     let id = block["id"].as_str().unwrap_or("");
-                    if !ids.insert(id) {
+                    if !open.insert(id) {
                         problems.add(format_args!("{place}: the id {id:?} was used before"));
                     }
-                    calls.push(id);
                 }
                 Some("tool_result") => {
                     let id = block["tool_use_id"].as_str().unwrap_or("");
-                    match open.iter().position(|call| *call == id) {
-                        Some(known) => {
-                            open.swap_remove(known);
-                        }
-                        None => problems.add(format_args!(
-                            "{place}: `tool_use_id` {id:?} answers no call of the message before"
-                        )),
+                    if !open.remove(id) {
+                        problems.add(format_args!(
+                            "{place}: `tool_use_id` {id:?} answers no call of the turn before"
+                        ));
                     }
                     if is_past_results {
                         problems.add(format_args!("{place}: a result comes after other blocks"));
@@ -275,20 +262,43 @@ fn check_messages(messages: &Value, problems: &mut Problems<'_>) {
                 Some(_) | None => is_past_results = true,
             }
         }
-        if !open.is_empty() {
-            problems.add(format_args!(
-                "{}there is no result for the calls {}",
-                message.place,
-                open.join(", ")
-            ));
-        }
-        open = calls;
     }
     if !open.is_empty() {
         problems.add(format_args!(
-            "`messages` ends without a result for the calls {}",
-            open.join(", ")
+            "`messages` ends with no result for the calls {}",
+            listed(&open)
         ));
+    }
+}
+
+/// Returns the blocks of a message; a plain text has none.
+fn content<'a>(
+    message: &At<'a>,
+    is_user: bool,
+    is_last: bool,
+    problems: &mut Problems<'_>,
+) -> &'a [Value] {
+    match message.get("content") {
+        Value::String(text) => {
+            // An empty last word of the assistant's is a start to go on from.
+            if text.is_empty() && (is_user || !is_last) {
+                problems.add(format_args!("{}`content` is empty", message.place));
+            }
+            &[]
+        }
+        Value::Array(blocks) => {
+            if blocks.is_empty() {
+                problems.add(format_args!("{}`content` is an empty list", message.place));
+            }
+            blocks
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+            problems.add(format_args!(
+                "{}`content` is not a text or a list of blocks",
+                message.place
+            ));
+            &[]
+        }
     }
 }
 
@@ -402,13 +412,8 @@ fn check_block(place: &str, block: &Value, kinds: &[&str], problems: &mut Proble
         cache.one_of("type", &["ephemeral"], problems);
         cache.one_of("ttl", &["5m", "1h"], problems);
     }
-    if kind == "text"
-        && block
-            .get("text")
-            .as_str()
-            .is_some_and(|text| text.trim().is_empty())
-    {
-        problems.add(format_args!("{}`text` is blank", block.place));
+    if kind == "text" && block.get("text").as_str().is_some_and(str::is_empty) {
+        problems.add(format_args!("{}`text` is empty", block.place));
     }
     if matches!(kind, "image" | "document") {
         check_source(&block, kind, problems);

@@ -1,10 +1,10 @@
 //! The strict check of an OpenAI chat request, <https://platform.openai.com/docs/api-reference/chat/create>.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text};
+use super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text, listed};
 
 const FIELDS: &[&str] = &[
     "audio",
@@ -47,7 +47,7 @@ const FIELDS: &[&str] = &[
 ];
 
 pub(super) fn check(body: &Map<String, Value>, problems: &mut Problems<'_>) {
-    let top = At::top(body);
+    let top = At::top(body, true);
     top.fields(FIELDS, &["model", "messages"], problems);
     top.typed(
         &[
@@ -221,7 +221,7 @@ fn check_messages(messages: &Value, problems: &mut Problems<'_>) {
         return problems.add("`messages` is not a list with at least one message");
     };
     // The calls that the results to come must answer.
-    let mut open: Vec<&str> = Vec::new();
+    let mut open: BTreeSet<&str> = BTreeSet::new();
     for (at, message) in messages.iter().enumerate() {
         let Some(message) = At::new(format!("messages[{at}]"), message, problems) else {
             continue;
@@ -230,7 +230,7 @@ fn check_messages(messages: &Value, problems: &mut Problems<'_>) {
         if role != "tool" && !open.is_empty() {
             problems.add(format_args!(
                 "messages[{at}]: there is no result yet for the calls {}",
-                open.join(", ")
+                listed(&open)
             ));
             open.clear();
         }
@@ -256,7 +256,7 @@ fn check_messages(messages: &Value, problems: &mut Problems<'_>) {
                 &["text", "refusal"],
             ),
             "tool" => (
-                &["role", "content", "tool_call_id"],
+                &["role", "content", "tool_call_id", "name"],
                 &["content", "tool_call_id"],
                 &["text", "image_url"],
             ),
@@ -276,20 +276,17 @@ fn check_messages(messages: &Value, problems: &mut Problems<'_>) {
         }
         if role == "tool" {
             let id = message.text("tool_call_id");
-            match open.iter().position(|call| *call == id) {
-                Some(place) => {
-                    open.swap_remove(place);
-                }
-                None => problems.add(format_args!(
+            if !open.remove(id) {
+                problems.add(format_args!(
                     "messages[{at}]: `tool_call_id` {id:?} answers no call before it"
-                )),
+                ));
             }
         }
     }
     if !open.is_empty() {
         problems.add(format_args!(
             "`messages` ends without a result for the calls {}",
-            open.join(", ")
+            listed(&open)
         ));
     }
 }
@@ -365,8 +362,8 @@ fn check_content(message: &At<'_>, role: &str, kinds: &[&str], problems: &mut Pr
 }
 
 /// Checks the calls of an assistant message and returns their ids.
-fn check_calls<'a>(message: &At<'a>, problems: &mut Problems<'_>) -> Vec<&'a str> {
-    let mut ids = Vec::new();
+fn check_calls<'a>(message: &At<'a>, problems: &mut Problems<'_>) -> BTreeSet<&'a str> {
+    let mut ids = BTreeSet::new();
     message.typed(&["tool_calls"], is_list, "a list", problems);
     let calls = message.get("tool_calls").as_array();
     if calls.is_some_and(Vec::is_empty) {
@@ -400,7 +397,7 @@ fn check_calls<'a>(message: &At<'a>, problems: &mut Problems<'_>) -> Vec<&'a str
             inner.fields(&["name", text], &["name", text], problems);
             inner.typed(&[text], is_text, "a text", problems);
         }
-        ids.push(call.text("id"));
+        ids.insert(call.text("id"));
     }
     ids
 }
