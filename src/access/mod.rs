@@ -1,5 +1,12 @@
 //! Who asks: client keys, hashed in memory.
 
+mod glob;
+mod presented;
+mod table;
+
+pub use presented::presented;
+pub use table::{Key, Keys};
+
 use crate::limit::Limits;
 use crate::secret::Secret;
 

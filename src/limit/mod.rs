@@ -1,4 +1,19 @@
 //! How much: requests and tokens per minute, and requests at a time, for each key.
+//!
+//! Each per-minute limit is a bucket that holds the whole limit, starts full and refills evenly: 600 requests a
+//! minute are 600 in the first second, then 10 a second. So no window of `t` minutes lets more than
+//! `limit × (1 + t)` pass. Requests that are refused cost nothing.
+//!
+//! Tokens are charged by estimate at admission and settled by usage at the end. The difference goes back, or is
+//! owed: a debt delays the next request, up to [`bucket::MOST_DEBT`]. What goes back is no more than what the
+//! bucket would still be missing, so a late settlement never mints tokens.
+
+mod bucket;
+mod headers;
+mod limiter;
+
+pub use headers::{RateHeaders, Text};
+pub use limiter::{Denied, Limiter, Permit, Which};
 
 /// Limits of one key; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -9,4 +24,10 @@ pub struct Limits {
     pub tpm: Option<u64>,
     /// Requests at a time.
     pub concurrent: Option<u32>,
+}
+
+impl Limits {
+    pub fn is_unlimited(&self) -> bool {
+        self.rpm.is_none() && self.tpm.is_none() && self.concurrent.is_none()
+    }
 }

@@ -1,8 +1,17 @@
 //! What happened: one record for each exchange, metrics, the log.
 
+mod histogram;
+mod json;
+pub mod log;
 pub mod metrics;
+mod process;
 pub mod record;
+mod rows;
 pub mod writer;
+
+pub use metrics::Metrics;
+pub use record::{AttemptRecord, CacheOutcome, InterToken, Mode, Phase, Record};
+pub use writer::Writer;
 
 /// The `[records]` table: where each exchange's JSON line goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,0 +1,183 @@
+//! The table of keys: by HMAC-SHA-256, so that neither memory nor a comparison's time tells a key.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use http::HeaderMap;
+use ring::hmac;
+
+use super::KeySettings;
+use super::glob::Glob;
+use super::presented::presented;
+use crate::error::{Error, Kind, Result};
+use crate::limit::Limits;
+
+/// A client key, without its text.
+#[derive(Debug)]
+pub struct Key {
+    pub name: Arc<str>,
+    /// The same for the same name, in every process.
+    pub id: u64,
+    /// Empty allows every model.
+    models: Box<[Glob]>,
+    pub limits: Limits,
+}
+
+impl Key {
+    /// Returns whether the key may use `model`, named as the client names it.
+    pub fn allows(&self, model: &str) -> bool {
+        self.models.is_empty() || self.models.iter().any(|glob| glob.matches(model))
+    }
+}
+
+/// All client keys of a snapshot.
+pub struct Keys {
+    pepper: hmac::Key,
+    table: HashMap<Digest, Arc<Key>, BuildHasherDefault<FirstBytes>>,
+}
+
+impl Keys {
+    /// Hashes every key with `pepper`, which never leaves the process. Of two equal keys the first counts.
+    pub fn build(settings: &[KeySettings], pepper: &[u8; 32]) -> Self {
+        let pepper = hmac::Key::new(hmac::HMAC_SHA256, pepper);
+        let mut table =
+            HashMap::with_capacity_and_hasher(settings.len(), BuildHasherDefault::default());
+        for key in settings {
+            let digest = Digest::of(&pepper, key.key.expose());
+            table
+                .entry(digest)
+                .or_insert_with(|| Arc::new(Key::new(key)));
+        }
+        Self { pepper, table }
+    }
+
+    /// Returns the key whose text was presented.
+    pub fn find(&self, presented: &str) -> Option<&Arc<Key>> {
+        if presented.is_empty() {
+            return None;
+        }
+        self.table.get(&Digest::of(&self.pepper, presented))
+    }
+
+    /// Returns whether no key is configured: everybody may ask.
+    pub fn is_open(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Returns who asks; `None` where no key is configured.
+    ///
+    /// Errors: `InvalidKey`, without repeating what was shown.
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        allow_query: bool,
+    ) -> Result<Option<&Arc<Key>>> {
+        if self.is_open() {
+            return Ok(None);
+        }
+        let Some(text) = presented(headers, query, allow_query)? else {
+            return Err(Error::new(
+                Kind::InvalidKey,
+                "No API key was given. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
+            ));
+        };
+        match self.find(&text) {
+            Some(key) => Ok(Some(key)),
+            None => Err(Error::new(
+                Kind::InvalidKey,
+                "The API key is not known here.",
+            )),
+        }
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    fn new(settings: &KeySettings) -> Self {
+        Self {
+            name: settings.name.as_str().into(),
+            id: id_of(&settings.name),
+            models: settings
+                .models
+                .iter()
+                .map(|pattern| Glob::new(pattern))
+                .collect(),
+            limits: settings.limits,
+        }
+    }
+}
+
+/// FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>: stable where the standard hasher is not.
+fn id_of(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+/// An HMAC-SHA-256, compared in constant time.
+#[derive(Clone, Copy)]
+struct Digest([u8; 32]);
+
+impl Digest {
+    fn of(pepper: &hmac::Key, text: &str) -> Self {
+        let tag = hmac::sign(pepper, text.as_bytes());
+        let mut digest = [0; 32];
+        digest.copy_from_slice(tag.as_ref());
+        Self(digest)
+    }
+}
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        // The barrier keeps the loop from being cut short at the first difference.
+        let differ = self
+            .0
+            .iter()
+            .zip(&other.0)
+            .fold(0, |all, (mine, theirs)| all | (mine ^ theirs));
+        std::hint::black_box(differ) == 0
+    }
+}
+
+impl Eq for Digest {}
+
+impl std::hash::Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
+
+/// A digest is its own hash: nobody without the pepper can choose one.
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let mut first = [0; 8];
+        for (to, from) in first.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        self.0 = u64::from_le_bytes(first);
+    }
+}

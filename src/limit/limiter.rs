@@ -1,0 +1,367 @@
+//! Admission: every limit of a key asked and charged in one step, and a permit that gives back what it holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use super::Limits;
+use super::bucket::Bucket;
+use super::headers::RateHeaders;
+use crate::error::{Error, Kind};
+
+/// Keys are not swept below this.
+const SWEEP_FROM: usize = 1024;
+/// When a request at a time is over can't be known: the client is asked to come again after this.
+const CONCURRENT_WAIT: Duration = Duration::from_secs(1);
+
+/// What every limited key has used, by its name; survives reloads.
+///
+/// A key that is idle and has its full limits again is as good as new and is forgotten, so the table is never
+/// larger than twice the keys that were busy within the last minute.
+pub struct Limiter {
+    keys: DashMap<Arc<str>, Arc<Entry>>,
+    begun: Instant,
+    sweep_at: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Entry {
+    // One lock for all of a key's limits: it is admitted by all of them or charged by none.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Bucket,
+    tokens: Bucket,
+    running: u32,
+}
+
+/// The right to run one request. Dropped, on whatever path, it ends the request.
+///
+/// Dropped unsettled it leaves the estimate charged: what was used is then not known, and guessing zero would
+/// let a client that always hangs up early go free.
+#[derive(Default)]
+#[must_use = "dropped at once it limits nothing"]
+pub struct Permit {
+    /// `None`: the key has no limits.
+    held: Option<Held>,
+}
+
+struct Held {
+    entry: Arc<Entry>,
+    begun: Instant,
+    admitted: u64,
+    /// Tokens charged so far; `None` without a token limit.
+    charged: Option<u64>,
+    headers: RateHeaders,
+}
+
+/// Which limit refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Which {
+    Rpm,
+    Tpm,
+    Concurrent,
+}
+
+impl Which {
+    pub const ALL: [Which; 3] = [Which::Rpm, Which::Tpm, Which::Concurrent];
+
+    /// Returns the name that configuration and metrics use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Rpm => "rpm",
+            Which::Tpm => "tpm",
+            Which::Concurrent => "concurrent",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Which::Rpm => "requests per minute (rpm)",
+            Which::Tpm => "tokens per minute (tpm)",
+            Which::Concurrent => "concurrent requests",
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    pub key: Arc<str>,
+    pub which: Which,
+    pub limit: u64,
+    /// What was asked for, in the limit's own unit.
+    pub requested: u64,
+    /// `None`: never; the request alone is over the limit.
+    pub retry_after: Option<Duration>,
+    pub headers: RateHeaders,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Limiter {
+    pub fn new() -> Self {
+        Self {
+            keys: DashMap::new(),
+            begun: Instant::now(),
+            sweep_at: AtomicUsize::new(SWEEP_FROM),
+        }
+    }
+
+    /// Admits one request of `key` that is estimated at `tokens`, or refuses it and charges nothing.
+    pub fn admit(
+        &self,
+        key: &Arc<str>,
+        limits: &Limits,
+        tokens: u64,
+        now: Instant,
+    ) -> Result<Permit, Denied> {
+        if limits.is_unlimited() {
+            return Ok(Permit::default());
+        }
+        let entry = self.entry(key, now);
+        let now = nanos(self.begun, now);
+        let mut state = entry.state.lock();
+        if let Err(refusal) = state.check(limits, tokens, now) {
+            let headers = state.headers(limits, now);
+            let Refusal {
+                which,
+                limit,
+                requested,
+                wait,
+            } = refusal;
+            return Err(Denied {
+                key: key.clone(),
+                which,
+                limit,
+                requested,
+                retry_after: wait,
+                headers,
+            });
+        }
+        if limits.rpm.is_some() {
+            state.requests.charge(1, now);
+        }
+        if limits.tpm.is_some() {
+            state.tokens.charge(tokens, now);
+        }
+        state.running += 1;
+        let headers = state.headers(limits, now);
+        drop(state);
+        let charged = limits.tpm.map(|_| tokens);
+        Ok(Permit {
+            held: Some(Held {
+                entry,
+                begun: self.begun,
+                admitted: now,
+                charged,
+                headers,
+            }),
+        })
+    }
+
+    /// Returns how many requests of `key` are running under its limits.
+    pub fn running(&self, key: &str) -> u32 {
+        self.keys
+            .get(key)
+            .map_or(0, |entry| entry.state.lock().running)
+    }
+
+    /// Returns how many keys are remembered.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Forgets the keys that are as good as new.
+    pub fn sweep(&self, now: Instant) {
+        let now = nanos(self.begun, now);
+        // An entry is handed out under the same lock that `retain` holds: with one owner nobody else can have it.
+        self.keys
+            .retain(|_, entry| Arc::strong_count(entry) > 1 || !entry.state.lock().is_idle(now));
+    }
+
+    fn entry(&self, key: &Arc<str>, now: Instant) -> Arc<Entry> {
+        if let Some(entry) = self.keys.get(&**key) {
+            return entry.clone();
+        }
+        let len = self.keys.len();
+        let at = self.sweep_at.load(Ordering::Relaxed);
+        // Only the thread that moves the mark sweeps.
+        if len >= at
+            && self
+                .sweep_at
+                .compare_exchange(at, usize::MAX, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.sweep(now);
+            self.sweep_at
+                .store((2 * self.keys.len()).max(SWEEP_FROM), Ordering::Relaxed);
+        }
+        self.keys.entry(key.clone()).or_default().clone()
+    }
+}
+
+struct Refusal {
+    which: Which,
+    limit: u64,
+    requested: u64,
+    wait: Option<Duration>,
+}
+
+impl State {
+    /// Asks every limit; the one that takes longest is named.
+    fn check(&mut self, limits: &Limits, tokens: u64, now: u64) -> Result<(), Refusal> {
+        let mut worst: Option<Refusal> = None;
+        let rows = [
+            (Which::Rpm, &mut self.requests, limits.rpm.map(u64::from), 1),
+            (Which::Tpm, &mut self.tokens, limits.tpm, tokens),
+        ];
+        for (which, bucket, limit, requested) in rows {
+            let Some(limit) = limit else { continue };
+            bucket.set_limit(limit, now);
+            let wait = match bucket.wait(requested, now) {
+                Some(0) => continue,
+                wait => wait.map(Duration::from_nanos),
+            };
+            let longer = worst
+                .as_ref()
+                .is_none_or(|worst| wait.is_none() || worst.wait.is_some_and(|w| Some(w) < wait));
+            if longer {
+                worst = Some(Refusal {
+                    which,
+                    limit,
+                    requested,
+                    wait,
+                });
+            }
+        }
+        if let Some(refusal) = worst {
+            return Err(refusal);
+        }
+        match limits.concurrent {
+            Some(limit) if self.running >= limit => Err(Refusal {
+                which: Which::Concurrent,
+                limit: u64::from(limit),
+                requested: 1,
+                wait: (limit > 0).then_some(CONCURRENT_WAIT),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn headers(&self, limits: &Limits, now: u64) -> RateHeaders {
+        RateHeaders {
+            requests: limits.rpm.map(|_| self.requests.level(now)),
+            tokens: limits.tpm.map(|_| self.tokens.level(now)),
+        }
+    }
+
+    fn is_idle(&self, now: u64) -> bool {
+        self.running == 0 && self.requests.is_full(now) && self.tokens.is_full(now)
+    }
+}
+
+impl Permit {
+    /// Replaces the estimate by what was used: the difference goes back or is owed. May be called again.
+    pub fn settle(&mut self, tokens: u64) {
+        self.settle_at(tokens, Instant::now());
+    }
+
+    /// [`Permit::settle`] at a given time.
+    pub fn settle_at(&mut self, tokens: u64, now: Instant) {
+        let Some(held) = &mut self.held else { return };
+        let Some(charged) = held.charged.replace(tokens) else {
+            held.charged = None;
+            return;
+        };
+        let now = nanos(held.begun, now);
+        let mut state = held.entry.state.lock();
+        if tokens > charged {
+            state.tokens.charge(tokens - charged, now);
+        } else {
+            state.tokens.refund(charged - tokens, held.admitted, now);
+        }
+    }
+
+    /// Gives the tokens back: no provider was reached. The request itself stays counted.
+    pub fn cancel(&mut self) {
+        self.settle(0);
+    }
+
+    /// Returns what the key had left at admission.
+    pub fn headers(&self) -> RateHeaders {
+        self.held
+            .as_ref()
+            .map(|held| held.headers)
+            .unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Permit")
+            .field("headers", &self.headers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.entry.state.lock();
+        state.running = state.running.saturating_sub(1);
+    }
+}
+
+impl From<Denied> for Error {
+    /// A refusal that time cures is a 429; a request that no wait makes small enough is a 413, which clients do
+    /// not send again.
+    fn from(denied: Denied) -> Error {
+        let Denied {
+            key,
+            which,
+            limit,
+            requested,
+            retry_after,
+            ..
+        } = denied;
+        let words = which.words();
+        match retry_after {
+            Some(wait) => {
+                let seconds = wait.as_secs_f64();
+                let message = format!(
+                    "Rate limit reached for key '{key}' on {words}: limit {limit}, requested {requested}. \
+                     Please try again in {seconds:.3}s."
+                );
+                Error::new(Kind::RateLimited, message).with_retry_after(wait)
+            }
+            None if limit == 0 => Error::new(
+                Kind::RateLimited,
+                format!("Key '{key}' is blocked: its limit of {words} is 0."),
+            ),
+            None => Error::new(
+                Kind::BodyTooLarge,
+                format!(
+                    "Request too large for key '{key}' on {words}: limit {limit}, requested {requested}. \
+                     Ask for fewer output tokens or shorten the input."
+                ),
+            ),
+        }
+    }
+}
+
+fn nanos(begun: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(begun).as_nanos()).unwrap_or(u64::MAX)
+}

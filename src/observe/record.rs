@@ -1,0 +1,394 @@
+//! The record: what is kept of one exchange, filled while it runs and written once, as one JSON line.
+//!
+//! No headers and no bodies ever enter it, so no secret can leave by it. A line has these fields; those marked
+//! `?` are absent when there is nothing to say:
+//!
+//! | field | value |
+//! |---|---|
+//! | `id` | the request id, also in `x-request-id` |
+//! | `time` | when it began, RFC 3339 in UTC with microseconds |
+//! | `endpoint` | `chat`, `messages`, `models`, … |
+//! | `protocol` | what the client spoke |
+//! | `key`? `user`? `session`? `tags`? | who asked: the key's name, and what the client said |
+//! | `model_requested`? `model`? `provider`? `upstream_protocol`? | what was asked for, and who answered |
+//! | `mode` | `pass`, `translate`, `cache`, `demo` or `none` |
+//! | `stream` | whether the answer was streamed |
+//! | `status` | the HTTP status the client saw; 499 when it had gone |
+//! | `error`? `error_message`? | the error's code and message |
+//! | `cache` | `hit`, `miss`, `coalesced` or `bypass` |
+//! | `finish`? | why the model stopped |
+//! | `attempts` | `[{provider, model, credential?, endpoint?, status?, outcome, ms, reused, retry_after_ms?}]` |
+//! | `usage`? | token counts; zero counts are absent but for `input` and `output` |
+//! | `cost_usd`? `cost_pico`? | the cost: an exact decimal string in USD, and an integer of 10⁻¹² USD |
+//! | `saved_pico`? | what a cache hit saved |
+//! | `unpriced`? | `true` when the catalogue knows no price for what was used |
+//! | `dropped`? | request fields that could not be said to the provider |
+//! | `duration_us` `overhead_us` `ttft_us`? | all of it; the gateway's own part; to the first token |
+//! | `phases_us`? | the gateway's own part by phase |
+//! | `chunks`? `inter_token_us`? | pieces of a stream, and the mean time between them |
+//! | `request_bytes` `response_bytes` | sizes of the bodies on the client's side |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::json::Object;
+use crate::protocol::usage::Usage;
+
+/// What is kept of one exchange.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Record {
+    /// The request id.
+    pub id: String,
+    /// When the exchange began.
+    pub at: Timestamp,
+    /// `chat`, `messages`, `models`, …
+    pub endpoint: &'static str,
+    pub client_protocol: &'static str,
+    /// The key's name.
+    pub key: Option<Arc<str>>,
+    pub user: Option<String>,
+    pub session: Option<String>,
+    pub tags: Vec<String>,
+    /// As the client wrote it.
+    pub model_requested: String,
+    /// The provider's own id.
+    pub model: String,
+    /// The configuration or the catalogue knows `model`: it may be a label; otherwise metrics say `other`.
+    pub model_known: bool,
+    pub provider: String,
+    pub upstream_protocol: &'static str,
+    pub mode: Mode,
+    pub stream: bool,
+    pub status: u16,
+    /// See [`crate::error::Kind::code`].
+    pub error: Option<&'static str>,
+    pub error_message: Option<String>,
+    pub cache: CacheOutcome,
+    pub attempts: Vec<AttemptRecord>,
+    pub usage: Option<Usage>,
+    /// In 10⁻¹² USD.
+    pub cost_pico: Option<u64>,
+    /// Something was used that the catalogue has no price for.
+    pub unpriced: bool,
+    /// What a cache hit saved, in 10⁻¹² USD.
+    pub saved_pico: Option<u64>,
+    /// Request fields that could not be translated.
+    pub dropped: Vec<String>,
+    pub finish: Option<&'static str>,
+    pub duration: Duration,
+    /// Time in the gateway itself until the head of the answer.
+    pub overhead: Duration,
+    /// From the request's arrival to the first token; streams only.
+    pub ttft: Option<Duration>,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// Parts of `overhead`, by [`Phase`]; zero where there was none.
+    pub phases: [Duration; Phase::COUNT],
+    /// Pieces of a streamed answer.
+    pub chunks: u32,
+    pub inter_token: InterToken,
+}
+
+/// One try at one target.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AttemptRecord {
+    pub provider: String,
+    pub model: String,
+    /// The credential's name, never its text; empty when there was none.
+    pub credential: String,
+    /// `host:port`.
+    pub endpoint: String,
+    pub status: Option<u16>,
+    /// One of [`OUTCOMES`].
+    pub outcome: &'static str,
+    pub ms: u32,
+    /// Sent over a connection that had been used before.
+    pub reused: bool,
+    pub retry_after_ms: Option<u64>,
+}
+
+/// How an attempt may end; anything else counts as `other` in the metrics.
+pub const OUTCOMES: [&str; 16] = [
+    "ok",
+    "status",
+    "resolve",
+    "connect",
+    "tls",
+    "send",
+    "timeout_connect",
+    "timeout_first_byte",
+    "timeout_idle",
+    "timeout_total",
+    "error_event",
+    "empty",
+    "cut",
+    "garbage",
+    "cancelled",
+    "other",
+];
+
+/// How the body was treated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    Pass,
+    Translate,
+    Cache,
+    Demo,
+    /// Nobody was asked.
+    #[default]
+    None,
+}
+
+impl Mode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Pass => "pass",
+            Mode::Translate => "translate",
+            Mode::Cache => "cache",
+            Mode::Demo => "demo",
+            Mode::None => "none",
+        }
+    }
+}
+
+/// What the cache did; the words of `x-strait-cache`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheOutcome {
+    /// Not consulted.
+    #[default]
+    Bypass,
+    Miss,
+    Hit,
+    /// Answered by an identical request that was in flight.
+    Coalesced,
+}
+
+impl CacheOutcome {
+    pub const ALL: [CacheOutcome; 4] = [Self::Bypass, Self::Miss, Self::Hit, Self::Coalesced];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CacheOutcome::Bypass => "bypass",
+            CacheOutcome::Miss => "miss",
+            CacheOutcome::Hit => "hit",
+            CacheOutcome::Coalesced => "coalesced",
+        }
+    }
+}
+
+/// Where the gateway's own time goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading the request and finding its model.
+    Read,
+    /// Key and limits.
+    Access,
+    Cache,
+    /// Choosing targets.
+    Route,
+    /// Writing the body for the provider.
+    Prepare,
+    /// Getting a connection, new or from the pool.
+    Connect,
+    /// Waiting for the provider's head: kept in the record, not counted as overhead.
+    Upstream,
+    /// From the provider's first bytes to the client's head.
+    Write,
+}
+
+impl Phase {
+    pub const COUNT: usize = 8;
+    pub const ALL: [Phase; Self::COUNT] = [
+        Self::Read,
+        Self::Access,
+        Self::Cache,
+        Self::Route,
+        Self::Prepare,
+        Self::Connect,
+        Self::Upstream,
+        Self::Write,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Read => "read",
+            Phase::Access => "access",
+            Phase::Cache => "cache",
+            Phase::Route => "route",
+            Phase::Prepare => "prepare",
+            Phase::Connect => "connect",
+            Phase::Upstream => "upstream",
+            Phase::Write => "write",
+        }
+    }
+}
+
+/// Upper bounds of [`InterToken`]'s buckets: OpenTelemetry's `time_per_output_token`, and 1 ms before them.
+pub const INTER_TOKEN_BOUNDS_NS: [u64; 14] = [
+    1_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    75_000_000,
+    100_000_000,
+    150_000_000,
+    200_000_000,
+    300_000_000,
+    400_000_000,
+    500_000_000,
+    750_000_000,
+    1_000_000_000,
+    2_500_000_000,
+];
+
+/// Times between the pieces of one stream, gathered without locks and counted once at its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InterToken {
+    /// One more than the bounds: the last has none.
+    pub(super) buckets: [u32; INTER_TOKEN_BOUNDS_NS.len() + 1],
+    pub(super) sum_ns: u64,
+}
+
+impl InterToken {
+    #[inline]
+    pub fn observe(&mut self, gap: Duration) {
+        let gap_ns = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
+        let at = INTER_TOKEN_BOUNDS_NS
+            .iter()
+            .take_while(|bound| gap_ns > **bound)
+            .count();
+        self.buckets[at] = self.buckets[at].saturating_add(1);
+        self.sum_ns = self.sum_ns.saturating_add(gap_ns);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|count| u64::from(*count)).sum()
+    }
+
+    pub fn mean(&self) -> Option<Duration> {
+        self.sum_ns
+            .checked_div(self.count())
+            .map(Duration::from_nanos)
+    }
+}
+
+impl Record {
+    /// Adds to the time of `phase`.
+    #[inline]
+    pub fn spent(&mut self, phase: Phase, time: Duration) {
+        self.phases[phase as usize] += time;
+    }
+
+    /// Appends the record as one JSON line, with its line end.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let mut line = Object::open(out);
+        line.text("id", &self.id);
+        line.time("time", self.at);
+        line.text("endpoint", self.endpoint);
+        line.text("protocol", self.client_protocol);
+        line.text_if("key", self.key.as_deref().unwrap_or_default());
+        line.text_if("user", self.user.as_deref().unwrap_or_default());
+        line.text_if("session", self.session.as_deref().unwrap_or_default());
+        line.texts_if("tags", &self.tags);
+        line.text_if("model_requested", &self.model_requested);
+        line.text_if("model", &self.model);
+        line.text_if("provider", &self.provider);
+        line.text_if("upstream_protocol", self.upstream_protocol);
+        line.text("mode", self.mode.as_str());
+        line.truth("stream", self.stream);
+        line.number("status", u64::from(self.status));
+        line.text_if("error", self.error.unwrap_or_default());
+        line.text_if(
+            "error_message",
+            self.error_message.as_deref().unwrap_or_default(),
+        );
+        line.text("cache", self.cache.as_str());
+        line.text_if("finish", self.finish.unwrap_or_default());
+        line.objects("attempts", &self.attempts, AttemptRecord::write);
+        if let Some(usage) = &self.usage {
+            line.object("usage", |object| write_usage(usage, object));
+        }
+        if let Some(cost) = self.cost_pico {
+            line.usd("cost_usd", cost);
+            line.number("cost_pico", cost);
+        }
+        if let Some(saved) = self.saved_pico {
+            line.number("saved_pico", saved);
+        }
+        if self.unpriced {
+            line.truth("unpriced", true);
+        }
+        line.texts_if("dropped", &self.dropped);
+        line.micros("duration_us", self.duration);
+        line.micros("overhead_us", self.overhead);
+        if let Some(ttft) = self.ttft {
+            line.micros("ttft_us", ttft);
+        }
+        if self.phases.iter().any(|time| !time.is_zero()) {
+            line.object("phases_us", |object| {
+                for (phase, time) in Phase::ALL.iter().zip(self.phases) {
+                    if !time.is_zero() {
+                        object.micros(phase.as_str(), time);
+                    }
+                }
+            });
+        }
+        line.number_if("chunks", u64::from(self.chunks));
+        if let Some(mean) = self.inter_token.mean() {
+            line.micros("inter_token_us", mean);
+        }
+        line.number("request_bytes", self.request_bytes);
+        line.number("response_bytes", self.response_bytes);
+        line.close();
+        out.push(b'\n');
+    }
+}
+
+impl AttemptRecord {
+    fn write(&self, object: &mut Object<'_>) {
+        object.text("provider", &self.provider);
+        object.text("model", &self.model);
+        object.text_if("credential", &self.credential);
+        object.text_if("endpoint", &self.endpoint);
+        if let Some(status) = self.status {
+            object.number("status", u64::from(status));
+        }
+        object.text("outcome", self.outcome);
+        object.number("ms", u64::from(self.ms));
+        object.truth("reused", self.reused);
+        if let Some(wait) = self.retry_after_ms {
+            object.number("retry_after_ms", wait);
+        }
+    }
+}
+
+fn write_usage(usage: &Usage, object: &mut Object<'_>) {
+    object.number("input", usage.input);
+    object.number("output", usage.output);
+    for (name, count) in [
+        ("cache_read", usage.cache_read),
+        ("cache_write", usage.cache_write),
+        ("cache_write_1h", usage.cache_write_1h),
+        ("cache_write_12h", usage.cache_write_12h),
+        ("audio_in", usage.audio_in),
+        ("image_in", usage.image_in),
+        ("video_in", usage.video_in),
+        ("audio_cached", usage.audio_cached),
+        ("image_cached", usage.image_cached),
+        ("reasoning", usage.reasoning),
+        ("citation", usage.citation),
+        ("audio_out", usage.audio_out),
+        ("image_out", usage.image_out),
+        ("searches", usage.searches),
+        ("reported_pico", usage.reported.unwrap_or_default()),
+    ] {
+        object.number_if(name, count);
+    }
+    object.text_if("tier", usage.tier.as_deref().unwrap_or_default());
+    object.text_if("geo", usage.geo.as_deref().unwrap_or_default());
+    if usage.estimated {
+        object.truth("estimated", true);
+    }
+}
