@@ -29,11 +29,6 @@ pub fn cost(price: &Price, usage: &Usage, at: Timestamp) -> Cost {
     .cost(Some(price), usage)
 }
 
-/// Returns what the tokens of `usage` cost at rates that depend on nothing.
-pub fn flat(rates: &Rates, usage: &Usage) -> u64 {
-    u64::try_from(rates.tokens(usage).0).unwrap_or(u64::MAX)
-}
-
 /// Returns an amount in dollars: exact decimal text without trailing zeros.
 pub fn usd(pico: u64) -> String {
     let (whole, rest) = (pico / PICO, pico % PICO);
@@ -226,13 +221,9 @@ impl From<Rates> for Price {
 }
 
 impl Price {
-    pub fn is_unknown(&self) -> bool {
-        self.unknown
-    }
-
     /// Returns the rates of a request with `input` tokens, served by `service` at `at`.
     pub fn rates(&self, input: u64, service: Option<&str>, at: Timestamp) -> Rates {
-        let mut rates = self.rates;
+        let mut rates = self.rates.clone();
         for (from, change) in &self.changes {
             if at >= *from {
                 rates = rates.with(change);

@@ -80,7 +80,7 @@ impl Token {
 }
 
 /// What tokens cost, in pico-dollars each. An explicit 0 is a price; `None` is not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rates([Option<u64>; 16]);
 
 impl Rates {
@@ -118,7 +118,7 @@ impl Rates {
 
     /// Returns these rates with what `over` names replaced.
     pub(super) fn with(&self, over: &Self) -> Self {
-        let mut rates = *self;
+        let mut rates = self.clone();
         for (rate, over) in rates.0.iter_mut().zip(over.0) {
             *rate = over.or(*rate);
         }
