@@ -1,0 +1,153 @@
+//! A whole answer, read without a tree.
+
+use std::ops::Range;
+
+use super::chunk::{finish_reason, is_broken, name, stop_reason, told};
+use crate::codec::json::{self, JsonError, Scanner};
+use crate::protocol::Protocol;
+use crate::protocol::chat::Finish;
+use crate::protocol::usage::Usage;
+
+/// What a whole answer tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whole {
+    pub usage: Option<Usage>,
+    pub model: Option<String>,
+    pub finish: Option<Finish>,
+    pub service_tier: Option<String>,
+    /// An error, whatever the status said.
+    pub is_error: bool,
+    /// The answer ran into a limit.
+    pub truncated: bool,
+    /// It looks like an answer of this protocol.
+    pub is_answer: bool,
+}
+
+#[derive(Default)]
+struct Places {
+    usage: Option<Range<usize>>,
+    elsewhere: Option<Range<usize>>,
+    model: Option<Range<usize>>,
+    tier: Option<Range<usize>>,
+}
+
+/// Reads a whole answer of `protocol`. What isn't JSON is no answer.
+pub fn whole(protocol: Protocol, body: &[u8]) -> Whole {
+    let mut whole = Whole::default();
+    let mut places = Places::default();
+    let read = match protocol {
+        Protocol::OpenaiChat => openai(body, &mut whole, &mut places),
+        Protocol::Anthropic => anthropic(body, &mut whole, &mut places),
+    };
+    if read.is_err() {
+        return Whole::default();
+    }
+    let text = |range: Option<Range<usize>>| {
+        let text = json::string(body, range?)?;
+        (!text.is_empty()).then(|| text.into_owned())
+    };
+    whole.model = text(places.model);
+    whole.service_tier = text(places.tier);
+    let mut usage = Usage::default();
+    let json = places.usage.or(places.elsewhere).map(|range| &body[range]).unwrap_or_default();
+    match protocol {
+        Protocol::OpenaiChat if usage.read_openai_chat(json) => {
+            usage.tier = whole.service_tier.as_deref().map(Into::into);
+            whole.usage = Some(usage);
+        }
+        Protocol::Anthropic if usage.read_anthropic(json) => {
+            whole.service_tier = usage.tier.as_deref().map(str::to_owned);
+            whole.usage = Some(usage);
+        }
+        Protocol::OpenaiChat | Protocol::Anthropic => {}
+    }
+    whole.is_answer &= !whole.is_error;
+    whole
+}
+
+fn openai(body: &[u8], whole: &mut Whole, places: &mut Places) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(body, usize::MAX);
+    scanner.object(|scanner, key| {
+        match &*name(body, key) {
+            b"choices" if scanner.peek() == Some(b'[') => {
+                scanner.array(|scanner| choice(body, scanner, whole, places))?;
+            }
+            b"usage" => places.usage = object(body, scanner)?,
+            b"x_groq" if scanner.peek() == Some(b'{') => scanner.object(|scanner, key| {
+                if &*name(body, key) == b"usage" {
+                    places.elsewhere = object(body, scanner)?;
+                    return Ok(());
+                }
+                scanner.skip().map(drop)
+            })?,
+            b"model" => places.model = Some(scanner.skip()?),
+            b"service_tier" => places.tier = Some(scanner.skip()?),
+            b"error" => whole.is_error |= told(&body[scanner.skip()?]),
+            _ => drop(scanner.skip()?),
+        }
+        Ok(())
+    })?;
+    scanner.end()
+}
+
+fn choice(
+    body: &[u8],
+    scanner: &mut Scanner<'_>,
+    whole: &mut Whole,
+    places: &mut Places,
+) -> Result<(), JsonError> {
+    if scanner.peek() != Some(b'{') {
+        return scanner.skip().map(drop);
+    }
+    whole.is_answer = true;
+    scanner.object(|scanner, key| {
+        match &*name(body, key) {
+            b"finish_reason" => {
+                let value = scanner.skip()?;
+                let reason = json::string(body, value).unwrap_or_default();
+                whole.is_error |= is_broken(&reason);
+                if let Some(finish) = finish_reason(&reason) {
+                    whole.truncated |= finish == Finish::Length;
+                    whole.finish.get_or_insert(finish);
+                }
+            }
+            b"usage" => places.elsewhere = object(body, scanner)?,
+            b"error" => whole.is_error |= told(&body[scanner.skip()?]),
+            _ => drop(scanner.skip()?),
+        }
+        Ok(())
+    })
+}
+
+fn anthropic(body: &[u8], whole: &mut Whole, places: &mut Places) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(body, usize::MAX);
+    scanner.object(|scanner, key| {
+        match &*name(body, key) {
+            b"type" => {
+                let value = scanner.skip()?;
+                whole.is_error |= json::string(body, value).is_some_and(|kind| kind == "error");
+            }
+            b"content" => {
+                let value = scanner.skip()?;
+                whole.is_answer = body[value.start] == b'[';
+            }
+            b"stop_reason" => {
+                let value = scanner.skip()?;
+                whole.finish = json::string(body, value).and_then(|reason| stop_reason(&reason));
+                whole.truncated = matches!(whole.finish, Some(Finish::Length | Finish::ContextWindow));
+            }
+            b"usage" => places.usage = object(body, scanner)?,
+            b"model" => places.model = Some(scanner.skip()?),
+            b"error" => whole.is_error |= told(&body[scanner.skip()?]),
+            _ => drop(scanner.skip()?),
+        }
+        Ok(())
+    })?;
+    scanner.end()
+}
+
+/// Reads a value, and returns where it is when it is an object.
+fn object(body: &[u8], scanner: &mut Scanner<'_>) -> Result<Option<Range<usize>>, JsonError> {
+    let value = scanner.skip()?;
+    Ok((body[value.start] == b'{').then_some(value))
+}
