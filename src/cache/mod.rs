@@ -1,6 +1,26 @@
-//! Asked before? The exact cache, shared by all worker threads, and single flight.
+//! Asked before? The exact cache, one table shared by all worker threads, and single flight.
+//!
+//! The key is a SHA-256 over the tenant, the protocol, the route with its targets and every field of the request
+//! that can change the answer, compared in full. One entry serves streamed and whole requests: it keeps the
+//! answer as it came, and the reader converts it when the other form is asked for. Consulted only after access,
+//! limits and guards. Errors, cut and truncated answers are never stored.
 
-use std::time::Duration;
+mod flight;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quick_cache::sync::Cache as Table;
+
+use crate::protocol::Protocol;
+use crate::protocol::envelope::Envelope;
+use crate::protocol::usage::Usage;
+
+pub use flight::{Flights, Follower, Lead, Outcome, Shared, Ticket};
+
+/// Answers larger than this are not kept.
+pub const MOST_ENTRY: usize = 4 << 20;
 
 /// The `[cache]` table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,5 +34,126 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { enabled: false, memory: 256 << 20, ttl: Duration::from_secs(3600) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key([u8; 32]);
+
+/// A kept answer, in the protocol of the requests that share its key.
+#[derive(Debug)]
+pub struct Entry {
+    pub form: Form,
+    pub body: Bytes,
+    pub provider: String,
+    pub model: String,
+    /// See `routing::Candidate::label`.
+    pub model_known: bool,
+    pub usage: Option<Usage>,
+    /// What it cost when it was made: what a hit saves.
+    pub cost_pico: Option<u64>,
+    pub stored: Instant,
+    pub ttl: Duration,
+}
+
+/// How the answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Whole,
+    /// Server-sent events, with the usage chunk.
+    Stream,
+}
+
+/// What makes two requests the same, besides their fields.
+pub struct Scope<'a> {
+    /// The client key's name; answers never cross it.
+    pub tenant: &'a str,
+    pub protocol: Protocol,
+    /// See `routing::Route::fingerprint`.
+    pub route: u64,
+    /// Headers that change the answer (`anthropic-beta`).
+    pub beta: &'a [u8],
+}
+
+impl Key {
+    pub fn of(scope: &Scope<'_>, envelope: &Envelope<'_>, body: &[u8]) -> Self {
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut part = |bytes: &[u8]| {
+            // The length first: two parts can't be read as two others.
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(scope.tenant.as_bytes());
+        part(scope.protocol.name().as_bytes());
+        part(&scope.route.to_le_bytes());
+        part(scope.beta);
+        envelope.canonical(body, &mut |name, value| {
+            part(name);
+            part(value);
+        });
+        // `n` answers can't be converted between the two forms: each form has its own entry.
+        if envelope.n.is_some_and(|n| n > 1) {
+            part(if envelope.stream { b"stream" } else { b"whole" });
+        }
+        let digest = hash.finish();
+        let mut key = [0; 32];
+        key.copy_from_slice(digest.as_ref());
+        Key(key)
+    }
+}
+
+#[derive(Clone)]
+struct Weigh;
+
+impl quick_cache::Weighter<Key, std::sync::Arc<Entry>> for Weigh {
+    fn weight(&self, _: &Key, entry: &std::sync::Arc<Entry>) -> u64 {
+        (entry.body.len() + size_of::<Entry>() + size_of::<Key>() + 64) as u64
+    }
+}
+
+/// All kept answers, bounded in bytes; the least useful go first.
+pub struct Cache {
+    table: Table<Key, std::sync::Arc<Entry>, Weigh>,
+    pub flights: Flights,
+    stores: AtomicU64,
+}
+
+impl Cache {
+    pub fn new(settings: &Settings) -> Self {
+        // An estimate of 4 KiB an answer sizes the index; the bound is in bytes.
+        let expected = usize::try_from(settings.memory / 4096).unwrap_or(usize::MAX).clamp(64, 1 << 20);
+        let table = Table::with_weighter(expected, settings.memory, Weigh);
+        Self { table, flights: Flights::default(), stores: AtomicU64::new(0) }
+    }
+
+    pub fn get(&self, key: &Key) -> Option<std::sync::Arc<Entry>> {
+        let entry = self.table.get(key)?;
+        if entry.stored.elapsed() > entry.ttl {
+            self.table.remove(key);
+            return None;
+        }
+        Some(entry)
+    }
+
+    pub fn put(&self, key: Key, entry: std::sync::Arc<Entry>) {
+        self.stores.fetch_add(1, Ordering::Relaxed);
+        self.table.insert(key, entry);
+    }
+
+    pub fn entries(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.table.weight()
+    }
+
+    pub fn clear(&self) {
+        self.table.clear();
+    }
+
+    /// Changes the bound after a reload.
+    pub fn resize(&self, memory: u64) {
+        self.table.set_capacity(memory);
     }
 }

@@ -1,8 +1,17 @@
 //! Where it goes: from a model's name to targets in order, and what is known of their health.
 
+mod budget;
+mod health;
+pub mod strategy;
+mod table;
+
 use std::time::Duration;
 
 use crate::provider::TimeoutOverrides;
+
+pub use budget::RetryBudget;
+pub use health::{Blame, Cooldowns, Listed, Scope, Standing};
+pub use table::{Candidate, EndpointScopes, Route, State, Table};
 
 /// A name that clients may use (`[models.NAME]`), checked: every target's provider exists.
 #[derive(Debug, Clone, PartialEq)]

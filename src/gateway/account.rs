@@ -1,0 +1,56 @@
+//! What an answer took and what it cost, into the record.
+
+use super::Exchange;
+use super::ask::Ask;
+use super::attempt::Meta;
+use crate::protocol::usage::Usage;
+use crate::provider::cost;
+use crate::routing::Candidate;
+
+/// Accounts an answer of the provider; returns the tokens that count against limits.
+///
+/// Where the provider sent no usage it is estimated from what went over the wire, and marked so.
+pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, usage: Option<Usage>, output_chars: u64) -> u64 {
+    let usage = usage.unwrap_or_else(|| Usage {
+        input: ask.input_estimate(),
+        output: output_chars.div_ceil(4),
+        estimated: true,
+        ..Usage::default()
+    });
+    let tokens = usage.input.saturating_add(usage.output);
+    let (pico, unpriced) = price(meta, &usage);
+    x.record.cost_pico = Some(pico);
+    x.record.unpriced = unpriced;
+    x.record.usage = Some(usage);
+    tokens
+}
+
+/// Accounts an answer that cost nothing because it was kept.
+pub fn saved(x: &mut Exchange, usage: Option<Usage>, cost_pico: Option<u64>) {
+    x.record.usage = usage;
+    x.record.cost_pico = Some(0);
+    x.record.saved_pico = cost_pico;
+}
+
+/// Returns the bill of `usage` in pico-dollars, and whether some of it has no known price.
+fn price(meta: &Meta, usage: &Usage) -> (u64, bool) {
+    let reported = usage.reported.map(|pico| (pico, false));
+    reported.or_else(|| priced(meta.candidate(), usage)).unwrap_or((0, true))
+}
+
+/// Returns the price of `usage` at `candidate` in pico-dollars where one is known, and whether it is incomplete.
+///
+/// The catalogue's price comes first; the configuration's is for what the catalogue doesn't price.
+pub fn priced(candidate: &Candidate, usage: &Usage) -> Option<(u64, bool)> {
+    if candidate.provider.demo {
+        return Some((0, false));
+    }
+    let at = jiff::Timestamp::now();
+    let known = candidate.entry.filter(|entry| !entry.price().unknown);
+    let cost = match (known, &candidate.provider.price) {
+        (Some(entry), _) => entry.cost(usage, at, candidate.region),
+        (None, Some(rates)) => cost::cost(&rates.clone().into(), usage, at),
+        (None, None) => return None,
+    };
+    Some((cost.pico, cost.unpriced))
+}

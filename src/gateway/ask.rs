@@ -1,0 +1,110 @@
+//! The client's request as the attempts need it: the original, from which each attempt is built anew.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+use super::intake::Controls;
+use crate::codec::splice::Edits;
+use crate::error::Result;
+use crate::protocol::envelope::Envelope;
+use crate::protocol::{self, Protocol, Shape};
+use crate::provider::{Provider, TimeoutOverrides, Timeouts};
+use crate::routing::{Candidate, Route};
+
+pub struct Ask<'a> {
+    pub protocol: Protocol,
+    pub body: &'a Bytes,
+    pub envelope: &'a Envelope<'a>,
+    pub controls: &'a Controls,
+    /// The client's headers that may go to a provider of its own protocol.
+    pub forwarded: &'a [(HeaderName, HeaderValue)],
+    /// The client's query, for a provider of its own protocol.
+    pub query: Option<&'a str>,
+    pub request_id: &'a str,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The answer is to be kept: translated streams carry the usage chunk until they reach the client.
+    pub keep: bool,
+}
+
+/// A request body as one provider is to get it.
+pub struct Outgoing {
+    pub body: Bytes,
+    pub dropped: Vec<String>,
+    pub shape: Shape,
+    /// We asked for the usage chunk and the client did not.
+    pub hide_usage: bool,
+}
+
+impl Ask<'_> {
+    /// Returns the timers for a provider of this route: the request's over the model's over the provider's.
+    pub fn timeouts_of(&self, route: &Route, provider: Option<&Provider>) -> Timeouts {
+        let base = provider.map_or_else(Timeouts::default, |provider| provider.timeouts);
+        let own = TimeoutOverrides { total: self.controls.timeout, ..TimeoutOverrides::default() };
+        base.with(route.timeouts).with(own)
+    }
+
+    /// Returns an estimate of the input, in tokens.
+    pub fn input_estimate(&self) -> u64 {
+        self.envelope.estimate_input()
+    }
+
+    /// Builds the body for `candidate`, which is asked in `to`.
+    pub fn build(&self, candidate: &Candidate, to: Protocol) -> Result<Outgoing> {
+        let mut shape = Shape {
+            model: self.envelope.model.to_string(),
+            created: self.created,
+            include_usage: self.envelope.include_usage || self.keep,
+            schema_tool: false,
+        };
+        if to == self.protocol {
+            let (body, hide_usage) = self.pass(candidate);
+            return Ok(Outgoing { body, dropped: Vec::new(), shape, hide_usage });
+        }
+        let request = protocol::decode_request(self.protocol, self.body)?;
+        let translated = protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
+        shape.schema_tool = translated.schema_tool;
+        let mut body = Bytes::from(translated.body);
+        if !candidate.provider.quirks.is_plain() {
+            let mut members = Vec::new();
+            // Our own encoder's output is JSON.
+            if crate::codec::json::members(&body, usize::MAX, &mut members).is_ok() {
+                let mut edits = Edits::new();
+                candidate.provider.quirks.apply(&body, &members, &mut edits);
+                body = edits.apply(&body);
+            }
+        }
+        Ok(Outgoing { body, dropped: translated.dropped, shape, hide_usage: false })
+    }
+
+    /// The client's own bytes, with the model's name, quirks and what is ours spliced.
+    fn pass(&self, candidate: &Candidate) -> (Bytes, bool) {
+        let envelope = self.envelope;
+        let mut edits = Edits::new();
+        if *envelope.model != *candidate.model {
+            let mut name = Vec::with_capacity(candidate.model.len() + 2);
+            crate::codec::json::write_string(&candidate.model, &mut name);
+            edits.replace(envelope.model_value.clone(), name);
+        }
+        for index in envelope.ours() {
+            edits.remove_member(self.body, &envelope.members, index);
+        }
+        let quirks = &candidate.provider.quirks;
+        if !quirks.is_plain() {
+            quirks.apply(self.body, &envelope.members, &mut edits);
+        }
+        let mut hide_usage = false;
+        let asks = self.protocol == Protocol::OpenaiChat && envelope.stream && quirks.stream_options;
+        if asks && !envelope.include_usage {
+            hide_usage = true;
+            match envelope.stream_options {
+                Some(index) => {
+                    let value = envelope.members[index].value.clone();
+                    edits.replace(value, envelope.stream_options_with_usage(self.body));
+                }
+                None => edits.insert_member(self.body, "stream_options", br#"{"include_usage":true}"#),
+            }
+        }
+        (edits.apply(self.body), hide_usage)
+    }
+}

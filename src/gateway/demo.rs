@@ -1,0 +1,102 @@
+//! The built-in provider `demo`: answers by itself, so that a first request works without any key.
+//!
+//! `demo/echo` says the last user message back, streamed word by word when asked. It goes through the same
+//! encoders, relay, limits, cache and accounting as any answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::ask::Ask;
+use super::attempt::{Busy, Flow, Meta, Won};
+use super::form;
+use super::intake::new_id;
+use super::through::Through;
+use crate::protocol::chat::{Finish, Part, Response, Role};
+use crate::protocol::usage::Usage;
+use crate::protocol::{self, Protocol, Shape, tap};
+use crate::provider::Timeouts;
+use crate::routing::Route;
+
+/// An echo longer than this is cut off, as by a limit of output tokens.
+const MOST_ECHO: usize = 64 << 10;
+
+/// Answers for target `target` of `route`.
+pub fn answer(
+    ask: &Ask<'_>,
+    route: &Arc<Route>,
+    target: usize,
+    timers: Timeouts,
+    deadline: Instant,
+    busy: Busy,
+) -> Box<Won> {
+    let shape = Shape {
+        model: ask.envelope.model.to_string(),
+        created: ask.created,
+        include_usage: ask.envelope.include_usage || ask.keep,
+        schema_tool: false,
+    };
+    let text = echo(ask);
+    let response = Response {
+        family: ask.protocol,
+        id: new_id(match ask.protocol {
+            Protocol::OpenaiChat => "chatcmpl-",
+            Protocol::Anthropic => "msg_",
+        })
+        .into(),
+        model: (&*route.targets[target].model).into(),
+        usage: Some(Usage {
+            input: ask.input_estimate().max(1),
+            output: (text.len() as u64).div_ceil(4).max(1),
+            ..Usage::default()
+        }),
+        parts: vec![Part::Text { text: text.into(), cache: None, citations: None }],
+        finish: Finish::Stop,
+        stop_sequence: None,
+        service_tier: None,
+        logprobs: None,
+        more: Vec::new(),
+    };
+    let flow = if ask.envelope.stream {
+        let frames = Bytes::from(form::stream_of(&response, ask.protocol, &shape));
+        let mut through = Through::pass(ask.protocol, false);
+        let mut held = Vec::new();
+        through.feed(frames.clone(), &mut held);
+        through.end(&mut held);
+        Flow::Stream { answer: None, through: Box::new(through), held, raw: vec![frames] }
+    } else {
+        let body = Bytes::from(protocol::encode_response(ask.protocol, &response, &shape));
+        Flow::Whole { whole: tap::whole(ask.protocol, &body), body }
+    };
+    let meta = Meta {
+        route: route.clone(),
+        target,
+        protocol: ask.protocol,
+        status: 200,
+        headers: Vec::new(),
+        shape,
+        timers,
+        deadline,
+        dropped: Vec::new(),
+        busy,
+    };
+    Box::new(Won { meta, flow })
+}
+
+/// Returns the text of the last user message, or a greeting where there is none.
+fn echo(ask: &Ask<'_>) -> String {
+    let request = protocol::decode_request(ask.protocol, ask.body).ok();
+    let messages = request.iter().flat_map(|request| request.messages.iter().rev());
+    let last = messages.filter(|message| message.role == Role::User).find_map(|message| {
+        let texts = message.parts.iter().filter_map(|part| if let Part::Text { text, .. } = part { Some(&**text) } else { None });
+        let text = texts.collect::<Vec<_>>().join("\n");
+        (!text.is_empty()).then_some(text)
+    });
+    let mut text = last.unwrap_or_else(|| "Hello from Strait.".to_owned());
+    if text.len() > MOST_ECHO {
+        let cut = (0..=MOST_ECHO).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+    }
+    text
+}

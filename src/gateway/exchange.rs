@@ -1,0 +1,66 @@
+//! What is known of one request from its first byte to its record, which is written when it drops.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Core;
+use crate::error::Error;
+use crate::observe::record::Record;
+use crate::protocol::Protocol;
+
+/// The context of one request. Dropping it, on whatever path, makes its one record.
+pub struct Exchange {
+    pub core: Arc<Core>,
+    pub started: Instant,
+    pub record: Record,
+    /// The protocol to answer in, also for errors.
+    pub protocol: Protocol,
+    /// Health and start-page requests leave no record.
+    pub silent: bool,
+    /// The answer's head has gone to the client.
+    pub committed: bool,
+    /// Time spent waiting for others (the client's body, the provider), which is not ours.
+    pub waited: Duration,
+}
+
+impl Exchange {
+    pub fn begin(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            started: Instant::now(),
+            record: Record::default(),
+            protocol: Protocol::OpenaiChat,
+            silent: false,
+            committed: false,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Notes that the answer's head is about to go to the client.
+    pub fn commit(&mut self, status: u16) {
+        self.committed = true;
+        self.record.status = status;
+        self.record.overhead = self.started.elapsed().saturating_sub(self.waited);
+    }
+
+    /// Notes why the request failed.
+    pub fn fail(&mut self, error: &Error) {
+        self.record.error = Some(error.kind.code());
+        self.record.error_message = Some(error.message.to_string());
+        if !self.committed {
+            self.record.status = error.kind.status();
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.silent {
+            return;
+        }
+        let mut record = std::mem::take(&mut self.record);
+        record.duration = self.started.elapsed();
+        self.core.metrics.observe(&record);
+        self.core.writer.send(Box::new(record));
+    }
+}

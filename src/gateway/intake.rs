@@ -1,0 +1,335 @@
+//! What came in: which endpoint, in which protocol, with which controls, and the body within bounds.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use pingora::proxy::Session;
+
+use crate::error::{Error, Kind, Result};
+use crate::protocol::Protocol;
+
+/// JSON deeper than this is refused.
+pub const MOST_DEPTH: usize = 128;
+/// A body that announces no length grows in steps; one that does is given room at once, up to this.
+const MOST_RESERVED: usize = 8 << 20;
+
+/// What the data plane serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint<'p> {
+    ChatCompletions,
+    Messages,
+    Models,
+    Model(&'p str),
+    /// `/` and `/health`: alive, without a key.
+    Alive,
+}
+
+impl<'p> Endpoint<'p> {
+    /// Finds the endpoint of `path`, with or without `/v1`.
+    pub fn of(path: &'p str) -> Option<Self> {
+        let rest = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        let rest = rest.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(rest);
+        match rest {
+            "/chat/completions" => Some(Self::ChatCompletions),
+            "/messages" => Some(Self::Messages),
+            "/models" => Some(Self::Models),
+            "/" | "/health" | "/health/live" | "/health/liveness" | "/health/liveliness" => Some(Self::Alive),
+            _ => rest.strip_prefix("/models/").filter(|id| !id.is_empty()).map(Self::Model),
+        }
+    }
+
+    /// Returns the name that records and metrics use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat",
+            Self::Messages => "messages",
+            Self::Models | Self::Model(_) => "models",
+            Self::Alive => "alive",
+        }
+    }
+
+    pub fn allows(self, method: &Method) -> bool {
+        match self {
+            Self::ChatCompletions | Self::Messages => method == Method::POST,
+            Self::Models | Self::Model(_) | Self::Alive => method == Method::GET || method == Method::HEAD,
+        }
+    }
+
+    pub fn allow(self) -> &'static str {
+        match self {
+            Self::ChatCompletions | Self::Messages => "POST",
+            Self::Models | Self::Model(_) | Self::Alive => "GET, HEAD",
+        }
+    }
+}
+
+/// Returns the protocol that an answer is owed in, before the endpoint is known to exist.
+pub fn protocol(path: &str, headers: &HeaderMap) -> Protocol {
+    let anthropic = path.contains("/messages") || headers.contains_key("anthropic-version");
+    if anthropic { Protocol::Anthropic } else { Protocol::OpenaiChat }
+}
+
+/// What the client asked of the gateway itself, in headers.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Controls {
+    pub cache: CacheControl,
+    pub cache_ttl: Option<Duration>,
+    pub no_fallback: bool,
+    pub timeout: Option<Duration>,
+    pub tags: Vec<String>,
+    pub user: Option<String>,
+    pub session: Option<String>,
+}
+
+/// `x-strait-cache`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum CacheControl {
+    #[default]
+    Use,
+    NoStore,
+    Refresh,
+    OnlyIfCached,
+}
+
+/// Headers that name the conversation, ours first, then those that clients send anyway.
+const SESSION_HEADERS: [&str; 8] = [
+    "x-strait-session-id",
+    "x-session-id",
+    "x-claude-code-session-id",
+    "x-litellm-session-id",
+    "session-id",
+    "session_id",
+    "thread-id",
+    "conversation_id",
+];
+const MOST_TAGS: usize = 32;
+const MOST_VALUE: usize = 256;
+
+impl Controls {
+    /// Reads the controls; a value that can't be read is a 400 that names the header.
+    pub fn read(headers: &HeaderMap) -> Result<Self> {
+        let mut controls = Self::default();
+        for (name, value) in headers {
+            let Some(control) = name.as_str().strip_prefix("x-strait-") else { continue };
+            let value = value.to_str().map_err(|_| bad(name, "is not visible ASCII"))?.trim();
+            match control {
+                "cache" => {
+                    controls.cache = match value {
+                        "no-store" => CacheControl::NoStore,
+                        "refresh" => CacheControl::Refresh,
+                        "only-if-cached" => CacheControl::OnlyIfCached,
+                        _ => return Err(bad(name, "takes no-store, refresh or only-if-cached")),
+                    }
+                }
+                "cache-ttl" => controls.cache_ttl = Some(duration(name, value)?),
+                "timeout" => controls.timeout = Some(duration(name, value)?),
+                "no-fallback" => {
+                    controls.no_fallback = match value {
+                        "true" => true,
+                        "false" => false,
+                        _ => return Err(bad(name, "takes true or false")),
+                    }
+                }
+                "tags" => {
+                    let tags = value.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+                    controls.tags = tags.map(str::to_owned).collect();
+                    if controls.tags.len() > MOST_TAGS || value.len() > MOST_TAGS * MOST_VALUE {
+                        return Err(bad(name, "has more than 32 tags, or one too long"));
+                    }
+                }
+                "user" => controls.user = Some(short(name, value)?),
+                _ => {}
+            }
+        }
+        for name in SESSION_HEADERS {
+            if let Some(value) = headers.get(name)
+                && let Ok(value) = value.to_str()
+                && !value.is_empty()
+            {
+                controls.session = Some(value.chars().take(MOST_VALUE).collect());
+                break;
+            }
+        }
+        Ok(controls)
+    }
+}
+
+fn bad(name: &HeaderName, what: &str) -> Error {
+    Error::field(name.as_str().to_owned(), format!("The header `{name}` {what}."))
+}
+
+fn short(name: &HeaderName, value: &str) -> Result<String> {
+    if value.is_empty() || value.len() > MOST_VALUE {
+        return Err(bad(name, "takes 1 to 256 characters"));
+    }
+    Ok(value.to_owned())
+}
+
+/// Reads `250ms`, `5s`, `2m`, `1h` or a plain number of seconds, from 1 ms to a day.
+fn duration(name: &HeaderName, value: &str) -> Result<Duration> {
+    let split = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(split);
+    let scale = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let millis = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+    match millis.filter(|millis| (1..=86_400_000).contains(millis)) {
+        Some(millis) => Ok(Duration::from_millis(millis)),
+        None => Err(bad(name, "takes a time from 1ms to 24h, such as 250ms, 30s or 5m")),
+    }
+}
+
+/// Reads the whole request body, at most `most` bytes and within `time`.
+pub async fn body(session: &mut Session, most: u64, time: Duration) -> Result<Bytes> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let headers = &session.req_header().headers;
+    let announced = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > most) {
+        return Err(too_large(most));
+    }
+    let expects = headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if expects && session.as_downstream_mut().write_continue_response().await.is_err() {
+        return Err(Error::new(Kind::ClientGone, "The client left before it sent the body."));
+    }
+    match tokio::time::timeout(time, collect(session, most, announced)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::new(Kind::BodyTimeout, "The request body did not arrive in time.")),
+    }
+}
+
+async fn collect(session: &mut Session, most: usize, announced: Option<usize>) -> Result<Bytes> {
+    let gone = |_| Error::new(Kind::ClientGone, "The client left while it sent the body.");
+    let downstream = session.as_downstream_mut();
+    let Some(first) = downstream.read_request_body().await.map_err(gone)? else { return Ok(Bytes::new()) };
+    if first.len() > most {
+        return Err(too_large(most));
+    }
+    // Most bodies come in one piece and are never copied.
+    if announced == Some(first.len()) {
+        return Ok(first);
+    }
+    let Some(second) = downstream.read_request_body().await.map_err(gone)? else { return Ok(first) };
+    let room = announced.unwrap_or(first.len() * 4).min(MOST_RESERVED);
+    let mut whole = BytesMut::with_capacity(room.max(first.len() + second.len()));
+    whole.extend_from_slice(&first);
+    let mut piece = Some(second);
+    while let Some(bytes) = piece {
+        if whole.len() + bytes.len() > most {
+            return Err(too_large(most));
+        }
+        whole.extend_from_slice(&bytes);
+        if announced == Some(whole.len()) {
+            break;
+        }
+        piece = downstream.read_request_body().await.map_err(gone)?;
+    }
+    Ok(whole.freeze())
+}
+
+fn too_large(most: usize) -> Error {
+    Error::new(Kind::BodyTooLarge, format!("The request body is larger than {most} bytes."))
+}
+
+/// Returns the client's headers that go on to a provider which speaks `protocol`.
+///
+/// An allow-list: credentials, cookies, addresses and what is the gateway's own never pass. `anthropic-*` is an
+/// open list, whole values (Claude Code's gateway contract).
+pub fn forwarded(headers: &HeaderMap, protocol: Protocol) -> Vec<(HeaderName, HeaderValue)> {
+    let mut forwarded = Vec::new();
+    for (name, value) in headers {
+        let text = name.as_str();
+        let own = match protocol {
+            Protocol::Anthropic => text.starts_with("anthropic-"),
+            Protocol::OpenaiChat => matches!(text, "openai-beta" | "http-referer" | "x-title"),
+        };
+        let common = matches!(text, "user-agent" | "idempotency-key" | "traceparent" | "tracestate")
+            || text.starts_with("x-stainless-");
+        if own || common {
+            forwarded.push((name.clone(), value.clone()));
+        }
+    }
+    forwarded
+}
+
+/// Returns the client's own request id when it is fit to be repeated, else a new one.
+pub fn request_id(headers: &HeaderMap) -> String {
+    let sent = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    let fit = |id: &&str| (8..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    match sent.filter(fit) {
+        Some(id) => id.to_owned(),
+        None => new_id("req_"),
+    }
+}
+
+/// Returns `prefix` and 24 random letters and digits.
+pub fn new_id(prefix: &str) -> String {
+    let mut id = String::with_capacity(prefix.len() + 24);
+    id.push_str(prefix);
+    for _ in 0..24 {
+        id.push(fastrand::alphanumeric());
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found_with_and_without_v1() {
+        for path in ["/v1/chat/completions", "/chat/completions", "/v1/chat/completions/"] {
+            assert_eq!(Endpoint::of(path), Some(Endpoint::ChatCompletions), "{path}");
+        }
+        assert_eq!(Endpoint::of("/v1/messages"), Some(Endpoint::Messages));
+        assert_eq!(Endpoint::of("/v1/models/openai/gpt-5"), Some(Endpoint::Model("openai/gpt-5")));
+        assert_eq!(Endpoint::of("/v1chat/completions"), None);
+        assert_eq!(Endpoint::of("/v1"), None);
+        assert_eq!(Endpoint::of("/"), Some(Endpoint::Alive));
+    }
+
+    fn controls(name: &'static str, value: &str) -> Result<Controls> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).expect("a header value"));
+        Controls::read(&headers)
+    }
+
+    #[test]
+    fn a_bad_control_is_refused_with_its_name() {
+        for (name, value) in [
+            ("x-strait-cache", "sometimes"),
+            ("x-strait-cache-ttl", "soon"),
+            ("x-strait-timeout", "0"),
+            ("x-strait-timeout", "25h"),
+            ("x-strait-no-fallback", "1"),
+            ("x-strait-user", ""),
+        ] {
+            let error = controls(name, value).expect_err(name);
+            assert_eq!((error.kind, error.param.as_deref()), (Kind::InvalidRequest, Some(name)), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn controls_are_read() {
+        assert_eq!(controls("x-strait-timeout", "250ms").expect("fine").timeout, Some(Duration::from_millis(250)));
+        assert_eq!(controls("x-strait-cache", "refresh").expect("fine").cache, CacheControl::Refresh);
+        assert_eq!(controls("x-strait-tags", "a, b,,").expect("fine").tags, ["a", "b"]);
+        assert_eq!(controls("session-id", "s1").expect("fine").session.as_deref(), Some("s1"));
+    }
+
+    #[test]
+    fn credentials_never_pass_to_a_provider() {
+        let mut headers = HeaderMap::new();
+        for name in ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "x-strait-user", "proxy-authorization", "x-forwarded-for"] {
+            headers.insert(name, HeaderValue::from_static("secret"));
+        }
+        headers.insert("anthropic-beta", HeaderValue::from_static("a,b"));
+        let names: Vec<String> = forwarded(&headers, Protocol::Anthropic).into_iter().map(|(n, _)| n.to_string()).collect();
+        assert_eq!(names, ["anthropic-beta"]);
+        assert!(forwarded(&headers, Protocol::OpenaiChat).is_empty());
+    }
+}

@@ -1,0 +1,422 @@
+//! One request, start to finish.
+//!
+//! `Gateway` is the `ProxyHttp`. The model lane runs whole inside `request_filter`, over Pingora's connectors:
+//! routing needs the body, failover needs the original body again for each target, and nothing may reach the
+//! client before the commit point; Pingora's own upstream flow allows none of the three.
+
+mod account;
+mod ask;
+pub mod attempt;
+mod demo;
+mod exchange;
+pub mod explain;
+mod form;
+mod intake;
+mod kept;
+mod models;
+mod relay;
+mod reply;
+mod send;
+mod through;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::proxy::{ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::access::{self, Key, Keys};
+use crate::cache::{self, Cache, Outcome, Ticket};
+use crate::config::Snapshot;
+use crate::error::{Error, Kind, Result};
+use crate::limit::{Limiter, Permit};
+use crate::observe::metrics::Metrics;
+use crate::observe::record::CacheOutcome;
+use crate::observe::writer::Writer;
+use crate::protocol::envelope::Envelope;
+use crate::protocol::{Protocol, Shape};
+use crate::routing::{self, Route, Table};
+
+use ask::Ask;
+use attempt::Lost;
+pub use exchange::Exchange;
+use intake::{CacheControl, Controls, Endpoint};
+use kept::{Keep, Replay};
+use relay::Delivery;
+use reply::Headers;
+
+/// What all requests share, and what outlives a reload.
+pub struct Core {
+    pub now: ArcSwap<Now>,
+    pub routing: Arc<routing::State>,
+    pub limiter: Limiter,
+    pub cache: ArcSwap<Option<Arc<Cache>>>,
+    pub metrics: Arc<Metrics>,
+    pub writer: Writer,
+    /// When a stopping process ends what is left.
+    pub drain: ArcSwap<Option<Instant>>,
+}
+
+/// One configuration in force. A request keeps the one that it began with.
+pub struct Now {
+    pub snapshot: Arc<Snapshot>,
+    pub keys: Keys,
+    pub table: Table,
+}
+
+/// The proxy.
+pub struct Gateway {
+    pub core: Arc<Core>,
+}
+
+/// Downstream connections without a request are closed after this (seconds).
+const IDLE_CLIENT: u64 = 75;
+/// Followers of another identical request start again this often when its leader falls away.
+const MOST_JOINS: usize = 3;
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::begin(self.core.clone())
+    }
+
+    async fn request_filter(&self, session: &mut Session, x: &mut Exchange) -> pingora::Result<bool> {
+        let _counted = self.core.metrics.enter();
+        session.set_keepalive(Some(IDLE_CLIENT));
+        let outcome = Box::pin(self.handle(session, x)).await;
+        match outcome {
+            Err(error) if x.committed => {
+                // The client left while it was being answered.
+                tracing::debug!(id = x.record.id, %error, "answer not delivered");
+                x.record.error.get_or_insert(Kind::ClientGone.code());
+                session.set_keepalive(None);
+            }
+            Err(error) => return Err(error),
+            Ok(()) => {}
+        }
+        Ok(true)
+    }
+
+    /// Only requests that `request_filter` leaves to Pingora come here, and it leaves none.
+    async fn upstream_peer(&self, _: &mut Session, _: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
+        pingora::Error::e_explain(pingora::ErrorType::HTTPStatus(404), "no such path")
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &pingora::Error) -> bool {
+        true
+    }
+}
+
+/// What is known of a request before its body.
+struct Head {
+    controls: Controls,
+    key: Option<Arc<Key>>,
+}
+
+impl Gateway {
+    /// The whole of one request.
+    async fn handle(&self, session: &mut Session, x: &mut Exchange) -> pingora::Result<()> {
+        let now = self.core.now.load_full();
+        let mut limits = Headers::new();
+        match Box::pin(self.serve(&now, session, x, &mut limits)).await {
+            Ok(done) => done,
+            Err(Lost { error, .. }) if error.kind == Kind::ClientGone => {
+                x.fail(&error);
+                session.shutdown().await;
+                Ok(())
+            }
+            Err(lost) => reply::lost(session, x, lost, limits).await,
+        }
+    }
+
+    /// Answers, or says why not. The inner result tells whether the client took the answer.
+    async fn serve(
+        &self,
+        now: &Arc<Now>,
+        session: &mut Session,
+        x: &mut Exchange,
+        limits: &mut Headers,
+    ) -> Result<pingora::Result<()>, Lost> {
+        let path = session.req_header().uri.path().to_owned();
+        let headers = &session.req_header().headers;
+        x.record.id = intake::request_id(headers);
+        x.record.at = jiff::Timestamp::now();
+        x.protocol = intake::protocol(&path, headers);
+        let Some(endpoint) = Endpoint::of(&path) else {
+            x.record.endpoint = "other";
+            let shown: String = path.chars().take(200).collect();
+            return Err(Error::new(Kind::PathNotFound, format!("There is nothing at {shown}.")).into());
+        };
+        x.record.endpoint = endpoint.name();
+        if !endpoint.allows(&session.req_header().method) {
+            let message = format!("This path takes {}.", endpoint.allow());
+            limits.push((http::header::ALLOW, reply::header_value(endpoint.allow())));
+            return Err(Error::new(Kind::MethodNotAllowed, message).into());
+        }
+        if endpoint == Endpoint::Alive {
+            x.silent = true;
+            let body = Bytes::from_static(b"{\"status\":\"ok\",\"service\":\"strait\"}\n");
+            return Ok(reply::whole(session, x, 200, vec![(http::header::CONTENT_TYPE, reply::JSON)], body).await);
+        }
+        let head = self.admit_caller(now, session, x)?;
+        match endpoint {
+            Endpoint::Models => Ok(models::list(now, head.key.as_deref(), session, x).await),
+            Endpoint::Model(id) => Ok(models::one(now, head.key.as_deref(), id, session, x).await?),
+            Endpoint::ChatCompletions => self.model_lane(Protocol::OpenaiChat, now, head, session, x, limits).await,
+            Endpoint::Messages => self.model_lane(Protocol::Anthropic, now, head, session, x, limits).await,
+            Endpoint::Alive => Ok(Ok(())),
+        }
+    }
+
+    /// Who asks, and what they ask of the gateway itself.
+    fn admit_caller(&self, now: &Now, session: &Session, x: &mut Exchange) -> Result<Head> {
+        let headers = &session.req_header().headers;
+        let key = if now.keys.is_open() {
+            None
+        } else {
+            let query = session.req_header().uri.query();
+            let presented = access::presented(headers, query, false)?.ok_or_else(|| {
+                Error::new(Kind::InvalidKey, "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
+            })?;
+            let key = now.keys.find(&presented);
+            Some(key.ok_or_else(|| Error::new(Kind::InvalidKey, "The API key is not known here."))?.clone())
+        };
+        x.record.key = key.as_ref().map(|key| key.name.clone());
+        let controls = Controls::read(headers)?;
+        x.record.session.clone_from(&controls.session);
+        x.record.tags.clone_from(&controls.tags);
+        Ok(Head { controls, key })
+    }
+
+    /// Chat and its kin: body, limits, cache, routing, attempts, answer.
+    async fn model_lane(
+        &self,
+        protocol: Protocol,
+        now: &Arc<Now>,
+        head: Head,
+        session: &mut Session,
+        x: &mut Exchange,
+        limits: &mut Headers,
+    ) -> Result<pingora::Result<()>, Lost> {
+        x.protocol = protocol;
+        x.record.client_protocol = protocol.name();
+        let Head { controls, key } = head;
+        let reading = Instant::now();
+        let body = intake::body(session, now.snapshot.server.max_body, now.snapshot.server.body_timeout).await?;
+        x.waited += reading.elapsed();
+        x.record.request_bytes = body.len() as u64;
+        let envelope = Envelope::read(&body, protocol, intake::MOST_DEPTH)?;
+        x.record.stream = envelope.stream;
+        x.record.model_requested = envelope.model.to_string();
+        x.record.user = controls.user.clone().or_else(|| envelope.user.as_deref().map(str::to_owned));
+        let (route, asked) = self.routes(now, key.as_deref(), &envelope)?;
+        let mut permit = match &key {
+            Some(key) => Some(self.admit(key, &envelope, x, limits)?),
+            None => None,
+        };
+        let header = session.req_header();
+        let query = header.uri.query().filter(|query| !query.contains("key=")).map(str::to_owned);
+        let forwarded = intake::forwarded(&header.headers, protocol);
+        let beta = header.headers.get("anthropic-beta").map(|value| value.as_bytes().to_vec()).unwrap_or_default();
+        let id = x.record.id.clone();
+        let mut ask = Ask {
+            protocol,
+            body: &body,
+            envelope: &envelope,
+            controls: &controls,
+            forwarded: &forwarded,
+            query: query.as_deref(),
+            request_id: &id,
+            created: u64::try_from(x.record.at.as_second()).unwrap_or_default(),
+            keep: false,
+        };
+        let tenant = key.as_ref().map_or("", |key| &key.name);
+        let keep = match self.cached(now, &ask, tenant, &beta, &route, limits, session, x).await? {
+            Cached::Answered(done) => {
+                if let Some(permit) = &mut permit {
+                    permit.settle(0);
+                }
+                return Ok(done);
+            }
+            Cached::Ask(keep) => keep,
+        };
+        ask.keep = keep.is_some();
+        let chain = now.table.chain(route, &asked, !controls.no_fallback);
+        let won = {
+            let attempts = attempt::run(&ask, &chain, &self.core, x);
+            tokio::pin!(attempts);
+            self.unless_gone(attempts, session, keep.as_ref()).await
+        };
+        match won {
+            Some(Ok(won)) => {
+                let limits = std::mem::take(limits);
+                let delivery = Delivery { ask: &ask, permit: permit.as_mut(), limits, keep };
+                Ok(Box::pin(delivery.forward(*won, session, x)).await)
+            }
+            Some(Err(lost)) => {
+                if let Some(permit) = &mut permit {
+                    permit.settle(0);
+                }
+                if let Some(keep) = keep {
+                    let error = &lost.error;
+                    let (status, body) = match &lost.verbatim {
+                        Some(verbatim) => (verbatim.status, verbatim.body.clone()),
+                        None => (error.kind.status(), crate::protocol::error_body(protocol, error, &id).into()),
+                    };
+                    keep.refuse(status, error.kind.code(), body, error.retry_after.map(reply::whole_seconds));
+                }
+                Err(lost)
+            }
+            None => Err(Error::new(Kind::ClientGone, "The client left before the answer.").into()),
+        }
+    }
+
+    /// Runs the attempts while the client is there, or while others wait for the same answer.
+    async fn unless_gone<T>(
+        &self,
+        mut attempts: std::pin::Pin<&mut impl Future<Output = T>>,
+        session: &mut Session,
+        keep: Option<&Keep>,
+    ) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = &mut attempts => return Some(done),
+            _ = session.as_downstream_mut().read_body_or_idle(true) => {}
+        }
+        loop {
+            if !keep.is_some_and(Keep::has_followers) {
+                return None;
+            }
+            // Whoever still waits may leave too: look again from time to time.
+            if let Ok(done) = tokio::time::timeout(Duration::from_millis(250), &mut attempts).await {
+                return Some(done);
+            }
+        }
+    }
+
+    /// Resolves the model and the fallbacks that the request names; the key must allow each.
+    fn routes(&self, now: &Now, key: Option<&Key>, envelope: &Envelope<'_>) -> Result<(Arc<Route>, Vec<Arc<Route>>)> {
+        let allowed = |model: &str, param: &'static str| {
+            if key.is_none_or(|key| key.allows(model)) {
+                return Ok(());
+            }
+            let shown: String = model.chars().take(100).collect();
+            let message = format!("This API key may not use the model `{shown}`.");
+            Err(Error { param: Some(param.into()), ..Error::new(Kind::ModelNotAllowed, message) })
+        };
+        allowed(&envelope.model, "model")?;
+        let route = now.table.resolve(&envelope.model)?;
+        let mut asked = Vec::with_capacity(envelope.fallbacks.len());
+        for name in &envelope.fallbacks {
+            allowed(name, "fallbacks")?;
+            let route = now.table.resolve(name).map_err(|error| Error { param: Some("fallbacks".into()), ..error })?;
+            asked.push(route);
+        }
+        Ok((route, asked))
+    }
+
+    /// Admits the request within the key's limits. The limits' headers go with every answer.
+    fn admit(&self, key: &Key, envelope: &Envelope<'_>, x: &mut Exchange, limits: &mut Headers) -> Result<Permit> {
+        let outcome = self.core.limiter.admit(&key.name, &key.limits, envelope.estimate_tokens(), x.started);
+        match outcome {
+            Ok(permit) => {
+                for (name, value) in permit.headers().iter() {
+                    limits.push(reply::header(name, reply::header_value(value.as_str())));
+                }
+                Ok(permit)
+            }
+            Err(denied) => {
+                self.core.metrics.rate_limited(denied.which.name());
+                for (name, value) in denied.headers.iter() {
+                    limits.push(reply::header(name, reply::header_value(value.as_str())));
+                }
+                Err(denied.into())
+            }
+        }
+    }
+
+    /// Consults the cache: an answer, or what is to be done with the one that comes.
+    #[expect(clippy::too_many_arguments, reason = "everything that a kept answer depends on")]
+    async fn cached(
+        &self,
+        now: &Now,
+        ask: &Ask<'_>,
+        tenant: &str,
+        beta: &[u8],
+        route: &Route,
+        limits: &mut Headers,
+        session: &mut Session,
+        x: &mut Exchange,
+    ) -> Result<Cached> {
+        let control = ask.controls.cache;
+        let cache = self.core.cache.load_full();
+        let Some(cache) = cache.as_ref().as_ref().filter(|_| control != CacheControl::NoStore) else {
+            x.record.cache = CacheOutcome::Bypass;
+            return if control == CacheControl::OnlyIfCached { Err(kept::not_cached()) } else { Ok(Cached::Ask(None)) };
+        };
+        let scope = cache::Scope { tenant, protocol: ask.protocol, route: route.fingerprint, beta };
+        let key = cache::Key::of(&scope, ask.envelope, ask.body);
+        let ttl = ask.controls.cache_ttl.unwrap_or(now.snapshot.cache.ttl);
+        x.record.cache = CacheOutcome::Miss;
+        if control == CacheControl::Refresh {
+            return Ok(Cached::Ask(Some(Keep::new(key, ttl, None, cache.clone()))));
+        }
+        let shape = Shape {
+            model: ask.envelope.model.to_string(),
+            created: ask.created,
+            include_usage: ask.envelope.include_usage,
+            schema_tool: false,
+        };
+        let mut outcome = CacheOutcome::Hit;
+        for _ in 0..MOST_JOINS {
+            if let Some(entry) = cache.get(&key) {
+                let replay =
+                    Replay { protocol: ask.protocol, shape: &shape, stream: ask.envelope.stream, outcome, limits: std::mem::take(limits) };
+                return Ok(Cached::Answered(kept::replay(replay, &entry, session, x).await?));
+            }
+            if control == CacheControl::OnlyIfCached {
+                return Err(kept::not_cached());
+            }
+            let follower = match cache.flights.join(key) {
+                Ticket::Lead(lead) => return Ok(Cached::Ask(Some(Keep::new(key, ttl, Some(lead), cache.clone())))),
+                Ticket::Follow(follower) => follower,
+            };
+            let waiting = Instant::now();
+            let total = ask.timeouts_of(route, None).total;
+            let told = tokio::select! {
+                told = tokio::time::timeout(total, follower.wait()) => told,
+                _ = session.as_downstream_mut().read_body_or_idle(true) => {
+                    return Err(Error::new(Kind::ClientGone, "The client left before the answer."));
+                }
+            };
+            x.waited += waiting.elapsed();
+            match told {
+                Ok(Outcome::Answered(entry)) => {
+                    let outcome = CacheOutcome::Coalesced;
+                    let replay =
+                        Replay { protocol: ask.protocol, shape: &shape, stream: ask.envelope.stream, outcome, limits: std::mem::take(limits) };
+                    return Ok(Cached::Answered(kept::replay(replay, &entry, session, x).await?));
+                }
+                Ok(Outcome::Refused(shared)) => {
+                    let limits = std::mem::take(limits);
+                    return Ok(Cached::Answered(kept::refused(shared, limits, session, x).await));
+                }
+                Ok(Outcome::Abandoned) => outcome = CacheOutcome::Coalesced,
+                Err(_) => return Err(Error::new(Kind::Timeout, "The total time for this request is over (timer: total).")),
+            }
+        }
+        // Leaders fell away one after the other: ask on our own.
+        Ok(Cached::Ask(Some(Keep::new(key, ttl, None, cache.clone()))))
+    }
+}
+
+enum Cached {
+    Answered(pingora::Result<()>),
+    Ask(Option<Keep>),
+}

@@ -1,0 +1,159 @@
+//! `/v1/models` in the caller's dialect: what this key may ask for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pingora::proxy::Session;
+
+use super::reply::{self, JSON};
+use super::{Exchange, Now};
+use crate::access::Key;
+use crate::codec::json::write_string;
+use crate::error::{Error, Kind, Result};
+use crate::protocol::Protocol;
+use crate::provider::catalogue::{self, Mode, Model, Status};
+
+/// One model as a client may name it.
+struct Listed {
+    id: String,
+    owner: String,
+    entry: Option<&'static Model>,
+}
+
+/// Answers the list.
+pub async fn list(now: &Arc<Now>, key: Option<&Key>, session: &mut Session, x: &mut Exchange) -> pingora::Result<()> {
+    let listed = listed(now, key);
+    let mut body = Vec::with_capacity(listed.len() * 160);
+    match x.protocol {
+        Protocol::OpenaiChat => {
+            body.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
+            write_all(&listed, Protocol::OpenaiChat, &mut body);
+            body.extend_from_slice(b"]}");
+        }
+        Protocol::Anthropic => {
+            body.extend_from_slice(b"{\"data\":[");
+            write_all(&listed, Protocol::Anthropic, &mut body);
+            body.extend_from_slice(b"],\"has_more\":false,\"first_id\":");
+            write_id(listed.first(), &mut body);
+            body.extend_from_slice(b",\"last_id\":");
+            write_id(listed.last(), &mut body);
+            body.push(b'}');
+        }
+    }
+    let headers = vec![(http::header::CONTENT_TYPE, JSON)];
+    reply::whole(session, x, 200, headers, Bytes::from(body)).await
+}
+
+/// Answers one model.
+pub async fn one(
+    now: &Arc<Now>,
+    key: Option<&Key>,
+    id: &str,
+    session: &mut Session,
+    x: &mut Exchange,
+) -> Result<pingora::Result<()>> {
+    let id = unescape(id);
+    if !key.is_none_or(|key| key.allows(&id)) {
+        return Err(Error::new(Kind::ModelNotAllowed, "This API key may not use that model."));
+    }
+    let route = now.table.resolve(&id)?;
+    let target = route.targets.first();
+    let model = Listed {
+        owner: target.map_or("strait".to_owned(), |target| target.provider.name.clone()),
+        entry: target.and_then(|target| target.entry),
+        id,
+    };
+    let mut body = Vec::new();
+    write(&model, x.protocol, &mut body);
+    Ok(reply::whole(session, x, 200, vec![(http::header::CONTENT_TYPE, JSON)], Bytes::from(body)).await)
+}
+
+/// Model ids with a slash come escaped from some clients.
+fn unescape(id: &str) -> String {
+    id.replace("%2F", "/").replace("%2f", "/").replace("%3A", ":").replace("%3a", ":")
+}
+
+fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
+    let allowed = |id: &str| key.is_none_or(|key| key.allows(id));
+    let mut listed = Vec::new();
+    for name in now.table.configured_names() {
+        if allowed(name) {
+            let target = now.table.configured_route(name).and_then(|route| route.targets.first());
+            listed.push(Listed {
+                id: name.to_owned(),
+                owner: "strait".to_owned(),
+                entry: target.and_then(|target| target.entry),
+            });
+        }
+    }
+    for provider in now.table.providers() {
+        if provider.demo {
+            if allowed("demo/echo") {
+                listed.push(Listed { id: "demo/echo".to_owned(), owner: "demo".to_owned(), entry: None });
+            }
+            continue;
+        }
+        for entry in catalogue::of(&provider.name) {
+            let id = format!("{}/{}", provider.name, entry.id);
+            let asked = entry.status != Status::Retired && entry.mode == Mode::Chat;
+            if asked && allowed(&id) {
+                listed.push(Listed { id, owner: provider.name.clone(), entry: Some(entry) });
+            }
+        }
+    }
+    listed
+}
+
+fn write_all(listed: &[Listed], protocol: Protocol, out: &mut Vec<u8>) {
+    for (at, model) in listed.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write(model, protocol, out);
+    }
+}
+
+fn write_id(model: Option<&Listed>, out: &mut Vec<u8>) {
+    match model {
+        Some(model) => write_string(&model.id, out),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// Writes one model: what the dialect's SDK expects, then context, output limit and price where known.
+fn write(model: &Listed, protocol: Protocol, out: &mut Vec<u8>) {
+    match protocol {
+        Protocol::OpenaiChat => {
+            out.extend_from_slice(b"{\"id\":");
+            write_string(&model.id, out);
+            out.extend_from_slice(b",\"object\":\"model\",\"created\":0,\"owned_by\":");
+            write_string(&model.owner, out);
+        }
+        Protocol::Anthropic => {
+            out.extend_from_slice(b"{\"type\":\"model\",\"id\":");
+            write_string(&model.id, out);
+            out.extend_from_slice(b",\"display_name\":");
+            write_string(&model.id, out);
+            out.extend_from_slice(b",\"created_at\":\"1970-01-01T00:00:00Z\"");
+        }
+    }
+    if let Some(entry) = model.entry {
+        if let Some(context) = entry.context {
+            out.extend_from_slice(format!(",\"context_window\":{context}").as_bytes());
+        }
+        if let Some(most) = entry.max_output {
+            out.extend_from_slice(format!(",\"max_output_tokens\":{most}").as_bytes());
+        }
+    }
+    out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_ids_are_read() {
+        assert_eq!(unescape("openai%2Fgpt-5"), "openai/gpt-5");
+    }
+}

@@ -1,0 +1,121 @@
+//! What the gateway says itself: errors in the client's protocol, and small answers of its own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::Exchange;
+use super::attempt::{Lost, Verbatim};
+use crate::error::{Error, Kind};
+use crate::protocol;
+
+/// After an answer that came before the request body was read, this much of the body is read and thrown away, so
+/// that the client sees the answer and not a reset.
+const MOST_DISCARDED: usize = 64 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Headers of an answer, beside its status.
+pub type Headers = Vec<(HeaderName, HeaderValue)>;
+
+pub fn header(name: &'static str, value: impl TryInto<HeaderValue>) -> (HeaderName, HeaderValue) {
+    // Only text of ours comes here; what could not be sent is left empty rather than refused.
+    let value = value.try_into().unwrap_or(HeaderValue::from_static(""));
+    (HeaderName::from_static(name), value)
+}
+
+/// Writes a whole answer.
+pub async fn whole(
+    session: &mut Session,
+    x: &mut Exchange,
+    status: u16,
+    headers: Headers,
+    body: Bytes,
+) -> pingora::Result<()> {
+    let head_only = session.req_header().method == http::Method::HEAD;
+    let mut head = ResponseHeader::build_no_case(status, Some(headers.len() + 3))?;
+    for (name, value) in headers {
+        head.append_header(name, value)?;
+    }
+    head.insert_header(HeaderName::from_static("x-request-id"), header_value(&x.record.id))?;
+    head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
+    x.commit(status);
+    x.record.response_bytes = body.len() as u64;
+    let read = session.as_downstream_mut().is_body_done();
+    if !read {
+        session.set_keepalive(None);
+    }
+    let empty = head_only || body.is_empty();
+    session.write_response_header(Box::new(head), empty).await?;
+    if !empty {
+        session.write_response_body(Some(body), true).await?;
+    }
+    if !read {
+        discard(session).await;
+    }
+    Ok(())
+}
+
+pub fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Reads what the client still sends, and forgets it.
+async fn discard(session: &mut Session) {
+    let reading = async {
+        let mut size = 0;
+        while let Ok(Some(piece)) = session.as_downstream_mut().read_request_body().await {
+            size += piece.len();
+            if size > MOST_DISCARDED {
+                break;
+            }
+        }
+    };
+    // Whoever is still sending after this gets the connection closed.
+    let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
+}
+
+/// Writes an error in the client's protocol. `extra` are headers such as the limits'.
+pub async fn error(session: &mut Session, x: &mut Exchange, error: &Error, extra: Headers) -> pingora::Result<()> {
+    x.fail(error);
+    if let Some(cause) = &error.cause {
+        tracing::debug!(id = x.record.id, code = error.kind.code(), cause, "refused");
+    }
+    let body = protocol::error_body(x.protocol, error, &x.record.id);
+    let mut headers = extra;
+    headers.push((http::header::CONTENT_TYPE, JSON));
+    headers.push(header("x-strait-error", error.kind.code()));
+    if error.kind.is_final() && error.kind != Kind::RateLimited {
+        headers.push(header("x-should-retry", "false"));
+    }
+    if let Some(wait) = error.retry_after {
+        headers.push((http::header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+    }
+    whole(session, x, error.kind.status(), headers, body.into()).await
+}
+
+/// Returns seconds, rounded up: clients read an integer.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// Writes what is left when no target answered.
+pub async fn lost(session: &mut Session, x: &mut Exchange, lost: Lost, extra: Headers) -> pingora::Result<()> {
+    x.fail(&lost.error);
+    let Some(Verbatim { status, mut headers, body }) = lost.verbatim else {
+        return error(session, x, &lost.error, extra).await;
+    };
+    // With limits of our own the provider's would contradict them.
+    let limited = extra.iter().any(|(name, _)| name.as_str().starts_with("x-ratelimit-"));
+    headers.retain(|(name, _)| !limited || !name.as_str().starts_with("x-ratelimit-"));
+    let waits = headers.iter().any(|(name, _)| *name == http::header::RETRY_AFTER);
+    if let (false, Some(wait)) = (waits, lost.error.retry_after) {
+        headers.push((http::header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+    }
+    headers.extend(extra);
+    whole(session, x, status, headers, body).await
+}

@@ -1,0 +1,446 @@
+//! One attempt: build the request, send it, and hold the answer until it may be committed.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+
+use super::ask::{Ask, Outgoing};
+use super::attempt::{Busy, Flow, Lost, Meta, Tried, Try, Verbatim, Won};
+use super::through::Through;
+use super::verdict::{self, Judgement, Verdict};
+use super::Exchange;
+use crate::error::{Error, Kind};
+use crate::protocol::event::FailureClass;
+use crate::protocol::{self, Protocol, Shape, tap};
+use crate::provider::Timeouts;
+use crate::routing::Blame;
+use crate::upstream::{self, Answer, Failure, Stage};
+
+/// Held back of a stream until its first semantic event.
+const MOST_HELD: usize = 64 << 10;
+const MOST_HELD_EVENTS: u32 = 64;
+/// A whole answer is read to its end before it is committed, so that a cut one can be asked for elsewhere; a
+/// longer one is passed on from here.
+const MOST_WHOLE: usize = 8 << 20;
+/// Of an error's body this much is read and shown.
+const MOST_ERROR: usize = 256 << 10;
+
+/// Makes one attempt.
+pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange) -> Tried {
+    let candidate = plan.candidate();
+    let speaks = candidate.provider.speak(ask.protocol);
+    let to = speaks.protocol;
+    let outgoing = match ask.build(candidate, to) {
+        Ok(outgoing) => outgoing,
+        Err(error) => return Tried::Unsaid(error),
+    };
+    let head = match head(ask, plan, to, outgoing.body.len()) {
+        Ok(head) => head,
+        Err(cause) => {
+            let error = Error::new(Kind::Internal, "The request to the provider could not be built.");
+            return Tried::Unsaid(error.with_cause(cause));
+        }
+    };
+    let Some(pool) = candidate.pool.as_ref() else {
+        return wire(Failure::unresolved(&candidate.provider.name));
+    };
+    let mut timers = plan.timers;
+    let left = plan.deadline.saturating_duration_since(Instant::now());
+    timers.connect = timers.connect.min(left);
+    timers.first_byte = timers.first_byte.min(left);
+    let sent = Instant::now();
+    let answer = upstream::send(pool.connector(), &plan.place.peer, &head, &outgoing.body, &timers).await;
+    x.waited += sent.elapsed();
+    let mut answer = match answer {
+        Ok(answer) => answer,
+        Err(failure) => {
+            if let Some(record) = x.record.attempts.last_mut() {
+                record.reused = failure.reused;
+            }
+            return wire(failure);
+        }
+    };
+    let status = answer.head().status.as_u16();
+    if let Some(record) = x.record.attempts.last_mut() {
+        record.reused = answer.reused;
+        record.status = Some(status);
+    }
+    let headers = answer.head().headers.clone();
+    if encoded(&headers) {
+        answer.abandon().await;
+        return broken("The provider sent a compressed answer that was not asked for.", "garbage");
+    }
+    if !(200..300).contains(&status) {
+        let body = read_error(&mut answer, &timers, x).await;
+        answer.release().await;
+        return refused(ask, to, status, &headers, body);
+    }
+    let events = content_type(&headers).is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let hold = Hold { ask, plan, to, timers, outgoing, headers: &headers, status, busy };
+    match (ask.envelope.stream, events) {
+        (true, true) => hold.stream(answer, x).await,
+        (_, false) => hold.whole(answer, x).await,
+        (false, true) => {
+            answer.abandon().await;
+            broken("The provider sent a stream that was not asked for.", "garbage")
+        }
+    }
+}
+
+/// Builds the request's head.
+fn head(ask: &Ask<'_>, plan: &Try<'_>, to: Protocol, length: usize) -> pingora::Result<RequestHeader> {
+    let candidate = plan.candidate();
+    let endpoint = &candidate.endpoints[plan.place.endpoint];
+    let at = candidate.provider.protocols.iter().position(|speaks| speaks.protocol == to).unwrap_or_default();
+    let path = &endpoint.paths[at];
+    let same = to == ask.protocol;
+    let mut head = match ask.query.filter(|_| same) {
+        Some(query) => {
+            let target = [path, b"?".as_slice(), query.as_bytes()].concat();
+            RequestHeader::build_no_case("POST", &target, Some(16))?
+        }
+        None => RequestHeader::build_no_case("POST", path, Some(16))?,
+    };
+    head.insert_header(http::header::HOST, endpoint.host.clone())?;
+    head.insert_header(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(length))?;
+    let accept = if ask.envelope.stream { "text/event-stream" } else { "application/json" };
+    head.insert_header(http::header::ACCEPT, HeaderValue::from_static(accept))?;
+    head.insert_header(http::header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
+    for (name, value) in &candidate.headers[plan.credential.unwrap_or_default()] {
+        head.insert_header(name.clone(), value.clone())?;
+    }
+    for (name, value) in ask.forwarded {
+        // What only the client's own protocol knows stays out of another's request.
+        if same || !name.as_str().starts_with("anthropic-") {
+            head.insert_header(name.clone(), value.clone())?;
+        }
+    }
+    Ok(head)
+}
+
+fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(http::header::CONTENT_TYPE)?.to_str().ok()
+}
+
+fn encoded(headers: &HeaderMap) -> bool {
+    let encoding = headers.get(http::header::CONTENT_ENCODING);
+    encoding.is_some_and(|encoding| !encoding.as_bytes().is_empty() && !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Returns the provider's headers that go on to the client: an allow-list, because the others name our account,
+/// our connection or the provider's cookies.
+pub fn passed(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let mut passed = Vec::new();
+    for (name, value) in headers {
+        let text = name.as_str();
+        let fit = matches!(
+            text,
+            "retry-after" | "retry-after-ms" | "x-should-retry" | "request-id" | "openai-processing-ms" | "openai-version" | "warning"
+        ) || text.starts_with("x-ratelimit-")
+            || text.starts_with("anthropic-ratelimit-");
+        if fit {
+            passed.push((name.clone(), value.clone()));
+        }
+    }
+    passed
+}
+
+fn wire(failure: Failure) -> Tried {
+    let kind = match (failure.stage, failure.timed_out) {
+        (_, true) => Kind::Timeout,
+        (Stage::Resolve | Stage::Connect | Stage::Tls, false) => Kind::UpstreamUnavailable,
+        (Stage::Send | Stage::Head | Stage::Body, false) => Kind::UpstreamBroken,
+    };
+    let message = match (failure.stage, failure.timed_out) {
+        (Stage::Resolve, _) => "The provider's name could not be resolved.",
+        (Stage::Connect, false) => "The provider could not be connected to.",
+        (Stage::Connect | Stage::Tls, true) => "The provider did not take the connection in time (timer: connect).",
+        (Stage::Tls, false) => "The provider's TLS handshake failed.",
+        (Stage::Send, false) => "The provider closed the connection while the request was sent.",
+        (Stage::Send, true) => "The provider stopped reading the request.",
+        (Stage::Head, false) => "The provider closed the connection without an answer.",
+        (Stage::Head, true) => "The provider did not answer in time (timer: first_byte).",
+        (Stage::Body, false) => "The provider cut its answer.",
+        (Stage::Body, true) => "The provider went silent in its answer (timer: idle).",
+    };
+    let outcome = failure.outcome();
+    let judgement = verdict::of_failure(&failure);
+    let lost = Error::new(kind, message).with_cause(failure.cause).into();
+    Tried::Lost { lost, judgement, outcome, told: None }
+}
+
+fn broken(message: &'static str, outcome: &'static str) -> Tried {
+    let judgement = Judgement { verdict: Verdict::Retry, blame: Some(Blame::Serving), account: false };
+    Tried::Lost { lost: Error::new(Kind::UpstreamBroken, message).into(), judgement, outcome, told: None }
+}
+
+/// Reads an error's body, as much as is shown; what goes wrong meanwhile leaves it shorter.
+async fn read_error(answer: &mut Answer, timers: &Timeouts, x: &mut Exchange) -> Bytes {
+    let started = Instant::now();
+    let mut body = BytesMut::new();
+    let wait = timers.idle.min(Duration::from_secs(10));
+    while body.len() < MOST_ERROR {
+        match tokio::time::timeout(wait, answer.read()).await {
+            Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
+            Ok(Ok(None) | Err(_)) | Err(_) => break,
+        }
+    }
+    body.truncate(MOST_ERROR);
+    x.waited += started.elapsed();
+    body.freeze()
+}
+
+/// Judges an error answer and makes what the client would get.
+fn refused(ask: &Ask<'_>, from: Protocol, status: u16, headers: &HeaderMap, body: Bytes) -> Tried {
+    let judgement = verdict::of_status(status, &body);
+    let told = match judgement.verdict {
+        Verdict::Fail => None,
+        Verdict::Retry | Verdict::Next => verdict::retry_after(headers, &body, jiff::Timestamp::now()),
+    };
+    let lost = if judgement.account {
+        // Not the client's credential, and not its business.
+        Error::new(Kind::UpstreamAccount, "The provider refused the gateway's own account for this model.").into()
+    } else {
+        let kind = match status {
+            404 => Kind::ModelNotFound,
+            413 => Kind::BodyTooLarge,
+            429 => Kind::RateLimited,
+            408 | 504 => Kind::Timeout,
+            503 | 529 => Kind::UpstreamUnavailable,
+            400..=499 => Kind::InvalidRequest,
+            _ => Kind::UpstreamBroken,
+        };
+        let said = said(&body).unwrap_or_else(|| format!("The provider answered with status {status}."));
+        let mut error = Error::new(kind, said);
+        error.retry_after = told;
+        let json = memchr::memchr(b'{', &body).is_some();
+        let verbatim = (from == ask.protocol && json && status >= 400).then(|| {
+            let mut headers: Vec<_> = passed(headers);
+            headers.push((http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+            Verbatim { status, headers, body: body.clone() }
+        });
+        Lost { error, verbatim }
+    };
+    Tried::Lost { lost, judgement, outcome: "status", told }
+}
+
+/// Finds the message in an error body of any of the usual shapes.
+fn said(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        error: Option<Inner>,
+        message: Option<String>,
+        detail: Option<serde_json::Value>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Inner {
+        Object { message: Option<String> },
+        Text(String),
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let inner = body.error.and_then(|error| match error {
+        Inner::Object { message } => message,
+        Inner::Text(text) => Some(text),
+    });
+    let said = inner.or(body.message).or_else(|| body.detail.map(|detail| detail.to_string()))?;
+    Some(said.chars().take(2000).collect())
+}
+
+/// Everything that an answer under inspection needs.
+struct Hold<'a, 'h> {
+    ask: &'a Ask<'a>,
+    plan: &'a Try<'a>,
+    to: Protocol,
+    timers: Timeouts,
+    outgoing: Outgoing,
+    headers: &'h HeaderMap,
+    status: u16,
+    busy: Busy,
+}
+
+impl Hold<'_, '_> {
+    fn won(self, flow: Flow) -> Tried {
+        let Outgoing { dropped, shape, .. } = self.outgoing;
+        let meta = Meta {
+            route: self.plan.route.clone(),
+            target: self.plan.target,
+            protocol: self.to,
+            status: self.status,
+            headers: passed(self.headers),
+            shape,
+            timers: self.timers,
+            deadline: self.plan.deadline,
+            dropped,
+            busy: self.busy,
+        };
+        Tried::Won(Box::new(Won { meta, flow }))
+    }
+
+    /// Reads the next piece within the idle timer and the deadline.
+    async fn read(&self, answer: &mut Answer, x: &mut Exchange) -> Result<Option<Bytes>, Failure> {
+        let started = Instant::now();
+        let left = self.plan.deadline.saturating_duration_since(started);
+        let read = tokio::time::timeout(self.timers.idle.min(left), answer.read()).await;
+        x.waited += started.elapsed();
+        read.unwrap_or_else(|_| Err(Failure::timer(Stage::Body, answer.reused)))
+    }
+
+    /// Holds a stream until its first semantic event.
+    async fn stream(self, mut answer: Answer, x: &mut Exchange) -> Tried {
+        let pass = self.to == self.ask.protocol;
+        let mut through = if pass {
+            Through::pass(self.to, self.outgoing.hide_usage)
+        } else {
+            Through::translate(self.to, self.ask.protocol, &self.outgoing.shape)
+        };
+        let mut held = Vec::new();
+        let mut raw = Vec::new();
+        let mut size = 0;
+        let mut ended = false;
+        while !through.semantic() && through.failure().is_none() && !ended {
+            match self.read(&mut answer, x).await {
+                Ok(Some(piece)) => {
+                    size += piece.len();
+                    if self.ask.keep && pass {
+                        raw.push(piece.clone());
+                    }
+                    through.feed(piece, &mut held);
+                }
+                Ok(None) => {
+                    ended = true;
+                    through.end(&mut held);
+                }
+                Err(failure) => return wire(failure),
+            }
+            if size > MOST_HELD || through.events() > MOST_HELD_EVENTS {
+                break;
+            }
+        }
+        if let Some((class, message)) = through.failure().filter(|_| !through.semantic()) {
+            let lost = event_error(*class, message);
+            let outcome = match class {
+                FailureClass::Garbage => "garbage",
+                FailureClass::Cut => "cut",
+                FailureClass::Overloaded | FailureClass::RateLimited | FailureClass::InvalidRequest | FailureClass::Server => {
+                    "error_event"
+                }
+            };
+            let outcome = if *class == FailureClass::Cut && size == 0 { "empty" } else { outcome };
+            let judgement = verdict::of_event(*class);
+            answer.abandon().await;
+            return Tried::Lost { lost, judgement, outcome, told: None };
+        }
+        if ended && !through.finished() {
+            let (message, outcome) = match size {
+                0 => ("The provider sent an empty stream.", "empty"),
+                _ => ("The provider cut its stream before it said anything.", "cut"),
+            };
+            return broken(message, outcome);
+        }
+        let answer = if ended {
+            answer.release().await;
+            None
+        } else {
+            Some(answer)
+        };
+        self.won(Flow::Stream { answer, through: Box::new(through), held, raw })
+    }
+
+    /// Reads a whole answer, and converts it where the client asked for another protocol or for a stream.
+    async fn whole(self, mut answer: Answer, x: &mut Exchange) -> Tried {
+        let length = self.headers.get(http::header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let mut first: Option<Bytes> = None;
+        let mut body = BytesMut::new();
+        loop {
+            match self.read(&mut answer, x).await {
+                Ok(Some(piece)) if first.is_none() && body.is_empty() => first = Some(piece),
+                Ok(Some(piece)) => {
+                    if let Some(first) = first.take() {
+                        body.reserve(length.unwrap_or(first.len() * 4).min(MOST_WHOLE));
+                        body.extend_from_slice(&first);
+                    }
+                    body.extend_from_slice(&piece);
+                }
+                Ok(None) => break,
+                Err(failure) => return wire(failure),
+            }
+            let size = first.as_ref().map_or(body.len(), Bytes::len);
+            if size > MOST_WHOLE {
+                if self.to != self.ask.protocol || self.ask.envelope.stream {
+                    answer.abandon().await;
+                    return broken("The provider's answer is too large to translate.", "garbage");
+                }
+                let held = first.unwrap_or_else(|| body.freeze());
+                return self.won(Flow::Long { answer, held });
+            }
+        }
+        answer.release().await;
+        let body = first.unwrap_or_else(|| body.freeze());
+        if length.is_some_and(|length| length != body.len()) {
+            return broken("The provider cut its answer.", "cut");
+        }
+        let whole = tap::whole(self.to, &body);
+        if whole.is_error {
+            let lost = event_error(FailureClass::Server, &said(&body).unwrap_or_default());
+            let judgement = verdict::of_event(FailureClass::Server);
+            return Tried::Lost { lost, judgement, outcome: "error_event", told: None };
+        }
+        if !whole.is_answer {
+            let (message, outcome) = match body.len() {
+                0 => ("The provider sent an empty answer.", "empty"),
+                _ => ("The provider sent something that is not an answer.", "garbage"),
+            };
+            return broken(message, outcome);
+        }
+        if self.to == self.ask.protocol && !self.ask.envelope.stream {
+            return self.won(Flow::Whole { body, whole });
+        }
+        match convert(&body, self.to, self.ask, &self.outgoing.shape) {
+            Ok(Converted::Whole(body)) => self.won(Flow::Whole { body, whole }),
+            Ok(Converted::Stream(frames, through)) => {
+                let flow = Flow::Stream { answer: None, through, held: vec![frames], raw: Vec::new() };
+                self.won(flow)
+            }
+            Err(_) => broken("The provider sent an answer that can't be read.", "garbage"),
+        }
+    }
+}
+
+enum Converted {
+    Whole(Bytes),
+    Stream(Bytes, Box<Through>),
+}
+
+/// Says a whole answer in the client's protocol, as a stream when it asked for one.
+fn convert(body: &[u8], from: Protocol, ask: &Ask<'_>, shape: &Shape) -> crate::error::Result<Converted> {
+    let response = protocol::decode_response(from, body, shape)?;
+    if !ask.envelope.stream {
+        return Ok(Converted::Whole(protocol::encode_response(ask.protocol, &response, shape).into()));
+    }
+    let frames = Bytes::from(super::form::stream_of(&response, ask.protocol, shape));
+    // Our own frames, watched like a provider's: one way to know usage, finish and failures.
+    let mut through = Through::pass(ask.protocol, ask.protocol == Protocol::OpenaiChat && !ask.envelope.include_usage);
+    let mut held = Vec::new();
+    through.feed(frames, &mut held);
+    through.end(&mut held);
+    Ok(Converted::Stream(held.concat().into(), Box::new(through)))
+}
+
+/// Makes the error for a failure that came inside a success.
+fn event_error(class: FailureClass, message: &str) -> Lost {
+    let status = verdict::event_status(class);
+    let kind = match status {
+        400 => Kind::InvalidRequest,
+        429 => Kind::RateLimited,
+        503 => Kind::UpstreamUnavailable,
+        _ => Kind::UpstreamBroken,
+    };
+    let message: String = message.chars().take(2000).collect();
+    let message = if message.is_empty() { "The provider failed without a word.".to_owned() } else { message };
+    Error::new(kind, message).into()
+}

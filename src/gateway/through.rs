@@ -1,0 +1,204 @@
+//! A stream on its way from provider to client: passed with a tap on it, or translated event by event.
+
+use bytes::Bytes;
+
+use crate::codec::sse::Splitter;
+use crate::protocol::chat::Finish;
+use crate::protocol::event::{Block, Delta, Event, FailureClass};
+use crate::protocol::tap::Tap;
+use crate::protocol::usage::Usage;
+use crate::protocol::{Protocol, Shape, StreamDecoder, StreamEncoder};
+
+/// A single event larger than this is not an event (images and audio in base64 are the largest).
+pub const MOST_FRAME: usize = 16 << 20;
+
+/// The two ways of a stream.
+pub enum Through {
+    Pass(Tap),
+    Translate(Box<Translator>),
+}
+
+pub struct Translator {
+    splitter: Splitter,
+    decoder: StreamDecoder,
+    encoder: StreamEncoder,
+    seen: Seen,
+}
+
+/// What has been seen of a stream so far.
+#[derive(Debug, Default, Clone)]
+pub struct Seen {
+    /// Something that the user would see: the commit point.
+    pub semantic: bool,
+    pub events: u32,
+    /// The answer came to its proper end.
+    pub finished: bool,
+    pub failure: Option<(FailureClass, String)>,
+    pub usage: Option<Usage>,
+    pub finish: Option<Finish>,
+    pub output_chars: u64,
+}
+
+impl Through {
+    pub fn pass(protocol: Protocol, hide_usage: bool) -> Self {
+        Self::Pass(Tap::new(protocol, hide_usage, MOST_FRAME))
+    }
+
+    pub fn translate(from: Protocol, to: Protocol, shape: &Shape) -> Self {
+        Self::Translate(Box::new(Translator {
+            splitter: Splitter::new(MOST_FRAME),
+            decoder: StreamDecoder::new(from, shape),
+            encoder: StreamEncoder::new(to, shape),
+            seen: Seen::default(),
+        }))
+    }
+
+    /// Takes a piece of the provider's answer; appends what the client is to get.
+    pub fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
+        match self {
+            Self::Pass(tap) => tap.feed(chunk, out),
+            Self::Translate(translator) => translator.feed(&chunk, out),
+        }
+    }
+
+    /// The provider's answer is at its end; appends what was still held back.
+    pub fn end(&mut self, out: &mut Vec<Bytes>) {
+        match self {
+            Self::Pass(tap) => tap.finish(out),
+            Self::Translate(translator) => translator.end(out),
+        }
+    }
+
+    pub fn semantic(&self) -> bool {
+        match self {
+            Self::Pass(tap) => tap.semantic,
+            Self::Translate(translator) => translator.seen.semantic,
+        }
+    }
+
+    pub fn events(&self) -> u32 {
+        match self {
+            Self::Pass(tap) => tap.events,
+            Self::Translate(translator) => translator.seen.events,
+        }
+    }
+
+    pub fn finished(&self) -> bool {
+        match self {
+            Self::Pass(tap) => tap.finished,
+            Self::Translate(translator) => translator.seen.finished,
+        }
+    }
+
+    pub fn failure(&self) -> Option<&(FailureClass, String)> {
+        match self {
+            Self::Pass(tap) => tap.failure.as_ref(),
+            Self::Translate(translator) => translator.seen.failure.as_ref(),
+        }
+    }
+
+    /// Whether what the client has so far ends between two events, so that one of ours may be put in.
+    pub fn at_boundary(&self) -> bool {
+        match self {
+            Self::Pass(tap) => tap.at_boundary(),
+            Self::Translate(_) => true,
+        }
+    }
+
+    /// Whether the client has the protocol's own end marker.
+    pub fn marked_done(&self) -> bool {
+        match self {
+            Self::Pass(tap) => tap.done_marker,
+            Self::Translate(translator) => translator.seen.finished,
+        }
+    }
+
+    /// Returns what was seen, for the record.
+    pub fn seen(&self) -> Seen {
+        match self {
+            Self::Pass(tap) => Seen {
+                semantic: tap.semantic,
+                events: tap.events,
+                finished: tap.finished,
+                failure: tap.failure.clone(),
+                usage: tap.usage.clone(),
+                finish: tap.finish,
+                output_chars: tap.output_chars,
+            },
+            Self::Translate(translator) => translator.seen.clone(),
+        }
+    }
+}
+
+impl Translator {
+    fn feed(&mut self, chunk: &Bytes, out: &mut Vec<Bytes>) {
+        let mut written = Vec::with_capacity(chunk.len() * 2);
+        let Self { splitter, decoder, encoder, seen } = self;
+        let whole = splitter.push(chunk, |frame| {
+            if !frame.is_comment {
+                decoder.feed(frame.event, &frame.data, &mut |event| step(seen, encoder, &event, &mut written));
+            }
+        });
+        if whole.is_err() && seen.failure.is_none() && !seen.finished {
+            seen.failure = Some((FailureClass::Garbage, "An event of the stream is too large.".to_owned()));
+        }
+        if !written.is_empty() {
+            out.push(Bytes::from(written));
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<Bytes>) {
+        let mut written = Vec::new();
+        let Self { splitter, decoder, encoder, seen } = self;
+        splitter.finish(|frame| {
+            if !frame.is_comment {
+                decoder.feed(frame.event, &frame.data, &mut |event| step(seen, encoder, &event, &mut written));
+            }
+        });
+        decoder.end(&mut |event| step(seen, encoder, &event, &mut written));
+        if !written.is_empty() {
+            out.push(Bytes::from(written));
+        }
+    }
+}
+
+/// Notes one event and writes it. Errors are not written here: before the commit point they lead to another
+/// target, after it the relay ends the stream in the client's protocol.
+fn step(seen: &mut Seen, encoder: &mut StreamEncoder, event: &Event<'_>, written: &mut Vec<u8>) {
+    if seen.failure.is_some() || seen.finished {
+        return;
+    }
+    seen.events = seen.events.saturating_add(1);
+    match event {
+        Event::Error(failure) => {
+            seen.failure = Some((failure.class, failure.message.clone().into_owned()));
+            return;
+        }
+        Event::Finish { reason, .. } => {
+            seen.semantic = true;
+            seen.finished = true;
+            seen.finish = Some(*reason);
+        }
+        Event::Usage(usage) => seen.usage = Some(usage.clone()),
+        Event::Start { usage, .. } => {
+            if let Some(usage) = usage {
+                seen.usage = Some(usage.clone());
+            }
+        }
+        Event::Open { block, .. } => match block {
+            // An empty block says nothing yet; its first delta does.
+            Block::Text | Block::Refusal | Block::Reasoning => {}
+            Block::ToolCall { .. } | Block::RedactedReasoning { .. } | Block::Opaque { .. } => seen.semantic = true,
+        },
+        Event::Delta { delta, .. } => {
+            let length = match delta {
+                Delta::Text(text) | Delta::Refusal(text) | Delta::Reasoning(text) | Delta::Arguments(text) => text.len(),
+                Delta::Signature(_) | Delta::Citation { .. } | Delta::Logprobs(_) | Delta::Opaque { .. } => 0,
+            };
+            seen.output_chars += length as u64;
+            seen.semantic = seen.semantic || length > 0;
+        }
+        Event::Close { .. } | Event::Ping => {}
+    }
+    encoder.write(event, written);
+}

@@ -1,0 +1,351 @@
+//! From a model's name to the targets that may answer, built once for each snapshot.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+
+use dashmap::DashMap;
+use http::{HeaderName, HeaderValue};
+
+use super::{Blame, Cooldowns, Model, RetryBudget, Retries, Scope, Strategy};
+use crate::error::{Error, Kind, Result};
+use crate::protocol::Facts;
+use crate::provider::catalogue::{self, Model as Entry};
+use crate::provider::cost::Place as Region;
+use crate::provider::{Auth, Provider, TimeoutOverrides};
+use crate::upstream::pool::Pool;
+
+/// Names resolved outside `[models.*]` and remembered; beyond it they are resolved anew each time.
+const MOST_DIRECT: usize = 10_000;
+/// Fallbacks of fallbacks are followed this deep.
+const MOST_DEPTH: usize = 8;
+
+/// What outlives a reload: health, in-flight counts, turns, the retry budget. Kept by name.
+#[derive(Default)]
+pub struct State {
+    pub cooldowns: Cooldowns,
+    pub budget: RetryBudget,
+    inflight: DashMap<(String, String), Arc<AtomicU32>>,
+    turns: DashMap<String, Arc<AtomicUsize>>,
+}
+
+/// The routing table of one snapshot.
+pub struct Table {
+    providers: Vec<Arc<Provider>>,
+    pools: Vec<Option<Arc<Pool>>>,
+    provider_index: HashMap<String, usize>,
+    models: HashMap<String, Arc<Route>>,
+    direct: DashMap<String, Arc<Route>>,
+    state: Arc<State>,
+}
+
+/// One name's targets.
+pub struct Route {
+    pub name: String,
+    /// Its requests count under this name in metrics: a configured or catalogue name, else `other`.
+    pub label: Arc<str>,
+    pub targets: Vec<Candidate>,
+    pub strategy: Strategy,
+    pub fallbacks: Vec<String>,
+    pub timeouts: TimeoutOverrides,
+    pub retries: Retries,
+    pub turn: Arc<AtomicUsize>,
+    /// Over the targets: a cached answer of other targets is another answer.
+    pub fingerprint: u64,
+}
+
+/// A provider's model that may answer, with what is known of it.
+pub struct Candidate {
+    pub provider: Arc<Provider>,
+    /// `None` for the built-in `demo`.
+    pub pool: Option<Arc<Pool>>,
+    pub model: Arc<str>,
+    /// For metrics: the model, or `other` when neither the configuration nor the catalogue names it.
+    pub label: Arc<str>,
+    pub weight: u32,
+    pub entry: Option<&'static Entry>,
+    pub facts: Facts,
+    /// Where it is served: some prices depend on it.
+    pub region: Region,
+    pub inflight: Arc<AtomicU32>,
+    pub model_scope: Scope,
+    /// For each credential: all its models, and this one's quota.
+    pub credential_scopes: Vec<(Scope, Scope)>,
+    /// For each endpoint of the provider.
+    pub endpoints: Vec<EndpointScopes>,
+    /// For each credential (or the one without): headers to send, the credential's first.
+    pub headers: Vec<Vec<(HeaderName, HeaderValue)>>,
+}
+
+/// An endpoint as cooldowns, records and requests name it.
+pub struct EndpointScopes {
+    /// `host:port`
+    pub authority: Arc<str>,
+    pub host: HeaderValue,
+    /// The model served at this endpoint.
+    pub serving: Scope,
+    pub endpoint: Scope,
+    /// The path to post to, for each protocol of the provider.
+    pub paths: Vec<Box<[u8]>>,
+}
+
+impl Table {
+    /// `pools` stands beside `providers`, index by index.
+    pub fn new(
+        providers: Vec<Arc<Provider>>,
+        pools: Vec<Option<Arc<Pool>>>,
+        provider_index: HashMap<String, usize>,
+        models: &HashMap<String, Arc<Model>>,
+        state: Arc<State>,
+    ) -> Self {
+        let mut table = Self { providers, pools, provider_index, models: HashMap::new(), direct: DashMap::new(), state };
+        table.models = models.iter().map(|(name, model)| (name.clone(), Arc::new(table.configured(model)))).collect();
+        table
+    }
+
+    fn configured(&self, model: &Model) -> Route {
+        let targets = model.targets.iter();
+        let targets: Vec<_> = targets.map(|t| self.candidate(t.provider, &t.model, t.weight, true)).collect();
+        Route {
+            name: model.name.clone(),
+            label: model.name.as_str().into(),
+            fingerprint: fingerprint(&targets),
+            targets,
+            strategy: model.strategy,
+            fallbacks: model.fallbacks.clone(),
+            timeouts: model.timeouts,
+            retries: model.retries,
+            turn: self.state.turns.entry(model.name.clone()).or_default().clone(),
+        }
+    }
+
+    fn candidate(&self, provider: usize, model: &str, weight: u32, named: bool) -> Candidate {
+        let pool = self.pools[provider].clone();
+        let provider = self.providers[provider].clone();
+        let entry = catalogue::model(&provider.name, model);
+        let mut facts = entry.map(catalogue::facts).unwrap_or_default();
+        facts.developer_role = provider.quirks.developer_role;
+        facts.max_completion_tokens = provider.quirks.max_completion_tokens;
+        let label = if named || entry.is_some() { model.into() } else { "other".into() };
+        let scopes = provider.credentials.iter().map(|credential| {
+            (
+                Scope::of(Blame::Credential, &provider.name, &[&credential.name]),
+                Scope::of(Blame::Quota, &provider.name, &[&credential.name, model]),
+            )
+        });
+        let credential_scopes = scopes.collect();
+        let endpoints = provider.endpoints.iter().map(|endpoint| {
+            let authority = endpoint.authority();
+            EndpointScopes {
+                host: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("invalid")),
+                serving: Scope::of(Blame::Serving, &provider.name, &[model, &authority]),
+                endpoint: Scope::of(Blame::Endpoint, &provider.name, &[&authority]),
+                paths: provider.protocols.iter().map(|speaks| endpoint.path(speaks).into_bytes().into()).collect(),
+                authority: authority.into(),
+            }
+        });
+        let endpoints = endpoints.collect();
+        let headers = headers(&provider);
+        // Names that nobody configured come from clients: their counts are not kept for ever.
+        let inflight = if named || entry.is_some() {
+            let key = (provider.name.clone(), model.to_owned());
+            self.state.inflight.entry(key).or_default().clone()
+        } else {
+            Arc::default()
+        };
+        Candidate {
+            model_scope: Scope::of(Blame::Model, &provider.name, &[model]),
+            credential_scopes,
+            endpoints,
+            headers,
+            pool,
+            model: model.into(),
+            label,
+            weight,
+            entry,
+            facts,
+            region: Region::of(provider.endpoints.first().map_or("", |endpoint| &endpoint.host)),
+            inflight,
+            provider,
+        }
+    }
+
+    /// Resolves a model's name: a `[models.*]` name, `provider/model`, or a bare catalogue id.
+    pub fn resolve(&self, name: &str) -> Result<Arc<Route>> {
+        if let Some(route) = self.models.get(name) {
+            return Ok(route.clone());
+        }
+        if let Some(route) = self.direct.get(name) {
+            return Ok(route.clone());
+        }
+        let targets = self.direct_targets(name);
+        if targets.is_empty() {
+            return Err(self.unknown(name));
+        }
+        let known = targets.iter().any(|target| target.entry.is_some() || target.provider.demo);
+        let route = Arc::new(Route {
+            name: name.to_owned(),
+            label: if known { name.into() } else { "other".into() },
+            fingerprint: fingerprint(&targets),
+            targets,
+            strategy: Strategy::Fallback,
+            fallbacks: Vec::new(),
+            timeouts: TimeoutOverrides::default(),
+            retries: Retries::default(),
+            turn: Arc::default(),
+        });
+        if self.direct.len() < MOST_DIRECT {
+            self.direct.insert(name.to_owned(), route.clone());
+        }
+        Ok(route)
+    }
+
+    fn direct_targets(&self, name: &str) -> Vec<Candidate> {
+        if let Some((prefix, model)) = name.split_once('/')
+            && let Some(&provider) = self.provider_index.get(prefix)
+            && !model.is_empty()
+        {
+            return vec![self.candidate(provider, model, 1, false)];
+        }
+        let mut seen = Vec::new();
+        for (provider, id) in catalogue::bare(name) {
+            if let Some(&index) = self.provider_index.get(provider)
+                && !seen.iter().any(|(other, _)| *other == index)
+            {
+                seen.push((index, id));
+            }
+        }
+        seen.into_iter().map(|(index, id)| self.candidate(index, id, 1, false)).collect()
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let shown: String = name.chars().take(100).collect();
+        let mut message = format!("The model `{shown}` does not exist here.");
+        let near = self.closest(name);
+        if !near.is_empty() {
+            message.push_str(" Closest: ");
+            message.push_str(&near.join(", "));
+            message.push('.');
+        } else if let Some(provider) = catalogue::bare(name).map(|(provider, _)| provider).next() {
+            message.push_str(&format!(" Provider `{provider}` serves it, but has no key here."));
+        }
+        Error { param: Some("model".into()), ..Error::new(Kind::ModelNotFound, message) }
+    }
+
+    /// Returns up to five names that clients may use and that look like `name`.
+    fn closest(&self, name: &str) -> Vec<String> {
+        let enabled = |candidate: &String| {
+            candidate.split_once('/').is_none_or(|(provider, _)| self.provider_index.contains_key(provider))
+        };
+        let own = self.models.keys().map(|known| (distance(name, known), known.clone()));
+        let mut near: Vec<_> = own.filter(|(far, known)| *far <= known.len().max(name.len()) / 3 + 1).collect();
+        near.sort();
+        let mut near: Vec<String> = near.into_iter().map(|(_, known)| known).take(3).collect();
+        near.extend(catalogue::closest(name).into_iter().filter(enabled).take(5 - near.len()));
+        near
+    }
+
+    /// Returns the routes to ask in turn: the model's own, its fallbacks, then those that the request names.
+    pub fn chain(&self, first: Arc<Route>, asked: &[Arc<Route>], fallbacks: bool) -> Vec<Arc<Route>> {
+        let mut chain = vec![first];
+        if !fallbacks {
+            return chain;
+        }
+        self.follow(&mut chain, 0, 0);
+        for route in asked {
+            if chain.iter().all(|known| known.name != route.name) {
+                chain.push(route.clone());
+            }
+        }
+        chain
+    }
+
+    fn follow(&self, chain: &mut Vec<Arc<Route>>, at: usize, depth: usize) {
+        if depth >= MOST_DEPTH {
+            return;
+        }
+        for name in chain[at].fallbacks.clone() {
+            // The configuration was checked: a fallback that doesn't resolve has lost its key since.
+            let Ok(route) = self.resolve(&name) else { continue };
+            if chain.iter().all(|known| known.name != route.name) {
+                chain.push(route);
+                self.follow(chain, chain.len() - 1, depth + 1);
+            }
+        }
+    }
+
+    /// Returns the configured names, sorted.
+    pub fn configured_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.models.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub fn configured_route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.models.get(name)
+    }
+
+    pub fn providers(&self) -> &[Arc<Provider>] {
+        &self.providers
+    }
+
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.pools.iter().flatten()
+    }
+
+    pub fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+}
+
+fn fingerprint(targets: &[Candidate]) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = std::hash::DefaultHasher::new();
+    for target in targets {
+        (&target.provider.name, &target.model).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Returns the headers of each credential's requests. The configuration was checked: all of them can be sent.
+fn headers(provider: &Provider) -> Vec<Vec<(HeaderName, HeaderValue)>> {
+    let fixed = provider.headers.iter().filter_map(|(name, value)| {
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+    });
+    let fixed: Vec<_> = fixed.collect();
+    if provider.credentials.is_empty() {
+        return vec![fixed];
+    }
+    let each = provider.credentials.iter().map(|credential| {
+        let own = match &provider.auth {
+            Auth::None => None,
+            Auth::Bearer => Some((http::header::AUTHORIZATION, format!("Bearer {}", credential.key.expose()))),
+            Auth::Header(name) => HeaderName::from_bytes(name.as_bytes())
+                .ok()
+                .map(|name| (name, credential.key.expose().to_owned())),
+        };
+        let own = own.and_then(|(name, value)| {
+            let mut value = HeaderValue::from_str(&value).ok()?;
+            value.set_sensitive(true);
+            Some((name, value))
+        });
+        own.into_iter().chain(fixed.iter().cloned()).collect()
+    });
+    each.collect()
+}
+
+/// Returns the edit distance of two short names, over their first 64 bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (&a.as_bytes()[..a.len().min(64)], &b.as_bytes()[..b.len().min(64)]);
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let up = row[j + 1];
+            row[j + 1] = (corner + usize::from(x != y)).min(up + 1).min(row[j] + 1);
+            corner = up;
+        }
+    }
+    row[b.len()]
+}

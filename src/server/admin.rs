@@ -1,0 +1,238 @@
+//! The other port: health, metrics, and the admin API. Never reachable from the data plane's listeners.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde_json::{Value, json};
+
+use super::control::Link;
+use crate::gateway::explain;
+use crate::observe::metrics::{Cooldown, Health};
+use crate::secret::Secret;
+
+const MOST_BODY: usize = 16 << 20;
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+pub struct Admin {
+    link: Link,
+    /// SHA-256 of the token: comparing hashes tells nothing of how much of a guess was right.
+    token: [u8; 32],
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    hash
+}
+
+impl Admin {
+    pub fn new(link: Link, token: Secret) -> Self {
+        Self { link, token: sha256(token.expose().as_bytes()) }
+    }
+
+    fn is_admin(&self, session: &ServerSession) -> bool {
+        let header = session.get_header("authorization").and_then(|value| value.to_str().ok());
+        let token = header.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        token.is_some_and(|token| sha256(token.as_bytes()) == self.token)
+    }
+
+    async fn answer(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let path = session.req_header().uri.path().to_owned();
+        let method = session.req_header().method.clone();
+        let reads = method == Method::GET || method == Method::HEAD;
+        match path.as_str() {
+            "/health" | "/health/live" if reads => json_answer(StatusCode::OK, &json!({"status": "ok"})),
+            "/health/ready" if reads => self.ready(),
+            "/metrics" if reads => self.metrics(),
+            _ if !path.starts_with("/admin/v1/") => fault(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path."),
+            _ if !self.is_admin(session) => {
+                let mut answer = fault(
+                    StatusCode::UNAUTHORIZED,
+                    "invalid_admin_token",
+                    "Send the admin token as `Authorization: Bearer TOKEN`.",
+                );
+                answer.headers_mut().insert("www-authenticate", http::HeaderValue::from_static("Bearer"));
+                answer
+            }
+            "/admin/v1/reload" if method == Method::POST => self.reload().await,
+            "/admin/v1/explain" if method == Method::POST => self.explain(session).await,
+            "/admin/v1/status" if reads => self.status(),
+            "/admin/v1/cooldowns" if reads => self.cooldowns(),
+            "/admin/v1/cooldowns" if method == Method::DELETE => {
+                self.link.core.routing.cooldowns.clear();
+                self.cooldowns()
+            }
+            "/admin/v1/reload" | "/admin/v1/explain" | "/admin/v1/status" | "/admin/v1/cooldowns" => {
+                fault(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path takes another method.")
+            }
+            _ => fault(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path."),
+        }
+    }
+
+    fn ready(&self) -> Response<Vec<u8>> {
+        let ready = self.link.ready.load(Ordering::Acquire);
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let generation = self.link.core.now.load().snapshot.generation;
+        json_answer(status, &json!({"status": if ready { "ready" } else { "not ready" }, "config_generation": generation}))
+    }
+
+    fn metrics(&self) -> Response<Vec<u8>> {
+        let core = &self.link.core;
+        let cache = core.cache.load();
+        if let Some(cache) = cache.as_ref() {
+            core.metrics.set_cache(cache.bytes(), cache.entries() as u64);
+        }
+        let listed = core.routing.cooldowns.list(Instant::now());
+        let cooling = listed.into_iter().map(|entry| Cooldown {
+            provider: entry.provider,
+            scope: entry.blame,
+            name: entry.name,
+            half_open: entry.probing,
+        });
+        core.metrics.set_cooldowns(cooling.collect());
+        let now = core.now.load_full();
+        let health = now.table.pools().flat_map(|pool| {
+            pool.places().into_iter().map(|(place, healthy)| Health {
+                provider: pool.provider.clone(),
+                endpoint: pool.endpoint(place.endpoint).authority(),
+                healthy,
+            })
+        });
+        core.metrics.set_health(health.collect());
+        let mut answer = Response::new(core.metrics.render());
+        let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        answer
+    }
+
+    async fn reload(&self) -> Response<Vec<u8>> {
+        let link = self.link.clone();
+        match tokio::task::spawn_blocking(move || link.reload()).await {
+            Ok(Ok(generation)) => json_answer(StatusCode::OK, &json!({"config_generation": generation})),
+            Ok(Err(mistakes)) => {
+                let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                let body = json!({"error": {
+                    "code": "invalid_config",
+                    "message": "The configuration has mistakes; the old one is in force.",
+                    "mistakes": mistakes,
+                }});
+                json_answer(StatusCode::UNPROCESSABLE_ENTITY, &body)
+            }
+            Err(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The reload failed."),
+        }
+    }
+
+    async fn explain(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let mut body = Vec::new();
+        let reading = async {
+            while let Ok(Some(piece)) = session.read_request_body().await {
+                body.extend_from_slice(&piece);
+                if body.len() > MOST_BODY {
+                    return false;
+                }
+            }
+            true
+        };
+        match tokio::time::timeout(BODY_TIME, reading).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => {
+                return fault(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "The body is too large or too slow.");
+            }
+        }
+        let now = self.link.core.now.load_full();
+        match explain::explain(&now, &body) {
+            Ok(explained) => json_answer(StatusCode::OK, &explained),
+            Err(error) => {
+                let status = StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                fault(status, error.kind.code(), &error.message)
+            }
+        }
+    }
+
+    fn status(&self) -> Response<Vec<u8>> {
+        let core = &self.link.core;
+        let now = core.now.load_full();
+        let pools: Vec<Value> = now
+            .table
+            .pools()
+            .map(|pool| {
+                let places = pool.places().into_iter().map(|(place, healthy)| {
+                    json!({
+                        "endpoint": pool.endpoint(place.endpoint).authority(),
+                        "address": place.address.to_string(),
+                        "healthy": healthy,
+                    })
+                });
+                json!({"provider": pool.provider, "addresses": places.collect::<Vec<_>>()})
+            })
+            .collect();
+        let disabled: Vec<Value> =
+            now.snapshot.disabled.iter().map(|(name, why)| json!({"provider": name, "reason": why})).collect();
+        json_answer(
+            StatusCode::OK,
+            &json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "config_generation": now.snapshot.generation,
+                "config_file": now.snapshot.file.as_ref().map(|file| file.display().to_string()),
+                "inflight": core.metrics.inflight(),
+                "providers": now.snapshot.providers.iter().map(|provider| &provider.name).collect::<Vec<_>>(),
+                "endpoints": pools,
+                "models": now.table.configured_names(),
+                "not_enabled": disabled,
+            }),
+        )
+    }
+
+    fn cooldowns(&self) -> Response<Vec<u8>> {
+        let listed = self.link.core.routing.cooldowns.list(Instant::now());
+        let cooling: Vec<Value> = listed
+            .into_iter()
+            .map(|entry| {
+                json!({
+                    "provider": entry.provider,
+                    "name": entry.name,
+                    "blame": entry.blame,
+                    "reason": entry.reason,
+                    "failures": entry.failures,
+                    "remaining_ms": u64::try_from(entry.remaining.as_millis()).unwrap_or(u64::MAX),
+                    "told_by_provider": entry.told,
+                })
+            })
+            .collect();
+        json_answer(StatusCode::OK, &json!({"cooldowns": cooling}))
+    }
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Response<Vec<u8>> {
+    let mut text = body.to_string().into_bytes();
+    text.push(b'\n');
+    let mut answer = Response::new(text);
+    *answer.status_mut() = status;
+    let kind = http::HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    answer
+}
+
+fn fault(status: StatusCode, code: &str, message: &str) -> Response<Vec<u8>> {
+    json_answer(status, &json!({"error": {"code": code, "message": message}}))
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let mut answer = self.answer(session).await;
+        let length = http::HeaderValue::from(answer.body().len());
+        answer.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+        if session.req_header().method == Method::HEAD {
+            answer.body_mut().clear();
+        }
+        answer
+    }
+}

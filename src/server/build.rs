@@ -1,0 +1,152 @@
+//! Builds what serves requests from a snapshot, and follows it through reloads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use crate::access::Keys;
+use crate::cache::Cache;
+use crate::config::Snapshot;
+use crate::gateway::{Core, Now};
+use crate::limit::Limiter;
+use crate::observe::metrics::Metrics;
+use crate::observe::writer::Writer;
+use crate::provider::Provider;
+use crate::routing::{self, Table};
+use crate::upstream::Upstream;
+use crate::upstream::pool::Pool;
+
+/// A pool to be run in the background until its watch turns true.
+pub struct Start {
+    pub pool: Arc<Pool>,
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Everything that a reload has to follow.
+pub struct Parts {
+    pub core: Arc<Core>,
+    pub pools: Arc<Pools>,
+    pub starts: Mutex<Option<mpsc::UnboundedReceiver<Start>>>,
+}
+
+/// The pools in force, by provider. A pool lives on while its endpoints, health check and authorities are the same.
+pub struct Pools {
+    upstream: Upstream,
+    running: Mutex<HashMap<String, Running>>,
+    start: mpsc::UnboundedSender<Start>,
+}
+
+struct Running {
+    provider: Arc<Provider>,
+    pool: Arc<Pool>,
+    stop: watch::Sender<bool>,
+}
+
+impl Pools {
+    fn new(start: mpsc::UnboundedSender<Start>) -> Self {
+        Self { upstream: Upstream::new(), running: Mutex::default(), start }
+    }
+
+    /// Returns the pools of `providers`, index by index; starts new ones and stops those that are gone.
+    pub fn follow(&self, providers: &[Arc<Provider>]) -> Vec<Option<Arc<Pool>>> {
+        let mut running = self.running.lock();
+        let mut next = HashMap::new();
+        let mut pools = Vec::with_capacity(providers.len());
+        for provider in providers {
+            if provider.demo || provider.endpoints.is_empty() {
+                pools.push(None);
+                continue;
+            }
+            let old = running.remove(&provider.name).filter(|old| same(&old.provider, provider));
+            let kept = old.unwrap_or_else(|| self.begin(provider));
+            pools.push(Some(kept.pool.clone()));
+            next.insert(provider.name.clone(), kept);
+        }
+        for (_, gone) in std::mem::replace(&mut *running, next) {
+            // In-flight requests hold the pool itself; only its background half ends.
+            gone.stop.send_replace(true);
+        }
+        pools
+    }
+
+    fn begin(&self, provider: &Arc<Provider>) -> Running {
+        let connector = self.upstream.connector(provider.ca.as_ref());
+        let pool = Arc::new(Pool::new(provider, connector));
+        let (stop, stopped) = watch::channel(false);
+        // Nobody listens in commands that only explain.
+        let _ = self.start.send(Start { pool: pool.clone(), stop: stopped });
+        Running { provider: provider.clone(), pool, stop }
+    }
+}
+
+fn same(a: &Provider, b: &Provider) -> bool {
+    a.endpoints == b.endpoints && a.health == b.health && a.ca == b.ca
+}
+
+/// Builds what a request needs from a snapshot.
+fn now(snapshot: Arc<Snapshot>, pools: &Pools, state: &Arc<routing::State>, pepper: &[u8; 32]) -> Now {
+    let table = Table::new(
+        snapshot.providers.clone(),
+        pools.follow(&snapshot.providers),
+        snapshot.provider_index.clone(),
+        &snapshot.models,
+        state.clone(),
+    );
+    Now { keys: Keys::build(&snapshot.keys, pepper), table, snapshot }
+}
+
+/// Builds what routing needs of a snapshot, with nothing running: for a dry run.
+pub fn dry(snapshot: Arc<Snapshot>) -> Now {
+    let (start, _) = mpsc::unbounded_channel();
+    now(snapshot, &Pools::new(start), &Arc::default(), &pepper())
+}
+
+impl Parts {
+    /// Errors: the records' file can't be opened.
+    pub fn new(snapshot: &Arc<Snapshot>) -> std::io::Result<Self> {
+        let (start, starts) = mpsc::unbounded_channel();
+        let metrics = Arc::new(Metrics::new());
+        let pools = Arc::new(Pools::new(start));
+        let state = Arc::new(routing::State::default());
+        let now = now(snapshot.clone(), &pools, &state, &pepper());
+        metrics.set_generation(snapshot.generation);
+        let core = Core {
+            now: ArcSwap::from_pointee(now),
+            routing: state,
+            limiter: Limiter::new(),
+            cache: ArcSwap::from_pointee(cache_of(snapshot)),
+            writer: Writer::start(snapshot.records.clone(), metrics.clone())?,
+            metrics,
+            drain: ArcSwap::from_pointee(None),
+        };
+        Ok(Self { core: Arc::new(core), pools, starts: Mutex::new(Some(starts)) })
+    }
+
+    /// Puts a new snapshot in force. Requests in flight end on the one that they began with.
+    pub fn apply(core: &Core, pools: &Pools, snapshot: &Arc<Snapshot>) {
+        let before = core.now.load_full();
+        core.now.store(Arc::new(now(snapshot.clone(), pools, &core.routing, &pepper())));
+        if before.snapshot.cache != snapshot.cache {
+            match (core.cache.load_full().as_ref(), snapshot.cache.enabled) {
+                (Some(cache), true) => cache.resize(snapshot.cache.memory),
+                _ => core.cache.store(Arc::new(cache_of(snapshot))),
+            }
+        }
+        core.metrics.set_generation(snapshot.generation);
+    }
+}
+
+fn cache_of(snapshot: &Snapshot) -> Option<Arc<Cache>> {
+    snapshot.cache.enabled.then(|| Arc::new(Cache::new(&snapshot.cache)))
+}
+
+/// Returns the secret that keys are hashed with: random, new in every process, never stored.
+fn pepper() -> [u8; 32] {
+    use ring::rand::SecureRandom;
+    let mut pepper = [0; 32];
+    ring::rand::SystemRandom::new().fill(&mut pepper).expect("the system gives random numbers");
+    pepper
+}

@@ -1,0 +1,185 @@
+//! What the tests of the whole program share: a running `strait`, and a plain HTTP/1.1 client that shows bytes.
+#![expect(dead_code, reason = "each test file uses its own part")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+pub mod http;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use http::{Answer, Client};
+
+/// A running gateway, killed when it drops.
+pub struct Strait {
+    child: Child,
+    pub dir: tempfile::TempDir,
+    pub addr: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Returns an address that is free now.
+pub fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Strait {
+    /// Starts with `config`, which holds every table but `[server]`, `[admin]`, `[state]` and `[records]`.
+    pub fn start(config: &str) -> Self {
+        Self::start_with(config, "", &[])
+    }
+
+    /// Starts with further lines for `[server]` and further variables.
+    pub fn start_with(config: &str, server: &str, env: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (addr, admin) = (free(), free());
+        let strait = |child| Self { child, dir, addr, admin };
+        let path = dir_path(&dir, "strait.toml");
+        std::fs::write(&path, Self::config(&dir, addr, admin, config, server)).unwrap();
+        let log = std::fs::File::create(dir_path(&dir, "log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strait"));
+        // Keys of whoever runs the tests must not enable providers.
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(env.iter().copied()).args(["serve", "--config"]).arg(&path);
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut strait = strait(child);
+        strait.wait_ready();
+        strait
+    }
+
+    fn config(dir: &tempfile::TempDir, addr: SocketAddr, admin: SocketAddr, config: &str, server: &str) -> String {
+        let (state, records) = (dir_path(dir, "state"), dir_path(dir, "records.jsonl"));
+        format!(
+            "[server]\nlisten = [\"{addr}\"]\nthreads = 2\n{server}\n[admin]\nlisten = \"{admin}\"\ntoken = \"admin-token-of-the-tests\"\n\
+             [state]\ndir = \"{}\"\n[records]\nto = \"file:{}\"\n{config}\n",
+            state.display(),
+            records.display(),
+        )
+    }
+
+    fn wait_ready(&mut self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("strait ended with {status}:\n{}", self.log());
+            }
+            if Client::new(self.admin).try_get("/health/ready").is_ok_and(|answer| answer.status == 200)
+                && std::net::TcpStream::connect(self.addr).is_ok()
+            {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("strait was not ready in time:\n{}", self.log());
+    }
+
+    /// Writes another configuration in place of the one in force; nothing is reloaded by this alone.
+    pub fn write_config(&self, config: &str, server: &str) {
+        let text = Self::config(&self.dir, self.addr, self.admin, config, server);
+        let next = dir_path(&self.dir, "strait.toml.next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, dir_path(&self.dir, "strait.toml")).unwrap();
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(dir_path(&self.dir, "log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        assert!(status.success(), "kill -{name}");
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_exit(&mut self, most: Duration) -> Option<std::process::ExitStatus> {
+        let until = Instant::now() + most;
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return Some(status),
+                None if Instant::now() >= until => return None,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.addr)
+    }
+
+    /// Posts a JSON body to the data plane.
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.client().post(path, &[], body.to_string().as_bytes())
+    }
+
+    /// Asks the admin port, with the token.
+    pub fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
+        let headers = [("authorization", "Bearer admin-token-of-the-tests")];
+        Client::new(self.admin).request(method, path, &headers, body.as_bytes())
+    }
+
+    pub fn metrics(&self) -> String {
+        String::from_utf8(Client::new(self.admin).get("/metrics").body).unwrap()
+    }
+
+    /// Returns the value of a metric's series whose line begins with `name` and holds every one of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.metrics();
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until there are `count` records, and returns all.
+    pub fn records(&self, count: usize) -> Vec<Value> {
+        let until = Instant::now() + Duration::from_secs(10);
+        loop {
+            let text = std::fs::read_to_string(dir_path(&self.dir, "records.jsonl")).unwrap_or_default();
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let records: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            if records.len() >= count {
+                return records;
+            }
+            assert!(Instant::now() < until, "{} records instead of {count}:\n{text}", records.len());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Strait {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn dir_path(dir: &tempfile::TempDir, name: &str) -> PathBuf {
+    dir.path().join(name)
+}
+
+/// Waits until `holds`, or fails with `what`.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A minimal chat body.
+pub fn chat(model: &str, text: &str) -> Value {
+    serde_json::json!({"model": model, "messages": [{"role": "user", "content": text}]})
+}
+
+/// A minimal Anthropic body.
+pub fn message(model: &str, text: &str) -> Value {
+    serde_json::json!({"model": model, "max_tokens": 100, "messages": [{"role": "user", "content": text}]})
+}
