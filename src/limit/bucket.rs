@@ -45,7 +45,7 @@ impl Bucket {
 
     /// Returns how long until `amount` fits: zero now, `None` never.
     pub fn wait(&self, amount: u64, now: u64) -> Option<u64> {
-        if amount > self.limit {
+        if amount > self.limit || self.limit == 0 {
             return None;
         }
         let after = self.full_at.max(now).saturating_add(self.time(amount));

@@ -2,11 +2,12 @@
 //!
 //! Each per-minute limit is a bucket that holds the whole limit, starts full and refills evenly: 600 requests a
 //! minute are 600 in the first second, then 10 a second. So no window of `t` minutes lets more than
-//! `limit × (1 + t)` pass. Requests that are refused cost nothing.
+//! `limit × (1 + t)` pass. Requests that are refused cost nothing, whichever limit refused them.
 //!
-//! Tokens are charged by estimate at admission and settled by usage at the end. The difference goes back, or is
-//! owed: a debt delays the next request, up to [`bucket::MOST_DEBT`]. What goes back is no more than what the
-//! bucket would still be missing, so a late settlement never mints tokens.
+//! Tokens are charged by estimate at admission and settled by usage at the end. The difference is owed, and a debt
+//! delays the next request, for at most an hour; or it goes back and may be spent at once, so a window lets
+//! pass what came back in it on top. A bucket never holds more than its limit: nothing goes back into one that
+//! was full since the charge, because there the charge has refilled by itself.
 
 mod bucket;
 mod headers;

@@ -5,8 +5,9 @@
 //! when somebody scrapes. Label sets are bounded: endpoints are ours, providers and models come from the
 //! configuration or the catalogue, and beyond [`MOST_ROWS`] rows everything new is `other`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
@@ -19,8 +20,6 @@ use super::rows::Table;
 
 /// Rows of (endpoint, provider, model); beyond it new ones count as `other`.
 pub const MOST_ROWS: usize = 2000;
-/// Series of (provider, reason).
-const MOST_COOLDOWN_SERIES: usize = 2000;
 
 /// What is counted. Shared by everything, made once.
 pub struct Metrics {
@@ -31,8 +30,6 @@ pub struct Metrics {
     inflight: IntGauge,
     streams_open: IntGauge,
     retry_budget_exhausted: IntCounter,
-    cooldowns: IntCounterVec,
-    cooldown_series: AtomicU64,
     cache_bytes: IntGauge,
     cache_entries: IntGauge,
     reloads: [IntCounter; 2],
@@ -41,9 +38,11 @@ pub struct Metrics {
     rate_limited: IntCounterVec,
 }
 
-/// State that others own, shown as it was last told.
+/// What is told seldom: state that others own, shown as it was last told, and cooldowns begun.
 #[derive(Default)]
 struct Live {
+    /// By provider and reason.
+    begun: BTreeMap<(Box<str>, &'static str), u64>,
     cooldowns: Vec<Cooldown>,
     health: Vec<Health>,
 }
@@ -117,13 +116,6 @@ impl Metrics {
                 "strait_retry_budget_exhausted_total",
                 "Retries not made because the retry budget was used up.",
             ),
-            cooldowns: counters(
-                &registry,
-                "strait_cooldowns_total",
-                "Cooldowns begun.",
-                "provider reason",
-            ),
-            cooldown_series: AtomicU64::new(0),
             cache_bytes: gauge(
                 &registry,
                 "strait_cache_bytes",
@@ -186,18 +178,11 @@ impl Metrics {
 
     /// Counts a cooldown that begins. `reason` is one of a closed set.
     pub fn cooled(&self, provider: &str, reason: &'static str) {
-        // Counted generously (each call may make a series): far below the cap nothing else is asked.
-        if self.cooldown_series.fetch_add(1, Relaxed) < MOST_COOLDOWN_SERIES as u64 {
-            return self.cooldowns.with_label_values(&[provider, reason]).inc();
-        }
-        let known = prometheus::core::Collector::collect(&self.cooldowns);
-        let series = known.first().map_or(0, |family| family.get_metric().len());
-        let provider = if series < MOST_COOLDOWN_SERIES {
-            provider
-        } else {
-            "other"
-        };
-        self.cooldowns.with_label_values(&[provider, reason]).inc();
+        let begun = &mut self.live.lock().begun;
+        let key = (provider.into(), reason);
+        let full = begun.len() >= MOST_ROWS && !begun.contains_key(&key);
+        let key = if full { ("other".into(), reason) } else { key };
+        *begun.entry(key).or_default() += 1;
     }
 
     /// Says everything that is cooling down now; told before a scrape.
@@ -290,6 +275,7 @@ struct Told {
     descs: Vec<Desc>,
 }
 
+const BEGUN: (&str, &str) = ("strait_cooldowns_total", "Cooldowns begun.");
 const COOLDOWN: (&str, &str) = (
     "strait_cooldown",
     "What is cooling down: 1 not asked, 0.5 one probe allowed; absent when trusted.",
@@ -303,6 +289,7 @@ const QUEUE: (&str, &str) = ("strait_records_queue", "Records waiting to be writ
 impl Told {
     fn new(live: Arc<Mutex<Live>>, records_queue: Arc<AtomicI64>) -> Self {
         let descs = vec![
+            desc(BEGUN.0, BEGUN.1, &["provider", "reason"]),
             desc(COOLDOWN.0, COOLDOWN.1, &["provider", "scope", "name"]),
             desc(HEALTH.0, HEALTH.1, &["provider", "endpoint"]),
             desc(QUEUE.0, QUEUE.1, &[]),
@@ -323,6 +310,11 @@ impl Collector for Told {
     fn collect(&self) -> Vec<MetricFamily> {
         let live = self.live.lock();
         let mut families = Vec::new();
+        let mut rows = Rows::counter(BEGUN.0, BEGUN.1);
+        for ((provider, reason), count) in &live.begun {
+            rows.push(&[("provider", provider), ("reason", reason)], *count as f64);
+        }
+        rows.end(&mut families);
         let mut rows = Rows::gauge(COOLDOWN.0, COOLDOWN.1);
         for row in &live.cooldowns {
             let labels = [
