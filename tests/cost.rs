@@ -15,6 +15,8 @@ use strait::provider::cost::{self, Place, Price, Rates, Token};
 mod catalogue_rows;
 #[path = "cost/prices.rs"]
 mod prices;
+#[path = "cost/recorded.rs"]
+mod recorded;
 #[path = "cost/usage.rs"]
 mod usage;
 
@@ -145,13 +147,16 @@ fn snapshot() -> Timestamp {
     "2026-11-23T02:00:00Z".parse().unwrap()
 }
 
+/// The folder of facts and recordings beside the project.
+fn shared() -> PathBuf {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
+    std::env::var_os("STRAIT_SHARED").map_or_else(|| beside.into(), PathBuf::from)
+}
+
 fn vectors() -> Option<Vec<Vector>> {
-    let shared = std::env::var_os("STRAIT_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared")),
-        PathBuf::from,
-    );
-    let Ok(text) = std::fs::read_to_string(shared.join("catalogue/cost_vectors.json")) else {
-        eprintln!("{} is absent: its vectors are not run", shared.display());
+    let path = shared().join("catalogue/cost_vectors.json");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        eprintln!("{} is absent: its vectors are not run", path.display());
         return None;
     };
     Some(serde_json::from_str(&text).unwrap())

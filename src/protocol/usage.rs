@@ -218,14 +218,21 @@ impl Usage {
         true
     }
 
-    /// Replaces with a Gemini `usageMetadata`, cumulative over a stream's chunks.
+    /// Replaces with a Gemini `usageMetadata`, cumulative over a stream's chunks; a chunk without the prompt's count
+    /// leaves the input as it was.
     ///
     /// `grounded`: the answer has Search or Maps grounding, whose tool-use tokens its fee already covers.
     pub fn read_gemini(&mut self, json: &[u8], grounded: bool) -> bool {
         let Ok(wire) = serde_json::from_slice::<Gemini>(json) else {
             return false;
         };
-        if wire.prompt_token_count.is_none() && wire.total_token_count.is_none() {
+        match wire.traffic_type.as_deref() {
+            Some("ON_DEMAND_PRIORITY") => self.tier = Some("priority".into()),
+            Some("FLEX" | "ON_DEMAND_FLEX" | "BATCH") => self.tier = Some("flex".into()),
+            Some(_) => self.tier = None,
+            None => {}
+        }
+        if !wire.is_told() {
             return false;
         }
         let prompt = wire.prompt_token_count.unwrap_or(0);
@@ -254,6 +261,7 @@ impl Usage {
             wire.response_tokens_details.as_slice(),
         ]
         .concat();
+        let before = std::mem::take(self);
         *self = Self {
             input: prompt.saturating_add(billed_tools),
             cache_read: wire.cached_content_token_count.unwrap_or(0),
@@ -270,15 +278,17 @@ impl Usage {
             reasoning: thoughts,
             audio_out: of(&output, "AUDIO"),
             image_out: of(&output, "IMAGE"),
-            searches: self.searches,
-            maps_searches: self.maps_searches,
-            ..self.kept()
+            searches: before.searches,
+            maps_searches: before.maps_searches,
+            tier: before.tier,
+            ..Self::default()
         };
-        match wire.traffic_type.as_deref() {
-            Some("ON_DEMAND_PRIORITY") => self.tier = Some("priority".into()),
-            Some("FLEX" | "ON_DEMAND_FLEX" | "BATCH") => self.tier = Some("flex".into()),
-            Some(_) => self.tier = None,
-            None => {}
+        if wire.prompt_token_count.is_none() {
+            self.input = before.input;
+            self.cache_read = before.cache_read;
+            (self.audio_in, self.image_in, self.video_in) =
+                (before.audio_in, before.image_in, before.video_in);
+            (self.audio_cached, self.image_cached) = (before.audio_cached, before.image_cached);
         }
         self.clamp();
         true

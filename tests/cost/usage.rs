@@ -273,6 +273,38 @@ fn gemini_grounding_covers_the_tokens_of_its_tools() {
 }
 
 #[test]
+fn a_gemini_chunk_without_the_prompt_leaves_the_input() {
+    let mut usage = Usage::default();
+    assert!(usage.read_gemini(
+        br#"{"promptTokenCount":100,"totalTokenCount":100,"trafficType":"ON_DEMAND_PRIORITY",
+            "promptTokensDetails":[{"modality":"AUDIO","tokenCount":40}]}"#,
+        false
+    ));
+    assert!(usage.read_gemini(
+        br#"{"candidatesTokenCount":23,"thoughtsTokenCount":67}"#,
+        false
+    ));
+    let wanted = Usage {
+        audio_in: 40,
+        reasoning: 67,
+        tier: Some("priority".into()),
+        ..tokens(100, 90)
+    };
+    assert_eq!(usage, wanted);
+    assert!(
+        !usage.read_gemini(br#"{"trafficType":"ON_DEMAND"}"#, false),
+        "a tier alone is no usage"
+    );
+    assert_eq!(
+        usage,
+        Usage {
+            tier: None,
+            ..wanted
+        }
+    );
+}
+
+#[test]
 fn bedrock_splits_writes_by_lifetime() {
     let mut usage = Usage::default();
     assert!(usage.read_bedrock(

@@ -306,6 +306,16 @@ pub struct Gemini {
     pub traffic_type: Option<Box<str>>,
 }
 
+impl Gemini {
+    pub fn is_told(&self) -> bool {
+        self.prompt_token_count.is_some()
+            || self.candidates_token_count.is_some()
+            || self.response_token_count.is_some()
+            || self.thoughts_token_count.is_some()
+            || self.total_token_count.is_some()
+    }
+}
+
 #[derive(Clone, Default, serde::Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Modality {
