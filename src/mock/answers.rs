@@ -386,7 +386,7 @@ pub(super) fn error_frame(dialect: Dialect, error: &ErrorSaid<'_>) -> Vec<u8> {
 
 /// Answers rendered before. Few, since a script's fixed answers meet few kinds of requests.
 #[derive(Debug, Default)]
-pub(super) struct Prebuilt(Mutex<Vec<(Key, Rendered)>>);
+pub struct Prebuilt(Mutex<Vec<(Key, Rendered)>>);
 
 const PREBUILT_MAX: usize = 32;
 

@@ -153,7 +153,10 @@ pub(super) struct Calls {
     next: AtomicU64,
     count: AtomicU64,
     in_progress: AtomicU64,
+    /// All since the start: the number of a connection is never given again.
     pub connections: AtomicU64,
+    /// How many of them were before the last clearing.
+    connections_before: AtomicU64,
     pub connections_open: AtomicU64,
     pub health_checks: AtomicU64,
 }
@@ -199,6 +202,7 @@ impl Calls {
             count: AtomicU64::new(0),
             in_progress: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            connections_before: AtomicU64::new(0),
             connections_open: AtomicU64::new(0),
             health_checks: AtomicU64::new(0),
         }
@@ -258,7 +262,8 @@ impl Calls {
     pub fn clear(&self) {
         *self.kept.lock() = Kept::default();
         self.count.store(0, Ordering::Relaxed);
-        self.connections.store(0, Ordering::Relaxed);
+        let before = self.connections.load(Ordering::Relaxed);
+        self.connections_before.store(before, Ordering::Relaxed);
         self.health_checks.store(0, Ordering::Relaxed);
     }
 
@@ -266,7 +271,10 @@ impl Calls {
         Counts {
             count: self.count.load(Ordering::Relaxed),
             in_progress: self.in_progress.load(Ordering::Relaxed),
-            connections: self.connections.load(Ordering::Relaxed),
+            connections: self
+                .connections
+                .load(Ordering::Relaxed)
+                .saturating_sub(self.connections_before.load(Ordering::Relaxed)),
             connections_open: self.connections_open.load(Ordering::Relaxed),
             health_checks: self.health_checks.load(Ordering::Relaxed),
         }

@@ -84,9 +84,12 @@ pub struct Behaviour {
     pub repeat: Option<u64>,
 
     // The head.
+    /// 200 to 599; from 300 on, the body is an error.
     #[serde(deserialize_with = "status")]
     pub status: Option<u16>,
+    /// They replace the default ones of the same name; a list sends a name several times.
     pub headers: Headers,
+    /// Before the head of the answer.
     pub delay_head: Option<Wait>,
     /// Never answers, holds the connection.
     pub stall_head: bool,
@@ -100,17 +103,27 @@ pub struct Behaviour {
     pub error: Option<ErrorParts>,
     /// The model that the answer names, in place of the one asked for.
     pub model: Option<String>,
+    /// The content. Without it, the last user text comes back, or what the request forces: a tool call, or JSON
+    /// that fits the wanted schema.
     pub text: Option<String>,
     /// Generated text of that many bytes.
     #[serde(deserialize_with = "text_bytes")]
     pub text_bytes: Option<u64>,
+    /// Several are parallel calls.
     pub tools: Vec<ToolCall>,
+    /// Anthropic: a thinking block; OpenAI: `reasoning_content`.
     pub thinking: Option<String>,
+    /// The signature of the thinking block.
     pub signature: Option<String>,
+    /// Anthropic: the data of a redacted thinking block.
     pub redacted_thinking: Option<String>,
+    /// OpenAI: `refusal`; Anthropic: a text, and stop_reason `refusal`.
     pub refusal: Option<String>,
+    /// Why it ended, in the words of either protocol; an unknown word is written as it is.
     pub finish: Option<String>,
+    /// The stop sequence that ended it.
     pub stop_sequence: Option<String>,
+    /// What is told of the tokens: `true`, `false`, or numbers.
     pub usage: UsageSaid,
     /// OpenAI: the usage chunk comes with `stream_options.include_usage` alone (true).
     pub usage_only_if_asked: Option<bool>,
@@ -119,12 +132,15 @@ pub struct Behaviour {
     /// The pieces that every block of a stream is cut into (4).
     #[serde(deserialize_with = "chunks")]
     pub chunks: Option<u64>,
+    /// Before the first content chunk, or before the body of an answer that is not streamed.
     pub delay_first_chunk: Option<Wait>,
     /// Before every piece but the first; `"0ms"` gives each piece a write of its own.
     pub chunk_gap: Option<Wait>,
+    /// Writes the body in pieces of `"bytes"` (1) or N bytes, whatever its frames.
     pub split: Option<Split>,
     /// A whole answer without `content-length`.
     pub chunked: bool,
+    /// Sends a ping whenever nothing was sent for so long (streams that are not split).
     pub ping_every: Option<Wait>,
     /// A comment line before every event.
     pub comments: bool,
@@ -132,20 +148,32 @@ pub struct Behaviour {
     pub crlf: bool,
 
     // How it goes wrong.
+    /// Drops the connection after N content chunks; not streamed, after half of the body.
     pub cut_after: Option<u64>,
+    /// Drops the connection after N bytes of the body.
     pub cut_body: Option<u64>,
+    /// How it is dropped.
     pub cut: Cut,
+    /// Ends the body in good order after N content chunks, without finish and end.
     pub end_after: Option<u64>,
+    /// Sends nothing after N content chunks, and holds the connection.
     pub stall_after: Option<u64>,
+    /// Sends neither JSON nor events.
     pub garbage: bool,
+    /// Puts one broken event after N content chunks.
     pub garbage_at: Option<u64>,
+    /// Puts an error inside a 200; not streamed, it is the body.
     pub error_event: Option<ErrorEvent>,
+    /// Sends no event at all; not streamed, an empty body.
     pub empty_stream: bool,
+    /// OpenAI: no `[DONE]`; Anthropic: no `message_stop`.
     pub omit_done: bool,
 
-    /// Answers rendered before, for calls that can't differ.
+    /// Answers rendered before, for calls that can't differ; start with the default.
+    // Public, because `..Behaviour::default()` is refused outside this module otherwise.
     #[serde(skip)]
-    pub(super) rendered: answers::Prebuilt,
+    #[doc(hidden)]
+    pub rendered: answers::Prebuilt,
 }
 
 /// How a connection is dropped.

@@ -9,7 +9,7 @@ mod wire;
 
 use client::*;
 use serde_json::{Value, json};
-use strait::mock::Script;
+use strait::mock::{Behaviour, Mock, Rule, Script, Wait};
 
 #[test]
 fn the_example_script_loads_and_shows_every_key() {
@@ -433,6 +433,10 @@ fn calls_tell_what_was_received() {
     assert_eq!(get(&mock, "/_calls/count").json()["count"], 0);
     post(&mock, OPENAI, &openai(false));
     assert_eq!(numbers("since=4"), [5], "numbers go on");
+    assert!(
+        mock.calls()[0].connection > 4,
+        "a connection's number is never given again"
+    );
 }
 
 #[test]
@@ -528,4 +532,25 @@ fn health_models_and_unknown_paths_are_answered() {
     assert_eq!(get(&mock, "/v1/models/zzz").status, 404);
     assert_eq!(get(&mock, OPENAI).status, 405);
     assert_eq!(get(&mock, "/nothing").status, 404);
+}
+
+#[test]
+fn a_script_can_be_built_without_a_file() {
+    let busy = Behaviour {
+        status: Some(503),
+        delay_head: Some(Wait(std::time::Duration::from_millis(1))),
+        ..Behaviour::default()
+    };
+    let rule = Rule {
+        model: Some("gpt-*".to_owned()),
+        steps: vec![busy, Behaviour::default()],
+        ..Rule::default()
+    };
+    let script = Script {
+        rules: vec![rule],
+        ..Script::default()
+    };
+    let mock = Mock::start(script).unwrap();
+    assert_eq!(post(&mock, OPENAI, &openai(false)).status, 503);
+    assert_eq!(post(&mock, OPENAI, &openai(false)).status, 200);
 }
