@@ -32,7 +32,25 @@ UNITS = {
 }
 
 
+# Models of which the sources know the price alone, and the one before them, which can do the same.
+BEFORE = {"claude-fable-5.2": "claude-fable-5.1", "claude-mythos-5.2": "claude-mythos-5.1"}
+
+
+def fill_claude(models):
+    """Gives Claude rows of which the sources know no more than a price what Anthropic's own row says."""
+    own = {row["canon"]: row for row in models if row["provider"] == "anthropic" and "tools" in row["caps"]}
+    for row in models:
+        donor = own.get(row["canon"]) or own.get(BEFORE.get(row["canon"]))
+        if "claude" not in row["family"] or "tools" in row["caps"] or donor is None:
+            continue
+        row["caps"] = sorted({*row["caps"], *donor["caps"]})
+        for key in ("ctx", "max_out", "efforts"):
+            if key in donor:
+                row.setdefault(key, donor[key])
+
+
 def model_lines(models):
+    fill_claude(models)
     adaptive = {row["canon"] for row in models if is_adaptive(row)}
     lines = []
     for row in models:

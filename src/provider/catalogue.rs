@@ -23,8 +23,6 @@ mod near;
 #[path = "catalogue/row.rs"]
 mod row;
 
-/// The providers that are known without being told, as a configuration file.
-pub const PROVIDERS: &str = include_str!("../../conf/providers.toml");
 const MODELS: &str = include_str!("../../conf/models.tsv");
 
 /// Returns the model that `provider` (its catalogue name) serves as `id`.
@@ -125,8 +123,10 @@ pub fn closest(name: &str) -> Vec<String> {
 pub fn facts(model: &Model) -> Facts {
     Facts {
         max_output: model.max_output,
-        // Whoever isn't known to call tools can't be asked by the tool trick either.
-        json_schema: model.can(Cap::JsonSchema) || !model.can(Cap::Tools),
+        // Whoever isn't known to call tools is better asked plainly than by the tool trick, but for Claude, all of
+        // whose models call tools.
+        json_schema: model.can(Cap::JsonSchema)
+            || !(model.can(Cap::Tools) || model.id.contains("claude")),
         no_sampling: model.can(Cap::NoSampling),
         reasoning: model.can(Cap::Reasoning),
         adaptive_thinking: model.can(Cap::AdaptiveThinking),

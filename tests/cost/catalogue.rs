@@ -72,6 +72,15 @@ fn facts_say_what_a_request_may_hold() {
     assert!(opus.can(Cap::Vision) && !opus.can(Cap::AudioIn));
     let old = catalogue::facts(catalogue::model("anthropic", "claude-sonnet-4-5").unwrap());
     assert!(!old.adaptive_thinking && !old.no_sampling && old.reasoning);
+    let dated =
+        catalogue::facts(catalogue::model("anthropic", "claude-opus-4-6-20260205").unwrap());
+    assert!(dated.adaptive_thinking, "told by its undated row");
+    let newest = catalogue::facts(catalogue::model("anthropic", "claude-fable-5-2").unwrap());
+    assert!(newest.adaptive_thinking && newest.json_schema);
+    assert_eq!(newest.max_output, Some(128_000));
+    let routed =
+        catalogue::facts(catalogue::model("openrouter", "anthropic/claude-3.7-sonnet").unwrap());
+    assert!(routed.reasoning && !routed.json_schema, "{routed:?}");
     let sonnet = catalogue::model("anthropic", "claude-sonnet-4-5").unwrap();
     assert_eq!(
         (sonnet.status, sonnet.sunset),
@@ -165,7 +174,7 @@ fn resident() -> i64 {
 
 #[test]
 fn every_provider_row_is_whole() {
-    let file: toml::Table = catalogue::PROVIDERS.parse().unwrap();
+    let file: toml::Table = include_str!("../../conf/providers.toml").parse().unwrap();
     let rows = file["providers"].as_table().unwrap();
     assert!(rows.len() >= 60, "{}", rows.len());
     let mut names: Vec<&str> = rows.keys().map(String::as_str).collect();
