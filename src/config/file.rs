@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::mistake::{At, Place, Wrong, nearest, quoted};
-use super::provider::{self, Row, check_name, label, required};
+use super::provider::{self, check_name, label, required};
 use super::read::{Reader, Table, Value, text, truth, whole};
+use super::row::{self, Row};
 use super::secrets::{Reference, secret};
 use super::units::{self, Listen};
 use crate::limit::Limits;
@@ -20,7 +21,7 @@ pub(super) struct File {
     pub server: server::Settings,
     /// Where to listen, and where that is said (or would be).
     pub listen: At<Vec<At<Listen>>>,
-    pub admin_listen: At<Listen>,
+    pub admin_listen: Option<At<Listen>>,
     pub admin_token: Option<At<Reference>>,
     pub state_dir: Option<PathBuf>,
     pub providers: Vec<Row>,
@@ -63,24 +64,13 @@ impl File {
         let root = reader.root(&document);
         let (server, listen) = server(reader, &root);
         let admin = reader.table(&root, "admin", "admin");
-        let admin_place = admin
-            .as_ref()
-            .map_or(&root.place, |admin| &admin.place)
-            .clone();
         let admin_listen = admin
             .as_ref()
             .and_then(|admin| reader.get(admin, "listen", units::listen));
-        let default_listen = || At {
-            value: Listen {
-                address: server::AdminSettings::default().listen,
-                loopback: true,
-            },
-            place: admin_place.missing("listen"),
-        };
         File {
             server,
             listen,
-            admin_listen: admin_listen.unwrap_or_else(default_listen),
+            admin_listen,
             admin_token: admin.and_then(|admin| reader.get(&admin, "token", secret)),
             state_dir: state(reader, &root),
             providers: providers(reader, &root),
@@ -150,7 +140,7 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> (server::Settings, At<Ve
     settings.tls = tls.and_then(|tls| {
         let mut file = |key| {
             let path = required(reader, &tls, key, text)?;
-            let checked = provider::pem(std::path::Path::new(&path.value));
+            let checked = row::pem(std::path::Path::new(&path.value));
             checked
                 .map_err(|wrong| reader.mistakes.push(path.wrong(wrong)))
                 .ok()?;

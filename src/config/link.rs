@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::file::{File, Key, Model};
 use super::mistake::{At, Mistake, Wrong, nearest, quoted};
-use super::provider::Row;
+use super::row::Row;
 use super::{Env, Snapshot};
 use crate::access::KeySettings;
 use crate::provider::Provider;
@@ -55,7 +55,11 @@ pub(super) fn snapshot(
         file: None,
         server: file.server,
         admin: server::AdminSettings {
-            listen: file.admin_listen.value.address,
+            listen: file
+                .admin_listen
+                .map_or(server::AdminSettings::default().listen, |at| {
+                    at.value.address
+                }),
             token,
         },
         state_dir: file.state_dir.unwrap_or_else(|| default_state_dir(env)),
@@ -80,14 +84,25 @@ fn default_state_dir(env: Env<'_>) -> PathBuf {
 }
 
 fn check_listeners(file: &File, mistakes: &mut Vec<Mistake>) {
-    let admin = &file.admin_listen;
-    if file
+    let default = server::AdminSettings::default().listen;
+    let admin = file
+        .admin_listen
+        .as_ref()
+        .map_or(&default, |admin| &admin.value.address);
+    if let Some(one) = file
         .listen
         .value
         .iter()
-        .any(|one| collide(&one.value.address, &admin.value.address))
+        .find(|one| collide(&one.value.address, admin))
     {
-        mistakes.push(admin.wrong("must be another address than those of server.listen"));
+        // Said where something is written: one of the two is the default.
+        let mistake = match &file.admin_listen {
+            Some(admin) => admin.wrong("must be another address than those of server.listen"),
+            None => one.wrong(format!(
+                "must be another address than that of admin.listen, {default}"
+            )),
+        };
+        mistakes.push(mistake);
     }
     // With a wrong [[keys]] table it isn't known whether there are keys.
     let keys_wrong = || {

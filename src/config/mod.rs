@@ -2,7 +2,7 @@
 //!
 //! Reading never stops at the first mistake: [`load`] returns all of them, each with its line, its key and,
 //! where it can be guessed, what was meant. The steps, one file each: `known` (the table of keys), `read` (typed
-//! values from the parsed document), `file` and `provider` (the tables), `link` (names across tables), `store`
+//! values from the parsed document), `file` and `provider` (the tables), `row` (a provider over its row of the catalogue), `link` (names across tables), `store`
 //! (the snapshot in force), `watch` (the file on disk).
 
 mod file;
@@ -11,6 +11,7 @@ mod link;
 mod mistake;
 mod provider;
 mod read;
+mod row;
 mod secrets;
 mod snapshot;
 mod store;
@@ -19,6 +20,7 @@ pub mod watch;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 pub use mistake::Mistake;
 pub use snapshot::Snapshot;
@@ -26,6 +28,7 @@ pub use store::Store;
 
 use file::File;
 use read::Reader;
+use row::Row;
 
 /// Looks up an environment variable: [`environment`], or a table of a test's own.
 pub type Env<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -53,9 +56,15 @@ const PLACES: [&str; 2] = ["./strait.toml", "/etc/strait/strait.toml"];
 /// Larger than a hundred thousand client keys.
 const LONGEST: u64 = 64 << 20;
 
-/// The catalogue of providers: rows as users write them, and `env`, `aliases`, `local`.
-const CATALOGUE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/providers.toml"));
-const CATALOGUE_FILE: &str = "conf/providers.toml (built in)";
+/// The catalogue of providers, and what is wrong with it (which a test proves to be nothing).
+///
+/// Its rows are as users write them, and may have `env`, `aliases` and `local`.
+static CATALOGUE: LazyLock<(Vec<Row>, Vec<Mistake>)> = LazyLock::new(|| {
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/providers.toml"));
+    let mut reader = Reader::new(Path::new("conf/providers.toml (built in)"), text, true);
+    let rows = file::catalogue(&mut reader);
+    (rows, reader.finish().0)
+});
 
 /// Returns a variable of the process's environment.
 pub fn environment(name: &str) -> Option<String> {
@@ -79,12 +88,11 @@ pub fn read(name: &Path, text: &str, env: Env<'_>) -> Result<Loaded, Vec<Mistake
     let file = File::read(&mut reader);
     let is_whole = reader.syntax.is_empty();
     let (mut mistakes, mut warnings) = reader.finish();
-    let mut reader = Reader::new(Path::new(CATALOGUE_FILE), CATALOGUE, true);
-    let catalogue = file::catalogue(&mut reader);
-    mistakes.append(&mut reader.mistakes);
+    let (catalogue, faults) = &*CATALOGUE;
+    mistakes.extend(faults.iter().cloned());
     // What the parser couldn't read would be reported as missing.
-    let snapshot =
-        is_whole.then(|| link::snapshot(file, catalogue, env, &mut mistakes, &mut warnings));
+    let snapshot = is_whole
+        .then(|| link::snapshot(file, catalogue.clone(), env, &mut mistakes, &mut warnings));
     let order = |mistake: &Mistake| (mistake.line, mistake.column);
     warnings.sort_by_key(order);
     match snapshot {

@@ -1,19 +1,15 @@
-//! `[providers.NAME]`: a row as written, laid over the catalogue's row of that name, made into a provider.
+//! `[providers.NAME]`, read into a row.
 
-use std::path::PathBuf;
+use toml::de::DeValue;
 
-use super::Env;
-use super::mistake::{At, Mistake, Wrong, nearest, quoted};
+use super::mistake::{At, Wrong, nearest, quoted};
 use super::read::{Reader, Table, Value, json, number, text, truth, unlike, whole};
-use super::secrets::{Reference, read_bounded, secret};
+use super::row::{Keyed, Row, WrittenQuirks};
+use super::secrets::secret;
 use super::units;
 use crate::protocol::Protocol;
-use crate::provider::quirks::Quirks;
-use crate::provider::{
-    Auth, Credential, Endpoint, Health, Provider, Speaks, TimeoutOverrides, Timeouts,
-    cost::{Rates, Token},
-};
-use toml::de::DeValue;
+use crate::provider::cost::{Rates, Token};
+use crate::provider::{Auth, Endpoint, Health, TimeoutOverrides};
 
 /// Weights above this say nothing more, and the balancer's table has as many places as all weights together.
 pub(super) const HEAVIEST: u64 = 1000;
@@ -22,47 +18,6 @@ pub(super) const HEAVIEST: u64 = 1000;
 const MOST: usize = 1000;
 
 const LATER_PROTOCOLS: [&str; 5] = ["openai-responses", "gemini", "bedrock", "cohere", "ollama"];
-
-/// A `[providers.NAME]` table, checked for itself; `None` is not written.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Row {
-    pub name: At<String>,
-    pub enabled: Option<bool>,
-    /// Variables of which the first that is set holds the key (catalogue only).
-    pub env: Vec<String>,
-    pub aliases: Vec<String>,
-    /// A server on this machine: it needs no key, and is used only when it is written in the file.
-    pub local: bool,
-    protocols: Option<Vec<Protocol>>,
-    endpoints: Option<Vec<Endpoint>>,
-    credentials: Option<Vec<Keyed>>,
-    auth: Option<At<Auth>>,
-    headers: Vec<(String, At<Reference>)>,
-    paths: Option<Vec<(At<Protocol>, String)>>,
-    health: Option<Health>,
-    timeouts: TimeoutOverrides,
-    quirks: WrittenQuirks,
-    price: Option<Rates>,
-    ca: Option<At<PathBuf>>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Keyed {
-    name: String,
-    key: At<Reference>,
-    weight: u32,
-}
-
-#[derive(Debug, Clone, Default, PartialEq)]
-struct WrittenQuirks {
-    drop: Option<Vec<String>>,
-    rename: Option<Vec<(String, String)>>,
-    set: Option<Vec<(String, String)>>,
-    clamp: Option<Vec<(String, f64)>>,
-    developer_role: Option<bool>,
-    max_completion_tokens: Option<bool>,
-    stream_options: Option<bool>,
-}
 
 /// Reads one table.
 pub(super) fn read(
@@ -118,281 +73,12 @@ pub(super) fn read(
     })
 }
 
-impl Row {
-    /// Returns whether anything but `enabled` is written.
-    pub fn says_more_than_enabled(&self) -> bool {
-        let nothing = Row {
-            protocols: None,
-            endpoints: None,
-            credentials: None,
-            auth: None,
-            headers: Vec::new(),
-            paths: None,
-            health: None,
-            timeouts: TimeoutOverrides::default(),
-            quirks: WrittenQuirks::default(),
-            price: None,
-            ca: None,
-            ..self.clone()
-        };
-        *self != nothing
-    }
-
-    /// Returns the row of the built-in provider, which needs nothing.
-    pub fn demo() -> Provider {
-        let speaks = |protocol| Speaks {
-            protocol,
-            path: None,
-        };
-        Provider {
-            name: "demo".into(),
-            protocols: Protocol::ALL.into_iter().map(speaks).collect(),
-            endpoints: Vec::new(),
-            credentials: Vec::new(),
-            auth: Auth::None,
-            headers: Vec::new(),
-            quirks: Quirks::default(),
-            timeouts: Timeouts::default(),
-            health: None,
-            price: None,
-            ca: None,
-            demo: true,
-        }
-    }
-
-    /// Returns this row of the catalogue with everything replaced that `written` names.
-    pub fn overlaid(self, written: Row) -> Row {
-        let quirks = WrittenQuirks {
-            drop: written.quirks.drop.or(self.quirks.drop),
-            rename: written.quirks.rename.or(self.quirks.rename),
-            set: written.quirks.set.or(self.quirks.set),
-            clamp: written.quirks.clamp.or(self.quirks.clamp),
-            developer_role: written.quirks.developer_role.or(self.quirks.developer_role),
-            max_completion_tokens: written
-                .quirks
-                .max_completion_tokens
-                .or(self.quirks.max_completion_tokens),
-            stream_options: written.quirks.stream_options.or(self.quirks.stream_options),
-        };
-        let timeouts = TimeoutOverrides {
-            connect: written.timeouts.connect.or(self.timeouts.connect),
-            first_byte: written.timeouts.first_byte.or(self.timeouts.first_byte),
-            idle: written.timeouts.idle.or(self.timeouts.idle),
-            total: written.timeouts.total.or(self.timeouts.total),
-        };
-        let mut headers = self.headers;
-        headers.retain(|(name, _)| written.headers.iter().all(|(other, _)| other != name));
-        headers.extend(written.headers);
-        Row {
-            // The catalogue's spelling, where the file used an alias.
-            name: At {
-                value: self.name.value,
-                place: written.name.place,
-            },
-            enabled: written.enabled,
-            env: self.env,
-            aliases: self.aliases,
-            local: self.local,
-            protocols: written.protocols.or(self.protocols),
-            endpoints: written.endpoints.or(self.endpoints),
-            credentials: written.credentials,
-            auth: written.auth.or(self.auth),
-            headers,
-            paths: written.paths.or(self.paths),
-            health: written.health.or(self.health),
-            timeouts,
-            quirks,
-            price: written.price.or(self.price),
-            ca: written.ca,
-        }
-    }
-
-    /// Returns the first of the catalogue's variables that is set.
-    fn usual_key(&self, env: Env<'_>) -> Option<&String> {
-        self.env
-            .iter()
-            .find(|name| env(name).is_some_and(|value| !value.trim().is_empty()))
-    }
-
-    /// Returns why this row of the catalogue isn't in use when the file doesn't name it; `None` when it is.
-    pub fn unused(&self, env: Env<'_>) -> Option<String> {
-        if self.usual_key(env).is_some() {
-            return self
-                .endpoints
-                .is_none()
-                .then(|| "it needs a base_url of your own".to_string());
-        }
-        if self.local || self.env.is_empty() {
-            return Some(format!(
-                "it is used when [providers.{}] is written",
-                self.name.value
-            ));
-        }
-        Some(match self.env.as_slice() {
-            [one] => format!("{one} is not set"),
-            several => format!("none of {} is set", several.join(", ")),
-        })
-    }
-
-    /// Makes the provider; `None` after a mistake. `catalogue`: names to suggest for one that says nothing.
-    pub fn finish(
-        self,
-        env: Env<'_>,
-        catalogue: &[&str],
-        mistakes: &mut Vec<Mistake>,
-    ) -> Option<Provider> {
-        let before = mistakes.len();
-        let place = self.name.place.clone();
-        let usual_key = self.usual_key(env).cloned();
-        let protocols = self.protocols.unwrap_or_else(|| {
-            let meant = nearest(&self.name.value, catalogue.iter().copied());
-            let message = "must be given: the catalogue has no provider of this name";
-            mistakes.push(
-                place
-                    .missing("protocols")
-                    .wrong(Wrong::suggest(message, meant)),
-            );
-            Vec::new()
-        });
-        let endpoints = self.endpoints.unwrap_or_else(|| {
-            // Without protocols the name was probably misspelt, and this would follow from it.
-            if !protocols.is_empty() {
-                mistakes.push(
-                    place
-                        .missing("base_url")
-                        .wrong("must be given (or endpoints)"),
-                );
-            }
-            Vec::new()
-        });
-        let auth = match &self.auth {
-            Some(auth) => auth.value.clone(),
-            None if protocols.first() == Some(&Protocol::Anthropic) => {
-                Auth::Header("x-api-key".into())
-            }
-            None => Auth::Bearer,
-        };
-        let mut credentials = Vec::new();
-        match self.credentials {
-            Some(keys) => {
-                if let (Auth::None, Some(first)) = (&auth, keys.first()) {
-                    mistakes.push(first.key.wrong("is given, but auth is \"none\""));
-                }
-                for keyed in keys {
-                    match keyed.key.value.resolve(env) {
-                        Ok(key) => credentials.push(Credential {
-                            name: keyed.name,
-                            key,
-                            weight: keyed.weight,
-                        }),
-                        Err(wrong) => mistakes.push(keyed.key.wrong(wrong)),
-                    }
-                }
-            }
-            None if auth == Auth::None => {}
-            None => match usual_key {
-                Some(name) => match Reference::Env(name).resolve(env) {
-                    Ok(key) => credentials.push(Credential {
-                        name: "key".into(),
-                        key,
-                        weight: 1,
-                    }),
-                    Err(wrong) => mistakes.push(place.missing("key").wrong(wrong)),
-                },
-                None if self.local || protocols.is_empty() => {}
-                None => mistakes.push(place.missing("key").wrong(missing_key(&self.env))),
-            },
-        }
-        let auth = if credentials.is_empty() {
-            Auth::None
-        } else {
-            auth
-        };
-        let mut headers = Vec::new();
-        for (name, value) in self.headers {
-            match value.value.resolve(env) {
-                Ok(text) => headers.push((name, text.expose().to_string())),
-                Err(wrong) => mistakes.push(value.wrong(wrong)),
-            }
-        }
-        if let Some(ca) = &self.ca
-            && let Err(wrong) = pem(&ca.value)
-        {
-            mistakes.push(ca.wrong(wrong));
-        }
-        let mut paths = self.paths.unwrap_or_default();
-        for (protocol, _) in &paths {
-            if !protocols.contains(&protocol.value) && !protocols.is_empty() {
-                mistakes.push(protocol.wrong("is not among the provider's protocols"));
-            }
-        }
-        let mut speaks = |protocol: Protocol| {
-            let path = paths
-                .iter_mut()
-                .find(|(other, _)| other.value == protocol)
-                .map(|(_, path)| std::mem::take(path));
-            Speaks { protocol, path }
-        };
-        let protocols: Vec<Speaks> = protocols.into_iter().map(&mut speaks).collect();
-        let quirks = Quirks {
-            drop: self.quirks.drop.unwrap_or_default(),
-            rename: self.quirks.rename.unwrap_or_default(),
-            set: self.quirks.set.unwrap_or_default(),
-            clamp: self.quirks.clamp.unwrap_or_default(),
-            developer_role: self.quirks.developer_role.unwrap_or(false),
-            max_completion_tokens: self.quirks.max_completion_tokens.unwrap_or(false),
-            stream_options: self.quirks.stream_options.unwrap_or(true),
-        };
-        // An empty list was written, or all of it was wrong and reported where it stands.
-        if mistakes.len() > before || protocols.is_empty() || endpoints.is_empty() {
-            return None;
-        }
-        Some(Provider {
-            name: self.name.value,
-            protocols,
-            endpoints,
-            credentials,
-            auth,
-            headers,
-            quirks,
-            timeouts: Timeouts::default().with(self.timeouts),
-            health: self.health,
-            price: self.price,
-            ca: self.ca.map(|ca| ca.value),
-            demo: false,
-        })
-    }
-}
-
-fn missing_key(env: &[String]) -> Wrong {
-    match env {
-        [] => Wrong::suggest(
-            "must be given, unless the provider needs none",
-            Some("auth = \"none\""),
-        ),
-        [one] => format!("must be given: {one} is not set either").into(),
-        several => format!(
-            "must be given: none of {} is set either",
-            several.join(", ")
-        )
-        .into(),
-    }
-}
-
-/// Checks that a file holds PEM.
-pub(super) fn pem(path: &std::path::Path) -> Result<(), Wrong> {
-    const LONGEST: u64 = 4 << 20;
-    let text = read_bounded(path, LONGEST)?;
-    if text.contains("-----BEGIN ") {
-        Ok(())
-    } else {
-        Err(format!("the file {} is not PEM", path.display()).into())
-    }
-}
-
 fn protocols(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<Protocol>> {
     let before = reader.mistakes.len();
-    let list = reader.one_or_list(table, "protocols", protocol)?;
+    let Some(list) = reader.one_or_list(table, "protocols", protocol) else {
+        // One that is wrong was reported, and is not missing.
+        return table.has("protocols").then(Vec::new);
+    };
     let mut protocols = Vec::new();
     for at in list.value {
         if protocols.contains(&at.value) {
@@ -735,15 +421,20 @@ fn quirks(reader: &mut Reader<'_>, table: &Table<'_>) -> WrittenQuirks {
 /// Reads USD for 1,000,000 tokens, by kind of token.
 fn price(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Rates> {
     let table = reader.table(table, "price", "providers.*.price")?;
-    // Every other kind falls back to one of these two.
-    let _ = (
-        required(reader, &table, "in", number),
-        required(reader, &table, "out", number),
-    );
-    let others = Token::NAMES.into_iter().filter(|name| table.has(name));
-    let prices: Vec<_> = others
-        .filter_map(|name| Some((name, reader.get(&table, name, number)?.value)))
-        .collect();
+    let mut prices = Vec::new();
+    for name in Token::NAMES {
+        // Every other kind falls back to one of these two.
+        if matches!(name, "in" | "out") && !table.has(name) {
+            reader
+                .mistakes
+                .push(table.place.missing(name).wrong("must be given"));
+        }
+        prices.extend(
+            reader
+                .get(&table, name, number)
+                .map(|usd| (name, usd.value)),
+        );
+    }
     match Rates::from_usd_per_million(prices) {
         Ok(rates) => Some(rates),
         Err(message) => {
@@ -759,5 +450,8 @@ fn field(value: &DeValue<'_>) -> Result<String, Wrong> {
         .as_str()
         .ok_or_else(|| unlike("the name of a field", value))?;
     check_name(name)?;
+    if ["model", "messages", "stream"].contains(&name) {
+        return Err(format!("{name} is written by the gateway, and can't be edited").into());
+    }
     Ok(name.to_string())
 }

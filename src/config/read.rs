@@ -60,25 +60,56 @@ impl<'a> Reader<'a> {
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             // The parser says "duplicate key" without saying which.
-            let key = if error.message() == "duplicate key" {
+            let is_twice = error.message() == "duplicate key";
+            let key = if is_twice {
                 self.text.get(span.clone()).unwrap_or("")
             } else {
                 ""
             };
+            let message = if is_twice {
+                "is given twice"
+            } else {
+                error.message()
+            };
             let place = self.place(span.start, key.to_string());
-            self.syntax.push(place.wrong(error.message()));
+            self.syntax.push(place.wrong(message));
         }
         document
     }
 
-    /// Returns the mistakes and the warnings. What isn't TOML goes before what follows from it in the same line.
+    /// Returns the mistakes and the warnings, without what only follows from a mistake of syntax.
     pub fn finish(mut self) -> (Vec<Mistake>, Vec<Mistake>) {
-        let lines: std::collections::HashSet<usize> =
-            self.syntax.iter().map(|mistake| mistake.line).collect();
+        let mut lines = std::collections::HashSet::new();
+        for mistake in &self.syntax {
+            if !lines.insert(mistake.line) {
+                continue;
+            }
+            // After a broken header the keys seem to belong to the table before it.
+            let line = |number: usize| self.line(number).trim_start();
+            if line(mistake.line).starts_with('[') {
+                let below = mistake.line + 1..=self.line_starts.len();
+                lines.extend(below.take_while(|number| !line(*number).starts_with('[')));
+            }
+        }
         self.mistakes
             .retain(|mistake| !lines.contains(&mistake.line));
         self.mistakes.append(&mut self.syntax);
         (self.mistakes, self.warnings)
+    }
+
+    /// Returns the text of a line from its number, counted from 1.
+    fn line(&self, number: usize) -> &str {
+        let start = self
+            .line_starts
+            .get(number.saturating_sub(1))
+            .copied()
+            .unwrap_or(self.text.len());
+        let end = self
+            .line_starts
+            .get(number)
+            .copied()
+            .unwrap_or(self.text.len());
+        self.text.get(start..end).unwrap_or("")
     }
 
     /// Returns the line and column of a byte.

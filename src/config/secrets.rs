@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 use super::Env;
-use super::mistake::{Wrong, nearest};
+use super::mistake::{Wrong, quoted};
 use super::read::{Parsed, text};
 use crate::secret::Secret;
 
@@ -57,19 +57,21 @@ fn reference(written: &str) -> Parsed<Reference> {
             }
         }
         // `ENV:NAME`, `Env:NAME` and the like would be sent to the provider as they stand.
-        Some((scheme, _))
-            if ["env", "file", "credential"].contains(&scheme.to_ascii_lowercase().as_str()) =>
+        Some((scheme, _)) => match SCHEMES
+            .iter()
+            .find(|known| known.eq_ignore_ascii_case(scheme))
         {
-            Err(Wrong::suggest(
+            Some(known) => Err(Wrong::suggest(
                 "a reference to a secret is written in lower case",
-                nearest(scheme, SCHEMES),
-            ))
-        }
-        _ => Ok(Reference::Literal(Secret::new(written))),
+                Some(quoted(&format!("{known}:…"))),
+            )),
+            None => Ok(Reference::Literal(Secret::new(written))),
+        },
+        None => Ok(Reference::Literal(Secret::new(written))),
     }
 }
 
-const SCHEMES: [&str; 3] = ["env:", "file:", "credential:"];
+const SCHEMES: [&str; 3] = ["env", "file", "credential"];
 
 fn variable(name: &str) -> Parsed<Reference> {
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');

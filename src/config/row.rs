@@ -1,0 +1,325 @@
+//! A provider's row: as written, laid over the catalogue's row of that name, made into a provider.
+
+use std::path::{Path, PathBuf};
+
+use super::Env;
+use super::mistake::{At, Mistake, Wrong, nearest};
+use super::secrets::{Reference, read_bounded};
+use crate::protocol::Protocol;
+use crate::provider::quirks::Quirks;
+use crate::provider::{
+    Auth, Credential, Endpoint, Health, Provider, Speaks, TimeoutOverrides, Timeouts, cost::Rates,
+};
+
+/// A `[providers.NAME]` table, checked for itself; `None` is not written.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    pub name: At<String>,
+    pub enabled: Option<bool>,
+    /// Variables of which the first that is set holds the key (catalogue only).
+    pub env: Vec<String>,
+    pub aliases: Vec<String>,
+    /// A server on this machine: it needs no key, and is used only when it is written in the file.
+    pub local: bool,
+    pub protocols: Option<Vec<Protocol>>,
+    pub endpoints: Option<Vec<Endpoint>>,
+    pub credentials: Option<Vec<Keyed>>,
+    pub auth: Option<At<Auth>>,
+    pub headers: Vec<(String, At<Reference>)>,
+    pub paths: Option<Vec<(At<Protocol>, String)>>,
+    pub health: Option<Health>,
+    pub timeouts: TimeoutOverrides,
+    pub quirks: WrittenQuirks,
+    pub price: Option<Rates>,
+    pub ca: Option<At<PathBuf>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Keyed {
+    pub name: String,
+    pub key: At<Reference>,
+    pub weight: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct WrittenQuirks {
+    pub drop: Option<Vec<String>>,
+    pub rename: Option<Vec<(String, String)>>,
+    pub set: Option<Vec<(String, String)>>,
+    pub clamp: Option<Vec<(String, f64)>>,
+    pub developer_role: Option<bool>,
+    pub max_completion_tokens: Option<bool>,
+    pub stream_options: Option<bool>,
+}
+
+impl Row {
+    /// Returns whether anything but `enabled` is written.
+    pub fn says_more_than_enabled(&self) -> bool {
+        let nothing = Row {
+            protocols: None,
+            endpoints: None,
+            credentials: None,
+            auth: None,
+            headers: Vec::new(),
+            paths: None,
+            health: None,
+            timeouts: TimeoutOverrides::default(),
+            quirks: WrittenQuirks::default(),
+            price: None,
+            ca: None,
+            ..self.clone()
+        };
+        *self != nothing
+    }
+
+    /// Returns the row of the built-in provider, which needs nothing.
+    pub fn demo() -> Provider {
+        let speaks = |protocol| Speaks {
+            protocol,
+            path: None,
+        };
+        Provider {
+            name: "demo".into(),
+            protocols: Protocol::ALL.into_iter().map(speaks).collect(),
+            endpoints: Vec::new(),
+            credentials: Vec::new(),
+            auth: Auth::None,
+            headers: Vec::new(),
+            quirks: Quirks::default(),
+            timeouts: Timeouts::default(),
+            health: None,
+            price: None,
+            ca: None,
+            demo: true,
+        }
+    }
+
+    /// Returns this row of the catalogue with everything replaced that `written` names.
+    pub fn overlaid(self, written: Row) -> Row {
+        let quirks = WrittenQuirks {
+            drop: written.quirks.drop.or(self.quirks.drop),
+            rename: written.quirks.rename.or(self.quirks.rename),
+            set: written.quirks.set.or(self.quirks.set),
+            clamp: written.quirks.clamp.or(self.quirks.clamp),
+            developer_role: written.quirks.developer_role.or(self.quirks.developer_role),
+            max_completion_tokens: written
+                .quirks
+                .max_completion_tokens
+                .or(self.quirks.max_completion_tokens),
+            stream_options: written.quirks.stream_options.or(self.quirks.stream_options),
+        };
+        let timeouts = TimeoutOverrides {
+            connect: written.timeouts.connect.or(self.timeouts.connect),
+            first_byte: written.timeouts.first_byte.or(self.timeouts.first_byte),
+            idle: written.timeouts.idle.or(self.timeouts.idle),
+            total: written.timeouts.total.or(self.timeouts.total),
+        };
+        let mut headers = self.headers;
+        headers.retain(|(name, _)| written.headers.iter().all(|(other, _)| other != name));
+        headers.extend(written.headers);
+        Row {
+            // The catalogue's spelling, where the file used an alias.
+            name: At {
+                value: self.name.value,
+                place: written.name.place,
+            },
+            enabled: written.enabled,
+            env: self.env,
+            aliases: self.aliases,
+            local: self.local,
+            protocols: written.protocols.or(self.protocols),
+            endpoints: written.endpoints.or(self.endpoints),
+            credentials: written.credentials,
+            auth: written.auth.or(self.auth),
+            headers,
+            paths: written.paths.or(self.paths),
+            health: written.health.or(self.health),
+            timeouts,
+            quirks,
+            price: written.price.or(self.price),
+            ca: written.ca,
+        }
+    }
+
+    /// Returns the first of the catalogue's variables that is set.
+    fn usual_key(&self, env: Env<'_>) -> Option<&String> {
+        self.env
+            .iter()
+            .find(|name| env(name).is_some_and(|value| !value.trim().is_empty()))
+    }
+
+    /// Returns why this row of the catalogue isn't in use when the file doesn't name it; `None` when it is.
+    pub fn unused(&self, env: Env<'_>) -> Option<String> {
+        if self.usual_key(env).is_some() {
+            return self
+                .endpoints
+                .is_none()
+                .then(|| "it needs a base_url of your own".to_string());
+        }
+        if self.local || self.env.is_empty() {
+            return Some(format!(
+                "it is used when [providers.{}] is written",
+                self.name.value
+            ));
+        }
+        Some(match self.env.as_slice() {
+            [one] => format!("{one} is not set"),
+            several => format!("none of {} is set", several.join(", ")),
+        })
+    }
+
+    /// Makes the provider; `None` after a mistake. `catalogue`: names to suggest for one that says nothing.
+    pub fn finish(
+        self,
+        env: Env<'_>,
+        catalogue: &[&str],
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<Provider> {
+        let before = mistakes.len();
+        let place = self.name.place.clone();
+        let usual_key = self.usual_key(env).cloned();
+        let protocols = self.protocols.unwrap_or_else(|| {
+            let meant = nearest(&self.name.value, catalogue.iter().copied());
+            let message = "must be given: the catalogue has no provider of this name";
+            mistakes.push(
+                place
+                    .missing("protocols")
+                    .wrong(Wrong::suggest(message, meant)),
+            );
+            Vec::new()
+        });
+        let endpoints = self.endpoints.unwrap_or_else(|| {
+            // Without protocols the name was probably misspelt, and this would follow from it.
+            if !protocols.is_empty() {
+                mistakes.push(
+                    place
+                        .missing("base_url")
+                        .wrong("must be given (or endpoints)"),
+                );
+            }
+            Vec::new()
+        });
+        let auth = match &self.auth {
+            Some(auth) => auth.value.clone(),
+            None if protocols.first() == Some(&Protocol::Anthropic) => {
+                Auth::Header("x-api-key".into())
+            }
+            None => Auth::Bearer,
+        };
+        let mut credentials = Vec::new();
+        match self.credentials {
+            Some(keys) => {
+                if let (Auth::None, Some(first)) = (&auth, keys.first()) {
+                    mistakes.push(first.key.wrong("is given, but auth is \"none\""));
+                }
+                for keyed in keys {
+                    match keyed.key.value.resolve(env) {
+                        Ok(key) => credentials.push(Credential {
+                            name: keyed.name,
+                            key,
+                            weight: keyed.weight,
+                        }),
+                        Err(wrong) => mistakes.push(keyed.key.wrong(wrong)),
+                    }
+                }
+            }
+            None if auth == Auth::None => {}
+            None => match usual_key {
+                Some(name) => match Reference::Env(name).resolve(env) {
+                    Ok(key) => credentials.push(Credential {
+                        name: "key".into(),
+                        key,
+                        weight: 1,
+                    }),
+                    Err(wrong) => mistakes.push(place.missing("key").wrong(wrong)),
+                },
+                None if self.local || protocols.is_empty() => {}
+                None => mistakes.push(place.missing("key").wrong(missing_key(&self.env))),
+            },
+        }
+        let auth = if credentials.is_empty() {
+            Auth::None
+        } else {
+            auth
+        };
+        let mut headers = Vec::new();
+        for (name, value) in self.headers {
+            match value.value.resolve(env) {
+                Ok(text) => headers.push((name, text.expose().to_string())),
+                Err(wrong) => mistakes.push(value.wrong(wrong)),
+            }
+        }
+        if let Some(ca) = &self.ca
+            && let Err(wrong) = pem(&ca.value)
+        {
+            mistakes.push(ca.wrong(wrong));
+        }
+        let mut paths = self.paths.unwrap_or_default();
+        for (protocol, _) in &paths {
+            if !protocols.contains(&protocol.value) && !protocols.is_empty() {
+                mistakes.push(protocol.wrong("is not among the provider's protocols"));
+            }
+        }
+        let mut speaks = |protocol: Protocol| {
+            let path = paths
+                .iter_mut()
+                .find(|(other, _)| other.value == protocol)
+                .map(|(_, path)| std::mem::take(path));
+            Speaks { protocol, path }
+        };
+        let protocols: Vec<Speaks> = protocols.into_iter().map(&mut speaks).collect();
+        let quirks = Quirks {
+            drop: self.quirks.drop.unwrap_or_default(),
+            rename: self.quirks.rename.unwrap_or_default(),
+            set: self.quirks.set.unwrap_or_default(),
+            clamp: self.quirks.clamp.unwrap_or_default(),
+            developer_role: self.quirks.developer_role.unwrap_or(false),
+            max_completion_tokens: self.quirks.max_completion_tokens.unwrap_or(false),
+            stream_options: self.quirks.stream_options.unwrap_or(true),
+        };
+        // An empty list was written, or all of it was wrong and reported where it stands.
+        if mistakes.len() > before || protocols.is_empty() || endpoints.is_empty() {
+            return None;
+        }
+        Some(Provider {
+            name: self.name.value,
+            protocols,
+            endpoints,
+            credentials,
+            auth,
+            headers,
+            quirks,
+            timeouts: Timeouts::default().with(self.timeouts),
+            health: self.health,
+            price: self.price,
+            ca: self.ca.map(|ca| ca.value),
+            demo: false,
+        })
+    }
+}
+
+fn missing_key(env: &[String]) -> Wrong {
+    match env {
+        [] => Wrong::suggest(
+            "must be given, unless the provider needs none",
+            Some("auth = \"none\""),
+        ),
+        [one] => format!("must be given: {one} is not set either").into(),
+        several => format!(
+            "must be given: none of {} is set either",
+            several.join(", ")
+        )
+        .into(),
+    }
+}
+
+/// Checks that a file holds PEM.
+pub(super) fn pem(path: &Path) -> Result<(), Wrong> {
+    const LONGEST: u64 = 4 << 20;
+    let text = read_bounded(path, LONGEST)?;
+    if text.contains("-----BEGIN ") {
+        Ok(())
+    } else {
+        Err(format!("the file {} is not PEM", path.display()).into())
+    }
+}

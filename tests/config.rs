@@ -1,0 +1,651 @@
+//! The configuration: what is read, what is refused and how that is said.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use strait::config::{self, Loaded, Mistake, Snapshot};
+use strait::observe::Sink;
+use strait::protocol::Protocol;
+use strait::provider::cost::Token;
+use strait::provider::{Auth, Timeouts};
+use strait::routing::{Retries, Strategy};
+
+/// Returns an environment of these variables alone.
+fn env<'e>(variables: &'e [(&'e str, &'e str)]) -> impl Fn(&str) -> Option<String> + 'e {
+    move |name| {
+        variables
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.to_string())
+    }
+}
+
+fn read(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, Vec<Mistake>> {
+    config::read(Path::new("strait.toml"), text, &env(variables))
+}
+
+fn good(text: &str, variables: &[(&str, &str)]) -> Snapshot {
+    read(text, variables)
+        .unwrap_or_else(|mistakes| panic!("{}", lines(&mistakes)))
+        .snapshot
+}
+
+fn bad(text: &str, variables: &[(&str, &str)]) -> Vec<Mistake> {
+    match read(text, variables) {
+        Ok(_) => panic!("no mistake was found in:\n{text}"),
+        Err(mistakes) => mistakes,
+    }
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes
+        .iter()
+        .map(|mistake| format!("{mistake}\n"))
+        .collect()
+}
+
+// What is right.
+
+#[test]
+fn an_empty_file_serves_the_demo() {
+    let now = good("", &[]);
+    let names: Vec<_> = now
+        .providers
+        .iter()
+        .map(|provider| provider.name.as_str())
+        .collect();
+    assert_eq!(names, ["demo"]);
+    assert!(now.providers[0].demo);
+    assert_eq!(now.provider_index["demo"], 0);
+    assert_eq!(now.server, strait::server::Settings::default());
+    assert_eq!(now.admin, strait::server::AdminSettings::default());
+    assert_eq!(now.records, Sink::Stdout);
+    assert_eq!(now.state_dir, Path::new("./strait-data"));
+    assert_eq!(now.log_level, "info");
+    assert_eq!(now.generation, 1);
+    assert_eq!(now.file, None);
+    let openai = now
+        .disabled
+        .iter()
+        .find(|(name, _)| name == "openai")
+        .unwrap();
+    assert_eq!(openai.1, "OPENAI_API_KEY is not set");
+}
+
+#[test]
+fn a_usual_variable_enables_its_provider() {
+    let now = good(
+        "",
+        &[("ANTHROPIC_API_KEY", "sk-ant-1"), ("OPENAI_API_KEY", "")],
+    );
+    let place = now.provider_index["claude"];
+    assert_eq!(
+        place, now.provider_index["anthropic"],
+        "an alias leads to the same provider"
+    );
+    let anthropic = &now.providers[place];
+    assert_eq!(anthropic.protocols[0].protocol, Protocol::Anthropic);
+    assert_eq!(anthropic.credentials[0].key.expose(), "sk-ant-1");
+    assert_eq!(anthropic.auth, Auth::Header("x-api-key".into()));
+    assert!(
+        anthropic
+            .headers
+            .contains(&("anthropic-version".into(), "2023-06-01".into()))
+    );
+    assert!(
+        !now.provider_index.contains_key("openai"),
+        "an empty variable is as good as none"
+    );
+}
+
+#[test]
+fn a_catalogue_name_needs_only_its_key_and_keeps_the_rest() {
+    let now = good(
+        "[providers.openai]\nkey = \"${MINE}\"\nbase_url = \"https://eu.api.openai.com/v1/\"\n[providers.claude]\ntimeouts.connect = \"1s\"",
+        &[("MINE", "sk-1"), ("ANTHROPIC_API_KEY", "sk-2")],
+    );
+    let openai = &now.providers[now.provider_index["openai"]];
+    assert_eq!(openai.credentials[0].key.expose(), "sk-1");
+    assert_eq!(openai.endpoints[0].host, "eu.api.openai.com");
+    assert_eq!(
+        openai.endpoints[0].base_path, "/v1",
+        "without a slash at the end"
+    );
+    assert!(openai.endpoints[0].tls);
+    let anthropic = &now.providers[now.provider_index["anthropic"]];
+    assert_eq!(
+        anthropic.name, "anthropic",
+        "an alias in the file means the catalogue's provider"
+    );
+    assert_eq!(
+        anthropic.credentials[0].key.expose(),
+        "sk-2",
+        "the usual variable serves where no key is written"
+    );
+    assert_eq!(anthropic.timeouts.connect, Duration::from_secs(1));
+    assert_eq!(anthropic.timeouts.total, Timeouts::default().total);
+}
+
+#[test]
+fn a_provider_of_ones_own_is_read_whole() {
+    let text = r#"
+[providers.lab]
+protocols = ["anthropic", "openai-chat"]
+endpoints = [{ url = "http://[fd00::1]:8000/v1", weight = 2 }, "https://Lab.Example"]
+keys = [{ name = "a", key = "env:A", weight = 3 }, "plain-secret"]
+auth = "header:API-Key"
+headers = { X-Team = "env:TEAM" }
+paths = { anthropic = "/anthropic/v1/messages" }
+health = {}
+quirks = { drop = ["user"], rename = { a = "b" }, set = { c = [1, { d = "é\"" }, 1.5, true] }, clamp = { temperature = 1 } }
+price = { in = 0.1, out = 0.4, cache_read = 0 }
+"#;
+    let now = good(text, &[("A", "secret-a"), ("TEAM", "blue")]);
+    let lab = &now.providers[now.provider_index["lab"]];
+    let (first, second) = (&lab.endpoints[0], &lab.endpoints[1]);
+    assert_eq!(
+        (first.host.as_str(), first.port, first.tls, first.weight),
+        ("fd00::1", 8000, false, 2)
+    );
+    assert_eq!(
+        (second.host.as_str(), second.port, second.tls, second.weight),
+        ("lab.example", 443, true, 1)
+    );
+    assert_eq!(second.base_path, "");
+    let names: Vec<_> = lab
+        .credentials
+        .iter()
+        .map(|key| (key.name.as_str(), key.weight))
+        .collect();
+    assert_eq!(names, [("a", 3), ("key-2", 1)]);
+    assert_eq!(lab.auth, Auth::Header("api-key".into()));
+    assert_eq!(lab.headers, [("x-team".to_string(), "blue".to_string())]);
+    assert_eq!(
+        lab.protocols[0].path.as_deref(),
+        Some("/anthropic/v1/messages")
+    );
+    assert_eq!(lab.protocols[1].path, None);
+    assert_eq!(lab.health.as_ref().unwrap().path, None);
+    assert_eq!(
+        lab.quirks.set,
+        [("c".to_string(), r#"[1,{"d":"é\""},1.5,true]"#.to_string())]
+    );
+    assert_eq!(lab.quirks.clamp, [("temperature".to_string(), 1.0)]);
+    assert!(
+        lab.quirks.stream_options,
+        "usage is asked for unless the provider can't be asked"
+    );
+    let price = lab.price.as_ref().unwrap();
+    assert_eq!(
+        price.get(Token::Input),
+        Some(100_000),
+        "pico-dollars a token"
+    );
+    assert_eq!(price.get(Token::CacheRead), Some(0));
+    assert_eq!(price.get(Token::Reasoning), None);
+}
+
+#[test]
+fn models_and_keys_are_linked() {
+    let text = r#"
+[models.fast]
+targets = ["demo/echo", { model = "lab/org/llama", weight = 3 }]
+strategy = "least-busy"
+fallbacks = ["careful", "demo/echo"]
+retries = { max_attempts = 2, backoff = "1s500ms" }
+[models.careful]
+targets = ["demo/other"]
+[providers.lab]
+protocols = "openai-chat"
+base_url = "http://localhost:8000/v1"
+auth = "none"
+[[keys]]
+name = "a"
+key = "a-long-secret"
+models = ["fast", "lab/*"]
+limits = { rpm = 1, tpm = 5_000_000_000, concurrent = 2 }
+"#;
+    let now = good(text, &[]);
+    let fast = &now.models["fast"];
+    assert_eq!(fast.strategy, Strategy::LeastBusy);
+    assert_eq!(fast.targets[1].provider, now.provider_index["lab"]);
+    assert_eq!(
+        fast.targets[1].model, "org/llama",
+        "only the first slash divides"
+    );
+    assert_eq!(fast.targets[1].weight, 3);
+    assert_eq!(fast.fallbacks, ["careful", "demo/echo"]);
+    assert_eq!(
+        fast.retries,
+        Retries {
+            max_attempts: 2,
+            backoff: Duration::from_millis(1500)
+        }
+    );
+    assert_eq!(now.models["careful"].retries, Retries::default());
+    let key = &now.keys[0];
+    assert_eq!(
+        (key.limits.rpm, key.limits.tpm, key.limits.concurrent),
+        (Some(1), Some(5_000_000_000), Some(2))
+    );
+    assert_eq!(key.models, ["fast", "lab/*"]);
+}
+
+#[test]
+fn a_provider_that_is_switched_off_needs_no_key() {
+    let text = "[providers.openai]\nkey = \"env:NOPE\"\nenabled = false\n[providers.demo]\nenabled = false";
+    let now = good(text, &[("OPENAI_API_KEY", "sk-1")]);
+    assert!(now.providers.is_empty());
+    assert!(
+        now.disabled
+            .contains(&("openai".into(), "enabled = false in the file".into()))
+    );
+}
+
+#[test]
+fn secrets_are_fetched_from_files_and_from_systemd() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "from-a-file\r\n").unwrap();
+    let text = format!(
+        "[admin]\ntoken = \"file:{}\"\n[[keys]]\nname = \"a\"\nkey = \"credential:token\"",
+        file.display()
+    );
+    let now = good(
+        &text,
+        &[("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap())],
+    );
+    assert_eq!(
+        now.admin.token.unwrap().expose(),
+        "from-a-file",
+        "without the line's end"
+    );
+    assert_eq!(now.keys[0].key.expose(), "from-a-file");
+}
+
+#[test]
+fn systemd_says_where_the_state_goes_unless_the_file_does() {
+    let systemd = [("STATE_DIRECTORY", "/var/lib/strait:/var/lib/other")];
+    assert_eq!(good("", &systemd).state_dir, Path::new("/var/lib/strait"));
+    assert_eq!(
+        good("state.dir = \"/here\"", &systemd).state_dir,
+        Path::new("/here")
+    );
+}
+
+#[test]
+fn an_open_address_is_served_with_keys_or_when_it_is_meant() {
+    let key = "[[keys]]\nname = \"a\"\nkey = \"long-enough\"";
+    good(&format!("server.listen = \"0.0.0.0:80\"\n{key}"), &[]);
+    good("server = { listen = \"[::]:80\", open = true }", &[]);
+    good(
+        "server.listen = [\"[::1]:8080\", \"localhost:8082\", \"127.0.0.2:80\"]",
+        &[],
+    );
+}
+
+// What is wrong: (name, file, line, key, part of the message, suggestion).
+
+type Case = (
+    &'static str,
+    &'static str,
+    usize,
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+);
+
+#[rustfmt::skip] // a table: one line each
+const CASES: &[Case] = &[
+    ("unknown table", "[serverr]\nx = 1", 1, "serverr", "unknown key", Some("server")),
+    ("unknown key", "[server]\nlisen = 1", 2, "server.lisen", "unknown key", Some("listen")),
+    ("another's word", "[providers.x]\napi_key = \"k\"", 2, "providers.x.api_key", "unknown key", Some("key")),
+    ("unknown key in an array", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\n[[keys]]\nname = \"b\"\nkey = \"abcdefgh\"\nlimit = {}", 7, "keys[1].limit", "unknown key", Some("limits")),
+    ("catalogue's keys", "[providers.openai]\nkey = \"k\"\nenv = [\"A\"]", 3, "providers.openai.env", "unknown key", None),
+    ("integer for string", "[admin]\ntoken = 5", 2, "admin.token", "must be a string, found an integer", None),
+    ("string for integer", "[server]\nthreads = \"4\"", 2, "server.threads", "must be an integer, found a string", Some("4")),
+    ("string for truth", "[server]\nopen = \"true\"", 2, "server.open", "must be true or false, found a string", Some("true")),
+    ("string for table", "cache = \"on\"", 1, "cache", "must be a table, found a string", None),
+    ("table for array", "[keys]\nname = \"a\"", 1, "keys", "must be an array of tables ([[keys]]), found a table", None),
+    ("array for table", "[[server]]\nopen = true", 1, "server", "must be a table, found an array", None),
+    ("negative", "[server]\nthreads = -1", 2, "server.threads", "must be 0 or more", None),
+    ("too many", "[server]\nthreads = 99999", 2, "server.threads", "must be at most 1024", None),
+    ("far too many", "[server]\nthreads = 9223372036854775807", 2, "server.threads", "must be at most 1024", None),
+    ("duration without unit", "[server]\ndrain = 5", 2, "server.drain", "must be a duration", Some("\"5s\"")),
+    ("duration with words", "[server]\ndrain = \"5 minutes\"", 2, "server.drain", "is no duration", Some("\"5m\"")),
+    ("duration with a fraction", "[server]\ndrain = \"1.5s\"", 2, "server.drain", "is no duration", Some("\"1500ms\"")),
+    ("duration of nothing", "[cache]\nttl = \"0s\"", 2, "cache.ttl", "must be more than 0", None),
+    ("duration of an age", "[cache]\nttl = \"9999999h\"", 2, "cache.ttl", "must be at most 366d", None),
+    ("duration that overflows", "[cache]\nttl = \"99999999999999999999s\"", 2, "cache.ttl", "is no duration", None),
+    ("duration of nonsense", "[cache]\nttl = \"soon\"", 2, "cache.ttl", "is no duration", None),
+    ("size without i", "[server]\nmax_body = \"64M\"", 2, "server.max_body", "is no size", Some("\"64MiB\"")),
+    ("size of nothing", "[cache]\nmemory = 0", 2, "cache.memory", "must be 1 or more", None),
+    ("size of a fraction", "[cache]\nmemory = 1.5", 2, "cache.memory", "must be a size", None),
+    ("size that overflows", "[cache]\nmemory = \"99999999999TiB\"", 2, "cache.memory", "is no size", None),
+    ("port alone", "[server]\nlisten = 8080", 2, "server.listen", "must be an address", Some("\"127.0.0.1:8080\"")),
+    ("no port", "[admin]\nlisten = \"127.0.0.1\"", 2, "admin.listen", "must be an address and a port", Some("\"127.0.0.1:8080\"")),
+    ("no host", "[server]\nlisten = [\":80\"]", 2, "server.listen[0]", "must be an address and a port", Some("\"0.0.0.0:80\"")),
+    ("an address gone wrong", "[server]\nlisten = \"300.0.0.1:80\"", 2, "server.listen", "must be an address", None),
+    ("no address", "[server]\nlisten = []", 2, "server.listen", "must not be empty", None),
+    ("the same address twice", "[server]\nlisten = [\"[::1]:1\", \"[::1]:1\"]", 2, "server.listen[1]", "is given twice", None),
+    ("admin's default port", "[server]\nlisten = \"127.0.0.1:8081\"", 2, "server.listen", "another address than that of admin.listen", None),
+    ("one port for both", "[admin]\nlisten = \"0.0.0.0:8080\"", 2, "admin.listen", "another address than those of server.listen", None),
+    ("open to all", "[server]\nlisten = \"0.0.0.0:8080\"", 2, "server.listen", "add [[keys]]", None),
+    ("open to all by name", "[server]\nlisten = [\"127.0.0.1:1\", \"host.example:8080\"]", 2, "server.listen", "server.open = true", None),
+    ("half of TLS", "[server]\ntls = { cert = \"/nonexistent\" }", 2, "server.tls.key", "must be given", None),
+    ("no certificate", "[server]\ntls = { cert = \"/nonexistent\" }", 2, "server.tls.cert", "/nonexistent can't be read", None),
+    ("PostgreSQL", "[state]\ndatabase = \"postgres://u:p@h/d\"", 2, "state.database", "PostgreSQL is not supported yet", None),
+    ("another database", "[state]\ndatabase = \"mysql\"", 2, "state.database", "must be \"sqlite\"", Some("\"sqlite\"")),
+    ("Redis", "[state]\nredis = \"redis://h\"", 2, "state.redis", "Redis is not supported yet", None),
+    ("unknown provider", "[providers.opnai]\nkey = \"k\"", 1, "providers.opnai.protocols", "must be given", Some("openai")),
+    ("no address of a provider", "[providers.lab]\nprotocols = \"anthropic\"\nauth = \"none\"", 1, "providers.lab.base_url", "must be given (or endpoints)", None),
+    ("no key of a catalogue provider", "[providers.openai]", 1, "providers.openai.key", "OPENAI_API_KEY is not set either", None),
+    ("no key of another", "[providers.lab]\nprotocols = \"anthropic\"\nbase_url = \"http://h\"", 1, "providers.lab.key", "must be given", Some("auth = \"none\"")),
+    ("no variable", "[providers.openai]\nkey = \"env:NOPE\"", 2, "providers.openai.key", "the environment variable NOPE is not set", None),
+    ("empty variable", "[providers.openai]\nkey = \"env:EMPTY\"", 2, "providers.openai.key", "the environment variable EMPTY is empty", None),
+    ("variable with a line break", "[providers.openai]\nkey = \"env:BROKEN\"", 2, "providers.openai.key", "holds a line break", None),
+    ("no name of a variable", "[providers.openai]\nkey = \"env:\"", 2, "providers.openai.key", "env: must be followed by the name", None),
+    ("a reference in capitals", "[providers.openai]\nkey = \"ENV:NAME\"", 2, "providers.openai.key", "in lower case", Some("\"env:…\"")),
+    ("no file", "[providers.openai]\nkey = \"file:/nonexistent\"", 2, "providers.openai.key", "/nonexistent can't be read", None),
+    ("a file that never ends", "[providers.openai]\nkey = \"file:/dev/zero\"", 2, "providers.openai.key", "is not a file", None),
+    ("no credentials", "[providers.openai]\nkey = \"credential:k\"", 2, "providers.openai.key", "CREDENTIALS_DIRECTORY is not set", None),
+    ("a credential elsewhere", "[providers.openai]\nkey = \"credential:../k\"", 2, "providers.openai.key", "without /", None),
+    ("an empty key", "[providers.openai]\nkey = \"\"", 2, "providers.openai.key", "must not be empty", None),
+    ("key and keys", "[providers.openai]\nkey = \"a\"\nkeys = [\"b\"]", 3, "providers.openai.keys", "only one of them", None),
+    ("no keys", "[providers.openai]\nkeys = []", 2, "providers.openai.keys", "must hold 1 to", None),
+    ("keys of one name", "[providers.openai]\nkeys = [{ name = \"a\", key = \"x\" }, { name = \"a\", key = \"y\" }]", 2, "providers.openai.keys[1].name", "given twice", None),
+    ("a key that isn't wanted", "[providers.lab]\nprotocols = \"anthropic\"\nbase_url = \"http://h\"\nauth = \"none\"\nkey = \"k\"", 5, "providers.lab.key", "auth is \"none\"", None),
+    ("a protocol to come", "[providers.lab]\nprotocols = [\"openai-responses\"]", 2, "providers.lab.protocols[0]", "openai-responses is not supported yet", None),
+    ("gemini", "[providers.lab]\nprotocols = [\"gemini\"]", 2, "providers.lab.protocols[0]", "gemini is not supported yet", None),
+    ("a protocol by another name", "[providers.lab]\nprotocols = \"openai\"", 2, "providers.lab.protocols", "must be one of openai-chat, anthropic", Some("\"openai-chat\"")),
+    ("a protocol twice", "[providers.lab]\nprotocols = [\"anthropic\", \"anthropic\"]\nauth = \"none\"\nbase_url = \"http://h\"", 2, "providers.lab.protocols[1]", "given twice", None),
+    ("no protocol", "[providers.lab]\nprotocols = []", 2, "providers.lab.protocols", "must not be empty", None),
+    ("no scheme", "[providers.openai]\nkey = \"k\"\nbase_url = \"api.openai.com/v1\"", 3, "providers.openai.base_url", "must begin with http:// or https://", Some("\"https://api.openai.com/v1\"")),
+    ("another scheme", "[providers.openai]\nkey = \"k\"\nbase_url = \"ftp://h\"", 3, "providers.openai.base_url", "must begin with http", None),
+    ("no host of a URL", "[providers.openai]\nkey = \"k\"\nbase_url = \"https:///v1\"", 3, "providers.openai.base_url", "names no host", None),
+    ("a user in the URL", "[providers.openai]\nkey = \"k\"\nbase_url = \"https://u:pw@h/v1\"", 3, "providers.openai.base_url", "no user and no password", None),
+    ("a query", "[providers.openai]\nkey = \"k\"\nbase_url = \"https://h/v1?a=b\"", 3, "providers.openai.base_url", "no query", None),
+    ("a bad port", "[providers.openai]\nkey = \"k\"\nbase_url = \"https://h:65536/v1\"", 3, "providers.openai.base_url", "from 1 to 65535", None),
+    ("port 0", "[providers.openai]\nkey = \"k\"\nbase_url = \"https://h:0\"", 3, "providers.openai.base_url", "from 1 to 65535", None),
+    ("IPv6 without brackets", "[providers.openai]\nkey = \"k\"\nbase_url = \"http://::1/v1\"", 3, "providers.openai.base_url", "[ ]", None),
+    ("an open bracket", "[providers.openai]\nkey = \"k\"\nbase_url = \"http://[::1/v1\"", 3, "providers.openai.base_url", "closing ]", None),
+    ("a space in the host", "[providers.openai]\nkey = \"k\"\nbase_url = \"http://a b\"", 3, "providers.openai.base_url", "the host must be", None),
+    ("a path that climbs", "[providers.openai]\nkey = \"k\"\nbase_url = \"http://h/../x\"", 3, "providers.openai.base_url", "without `..`", None),
+    ("the whole URL for the base", "[providers.openai]\nkey = \"k\"\nbase_url = \"https://h/v1/chat/completions\"", 3, "providers.openai.base_url", "must be the base", Some("\"https://h/v1\"")),
+    ("base_url and endpoints", "[providers.openai]\nkey = \"k\"\nbase_url = \"https://h\"\nendpoints = [\"https://i\"]", 4, "providers.openai.endpoints", "only one of them", None),
+    ("no endpoints", "[providers.openai]\nkey = \"k\"\nendpoints = []", 3, "providers.openai.endpoints", "must hold 1 to", None),
+    ("the same endpoint", "[providers.openai]\nkey = \"k\"\nendpoints = [\"https://h/a\", \"https://H:443/b\"]", 3, "providers.openai.endpoints[1]", "h:443 is given twice", None),
+    ("an endpoint without url", "[providers.openai]\nkey = \"k\"\nendpoints = [{ weight = 1 }]", 3, "providers.openai.endpoints[0].url", "must be given", None),
+    ("a weight of nothing", "[providers.openai]\nkey = \"k\"\nendpoints = [{ url = \"http://h\", weight = 0 }]", 3, "providers.openai.endpoints[0].weight", "must be 1 or more", None),
+    ("a weight too heavy", "[providers.openai]\nkey = \"k\"\nendpoints = [{ url = \"http://h\", weight = 1001 }]", 3, "providers.openai.endpoints[0].weight", "must be at most 1000", None),
+    ("auth by a header's name", "[providers.openai]\nkey = \"k\"\nauth = \"x-api-key\"", 3, "providers.openai.auth", "must be \"bearer\"", Some("\"header:x-api-key\"")),
+    ("auth misspelt", "[providers.openai]\nkey = \"k\"\nauth = \"Bearer\"", 3, "providers.openai.auth", "must be \"bearer\"", Some("\"bearer\"")),
+    ("a header of ours", "[providers.openai]\nkey = \"k\"\nheaders = { Host = \"h\" }", 3, "providers.openai.headers.Host", "by the gateway itself", None),
+    ("no name of a header", "[providers.openai]\nkey = \"k\"\nheaders = { \"a b\" = \"h\" }", 3, "providers.openai.headers.\"a b\"", "not the name of a header", None),
+    ("a path without slash", "[providers.openai]\nkey = \"k\"\npaths = { openai-chat = \"v2\" }", 3, "providers.openai.paths.openai-chat", "must begin with /", Some("\"/v2\"")),
+    ("a path of another protocol", "[providers.openai]\nkey = \"k\"\npaths = { anthropic = \"/v2\" }", 3, "providers.openai.paths.anthropic", "not among the provider's protocols", None),
+    ("no authorities", "[providers.openai]\nkey = \"k\"\nca = \"/nonexistent.pem\"", 3, "providers.openai.ca", "can't be read", None),
+    ("a timer misspelt", "[providers.openai]\nkey = \"k\"\ntimeouts = { firstbyte = \"1s\" }", 3, "providers.openai.timeouts.firstbyte", "unknown key", Some("first_byte")),
+    ("half a price", "[providers.openai]\nkey = \"k\"\nprice = { in = 1 }", 3, "providers.openai.price.out", "must be given", None),
+    ("a price below nothing", "[providers.openai]\nkey = \"k\"\nprice = { in = -1, out = 1 }", 3, "providers.openai.price.in", "must be 0 or more", None),
+    ("no number", "[providers.openai]\nkey = \"k\"\nprice = { in = nan, out = 1 }", 3, "providers.openai.price.in", "finite", None),
+    ("a date for JSON", "[providers.openai]\nkey = \"k\"\nquirks = { set = { a = 2020-01-01 } }", 3, "providers.openai.quirks.set.a", "JSON knows no dates", None),
+    ("the model as a quirk", "[providers.openai]\nkey = \"k\"\nquirks = { drop = [\"model\"] }", 3, "providers.openai.quirks.drop[0]", "is written by the gateway", None),
+    ("a slash in a provider's name", "[providers.\"a/b\"]\nkey = \"k\"", 1, "providers.\"a/b\"", "must hold no /", None),
+    ("an alias of one that is there", "[providers.anthropic]\nkey = \"k\"\n[providers.claude]\nkey = \"k\"", 3, "providers.claude", "alias of anthropic", None),
+    ("demo with more", "[providers.demo]\nkey = \"k\"", 1, "providers.demo", "demo is built in", None),
+    ("no targets", "[models.m]\nstrategy = \"weighted\"", 1, "models.m.targets", "must be given", None),
+    ("empty targets", "[models.m]\ntargets = []", 2, "models.m.targets", "must hold 1 to", None),
+    ("a dangling target", "[models.m]\ntargets = [\"demmo/echo\"]", 2, "models.m.targets[0]", "there is no provider \"demmo\"", Some("\"demo/echo\"")),
+    ("a target not enabled", "[models.m]\ntargets = [\"demo/a\", { model = \"openai/gpt\" }]", 2, "models.m.targets[1].model", "openai is not enabled: OPENAI_API_KEY is not set", None),
+    ("a target without provider", "[models.m]\ntargets = [\"gpt-5\"]", 2, "models.m.targets[0]", "must be provider/model", None),
+    ("a target without model", "[models.m]\ntargets = [\"demo/\"]", 2, "models.m.targets[0]", "must name a model", None),
+    ("a model as target", "[models.a]\ntargets = [\"demo/x\"]\n[models.b]\ntargets = [\"a\"]", 4, "models.b.targets[0]", "can only be a fallback", None),
+    ("a strategy to come", "[models.m]\ntargets = [\"demo/x\"]\nstrategy = \"latency\"", 3, "models.m.strategy", "latency is not supported yet", None),
+    ("a strategy misspelt", "[models.m]\ntargets = [\"demo/x\"]\nstrategy = \"roundrobin\"", 3, "models.m.strategy", "must be one of fallback", Some("\"round-robin\"")),
+    ("a dangling fallback", "[models.careful]\ntargets = [\"demo/x\"]\n[models.b]\ntargets = [\"demo/x\"]\nfallbacks = [\"carefull\"]", 5, "models.b.fallbacks[0]", "neither a [models] name nor provider/model", Some("\"careful\"")),
+    ("a fallback to itself", "[models.a]\ntargets = [\"demo/x\"]\nfallbacks = [\"a\"]", 3, "models.a.fallbacks[0]", "in a circle: a → a", None),
+    ("fallbacks in a circle", "[models.a]\ntargets = [\"demo/x\"]\nfallbacks = [\"b\"]\n[models.b]\ntargets = [\"demo/x\"]\nfallbacks = [\"demo/y\", \"a\"]", 6, "models.b.fallbacks[1]", "in a circle: a → b → a", None),
+    ("no attempts", "[models.a]\ntargets = [\"demo/x\"]\nretries = { max_attempts = 0 }", 3, "models.a.retries.max_attempts", "must be 1 or more", None),
+    ("a space in a name", "[models.\"a b\"]\ntargets = [\"demo/x\"]", 1, "models.\"a b\"", "no space", None),
+    ("a key without name", "[[keys]]\nkey = \"12345678\"", 1, "keys[0].name", "must be given", None),
+    ("a key without key", "[[keys]]\nname = \"a\"", 1, "keys[0].key", "must be given", None),
+    ("two of one name", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\n[[keys]]\nname = \"a\"\nkey = \"abcdefgh\"", 5, "keys[1].name", "given twice", None),
+    ("two of one key", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\n[[keys]]\nname = \"b\"\nkey = \"12345678\"", 6, "keys[1].key", "the same key as that of a", None),
+    ("a limit of nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { rpm = 0 }", 4, "keys[0].limits.rpm", "leave it out for no limit", None),
+    ("a limit below nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { tpm = -5 }", 4, "keys[0].limits.tpm", "must be 0 or more", None),
+    ("a budget", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nbudget = { usd = 5.0, every = \"month\" }", 4, "keys[0].budget", "is not supported yet", None),
+    ("a pattern of another kind", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nmodels = [\"gpt-[45]\"]", 4, "keys[0].models[0]", "only * is special", None),
+    ("two stars", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nmodels = [\"openai/**\"]", 4, "keys[0].models[0]", "one * matches anything", Some("\"openai/*\"")),
+    ("records nowhere", "[records]\nto = \"std-out\"", 2, "records.to", "must be \"stdout\"", Some("\"stdout\"")),
+    ("records in a path", "[records]\nto = \"/var/log/x\"", 2, "records.to", "must be \"stdout\"", Some("\"file:/var/log/x\"")),
+    ("a level misspelt", "[log]\nlevel = \"warning\"", 2, "log.level", "must be one of off, error", Some("\"warn\"")),
+    ("a module's level misspelt", "[log]\nlevel = \"info,strait::routing=debgu\"", 2, "log.level", "must be one of off, error", Some("\"debug\"")),
+    ("no closing bracket", "[server\nopen = true", 1, "", "unclosed table", None),
+    ("no quotes", "[admin]\ntoken = abc", 2, "", "must be quoted", None),
+    ("a key twice", "[server]\nopen = true\n\nopen = false", 4, "open", "is given twice", None),
+    ("a table twice", "[cache]\n[log]\n[cache]", 3, "cache", "is given twice", None),
+];
+
+#[test]
+fn each_mistake_is_found_with_line_key_and_suggestion() {
+    let variables = [("EMPTY", ""), ("BROKEN", "a\nb")];
+    let mut failed = String::new();
+    for (name, text, line, key, message, suggestion) in CASES {
+        let mistakes = bad(text, &variables);
+        let is_it = |mistake: &&Mistake| {
+            mistake.line == *line && mistake.key == *key && mistake.message.contains(message)
+        };
+        match mistakes.iter().find(is_it) {
+            Some(found) if found.suggestion.as_deref() == *suggestion => {}
+            Some(found) => failed += &format!("{name}: wrong suggestion\n  {found}\n"),
+            None => failed += &format!("{name}: not found among\n  {}", lines(&mistakes)),
+        }
+    }
+    assert!(failed.is_empty(), "{failed}");
+}
+
+#[test]
+fn one_mistake_is_reported_once_and_nothing_follows_from_it() {
+    // The cases where the file holds one mistake and the reader could stumble over its consequences.
+    for (name, text, ..) in CASES {
+        let mistakes = bad(text, &[("EMPTY", ""), ("BROKEN", "a\nb")]);
+        let most = if matches!(
+            *name,
+            "half of TLS" | "no certificate" | "unknown table" | "another's word"
+        ) {
+            2
+        } else {
+            1
+        };
+        assert!(mistakes.len() <= most, "{name}:\n{}", lines(&mistakes));
+    }
+}
+
+/// A file that is wrong in many ways, and whose secrets begin with `SECRET`.
+const MANY: &str = r#"
+foo = 1
+[server]
+listen = "0.0.0.0:8080"
+max_body = "64M"
+[admin]
+token = ["SECRET-0"]
+[state]
+database = "mysql://u:SECRET-1@h/d"
+redis = "redis://:SECRET-2@h"
+[providers.openai]
+base_url = "https://SECRET-3:SECRET-4@api.openai.com"
+key = "env:SECRET-5"
+keys = [{ name = "a", key = "ENV:SECRET_6" }, { name = "b", key = "env:VARIABLE", weight = 0 }]
+headers = { x-a = 5, "HEADER\n" = "SECRET-8" }
+[providers.lab]
+protocols = ["openai-chat"]
+base_url = "http://h/v1?key=SECRET-9"
+key = "SECRET-10\nX"
+[models.fast]
+targets = ["openai/gpt-5", "nowhere/x"]
+fallbacks = ["fast"]
+[[keys]]
+name = "a"
+key = "SECRET-11"
+[[keys]]
+name = "a"
+key = "SECRET-11"
+[[keys]]
+name = "c"
+key = { value = "SECRET-12" }
+[[keys]]
+name = "d"
+key = "${SECRET-13}"
+"#;
+
+#[test]
+fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
+    let mistakes = bad(MANY, &[("VARIABLE", "SECRET-14\n")]);
+    let found: Vec<_> = mistakes
+        .iter()
+        .map(|mistake| (mistake.line, mistake.key.as_str()))
+        .collect();
+    let expected = [
+        (2, "foo"),
+        (5, "server.max_body"),
+        (7, "admin.token"),
+        (9, "state.database"),
+        (10, "state.redis"),
+        (12, "providers.openai.base_url"),
+        (13, "providers.openai.key"),
+        (14, "providers.openai.keys[0].key"),
+        (14, "providers.openai.keys[1].key"),
+        (14, "providers.openai.keys[1].weight"),
+        (15, "providers.openai.headers.x-a"),
+        (15, "providers.openai.headers.\"HEADER\\n\""),
+        (18, "providers.lab.base_url"),
+        (19, "providers.lab.key"),
+        (21, "models.fast.targets[1]"),
+        (22, "models.fast.fallbacks[0]"),
+        (27, "keys[1].name"),
+        (28, "keys[1].key"),
+        (31, "keys[2].key"),
+        (34, "keys[3].key"),
+    ];
+    assert_eq!(found, expected, "{}", lines(&mistakes));
+}
+
+#[test]
+fn no_secret_is_in_any_mistake() {
+    let mistakes = bad(MANY, &[("VARIABLE", "SECRET-14\n")]);
+    assert!(!lines(&mistakes).contains("SECRET"), "{}", lines(&mistakes));
+    assert!(!format!("{mistakes:?}").contains("SECRET"));
+    // What isn't TOML, in every place where a secret may stand.
+    let broken = [
+        "key = SECRET-1",
+        "key = \"SECRET-1",
+        "key = 'SECRET\n",
+        "key = \"SECRET\\x\"",
+        "[[keys]]\nkey: SECRET",
+    ];
+    for broken in broken {
+        let mistakes = bad(broken, &[]);
+        assert!(
+            !lines(&mistakes).contains("SECRET"),
+            "{broken}: {}",
+            lines(&mistakes)
+        );
+    }
+    let text = "[[keys]]\nname = \"a\"\nkey = \"SECRET-1\"";
+    let snapshot = good(text, &[("OPENAI_API_KEY", "SECRET-2")]);
+    assert!(
+        !format!("{snapshot:?}").contains("SECRET-"),
+        "nor in the snapshot's debug text"
+    );
+}
+
+#[test]
+fn several_faults_of_syntax_are_reported_and_the_rest_is_read_all_the_same() {
+    let text = "[server]\nopen = tru\nthreads = \"x\"\n[log]\nlevel = \"info\n[cache]\nttl = 5\n";
+    let found: Vec<_> = bad(text, &[])
+        .into_iter()
+        .map(|mistake| mistake.line)
+        .collect();
+    assert_eq!(found, [2, 3, 5, 7]);
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let text = r#"
+[models.fast]
+targets = ["demo/echo"]
+[[keys]]
+name = "a"
+key = "short"
+models = ["fats", "nowhere/*", "gpt-5", "*"]
+[[keys]]
+name = "b"
+key = "long-enough"
+models = []
+"#;
+    let warnings = read(text, &[]).unwrap().warnings;
+    let found: Vec<_> = warnings
+        .iter()
+        .map(|warning| (warning.line, warning.key.as_str()))
+        .collect();
+    let expected = [
+        (6, "keys[0].key"),
+        (7, "keys[0].models[0]"),
+        (7, "keys[0].models[1]"),
+        (11, "keys[1].models"),
+    ];
+    assert_eq!(found, expected, "{}", lines(&warnings));
+    assert_eq!(warnings[1].suggestion.as_deref(), Some("\"fast\""));
+}
+
+#[test]
+fn a_mistake_is_one_line_that_a_terminal_can_open() {
+    let mistake = &bad("[server]\nlisen = 1", &[])[0];
+    assert_eq!(
+        mistake.to_string(),
+        "strait.toml:2:1: server.lisen: unknown key (did you mean listen?)"
+    );
+    // Columns are characters, not bytes.
+    let mistake = &bad("server = { \"é\" = 1, x = 2 }", &[])[1];
+    assert_eq!((mistake.column, mistake.key.as_str()), (21, "server.x"));
+}
+
+#[test]
+fn a_variable_that_nobody_asked_for_does_not_keep_the_gateway_from_starting() {
+    let now = good("", &[("OPENAI_API_KEY", "a\nb"), ("GROQ_API_KEY", "x")]);
+    assert!(now.provider_index.contains_key("groq"));
+    let openai = now
+        .disabled
+        .iter()
+        .find(|(name, _)| name == "openai")
+        .unwrap();
+    assert!(
+        openai.1.contains("OPENAI_API_KEY holds a line break"),
+        "{}",
+        openai.1
+    );
+}
+
+#[test]
+fn a_long_chain_of_fallbacks_and_a_long_line_are_read_in_time() {
+    let mut text = String::new();
+    for index in 0..20_000 {
+        let next = index + 1;
+        text += &format!("[models.m{index}]\ntargets = [\"demo/x\"]\nfallbacks = [\"m{next}\"]\n");
+    }
+    text += "[models.m20000]\ntargets = [\"demo/x\"]\n";
+    let began = Instant::now();
+    assert_eq!(good(&text, &[]).models.len(), 20_001);
+    let targets = vec!["\"demo/x\""; 1000].join(", ");
+    let line: Vec<_> = (0..200)
+        .map(|index| format!("m{index} = {{ targets = [{targets}] }}"))
+        .collect();
+    good(&format!("models = {{ {} }}", line.join(", ")), &[]);
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "took {:?}",
+        began.elapsed()
+    );
+}
