@@ -160,7 +160,11 @@ price = { in = 0.1, out = 0.4, cache_read = 0 }
         .collect();
     assert_eq!(names, [("a", 3), ("key-2", 1)]);
     assert_eq!(lab.auth, Auth::Header("api-key".into()));
-    assert_eq!(lab.headers, [("x-team".to_string(), "blue".to_string())]);
+    let version = ("anthropic-version".to_string(), "2023-06-01".to_string());
+    assert_eq!(
+        lab.headers,
+        [("x-team".to_string(), "blue".to_string()), version]
+    );
     assert_eq!(
         lab.protocols[0].path.as_deref(),
         Some("/anthropic/v1/messages")
@@ -416,7 +420,7 @@ const CASES: &[Case] = &[
     ("a limit of nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { rpm = 0 }", 4, "keys[0].limits.rpm", "leave it out for no limit", None),
     ("a limit below nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { tpm = -5 }", 4, "keys[0].limits.tpm", "must be 0 or more", None),
     ("a budget", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nbudget = { usd = 5.0, every = \"month\" }", 4, "keys[0].budget", "is not supported yet", None),
-    ("a pattern of another kind", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nmodels = [\"gpt-[45]\"]", 4, "keys[0].models[0]", "only * is special", None),
+    ("a pattern of another kind", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nmodels = [\"gpt-[45]\"]", 4, "keys[0].models[0]", "only * and ? are special", None),
     ("two stars", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nmodels = [\"openai/**\"]", 4, "keys[0].models[0]", "one * matches anything", Some("\"openai/*\"")),
     ("records nowhere", "[records]\nto = \"std-out\"", 2, "records.to", "must be \"stdout\"", Some("\"stdout\"")),
     ("records in a path", "[records]\nto = \"/var/log/x\"", 2, "records.to", "must be \"stdout\"", Some("\"file:/var/log/x\"")),
@@ -647,5 +651,21 @@ fn a_long_chain_of_fallbacks_and_a_long_line_are_read_in_time() {
         began.elapsed() < Duration::from_secs(60),
         "took {:?}",
         began.elapsed()
+    );
+}
+
+#[test]
+fn a_local_server_may_have_a_key_and_a_row_may_speak_less() {
+    let now = good(
+        "[providers.ollama]\nkey = \"k\"\n[providers.deepseek]\nkey = \"k\"\nprotocols = \"openai-chat\"",
+        &[],
+    );
+    let ollama = &now.providers[now.provider_index["ollama"]];
+    assert_eq!((&ollama.auth, ollama.credentials.len()), (&Auth::Bearer, 1));
+    let deepseek = &now.providers[now.provider_index["deepseek"]];
+    assert_eq!(
+        deepseek.protocols.len(),
+        1,
+        "the catalogue's path of the other protocol is no mistake"
     );
 }

@@ -363,12 +363,14 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
     keys
 }
 
-/// Reads a pattern over model names, in which `*` stands for anything.
+/// Reads a pattern over model names, in which `*` stands for anything and `?` for one character.
 fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
     let pattern = text(value)?;
     check_name(&pattern)?;
-    match pattern.find(['?', '[', ']', '{', '}', '\\', '!']) {
-        Some(_) => Err("only * is special in a pattern; write one pattern for each case".into()),
+    match pattern.find(['[', ']', '{', '}', '\\', '!']) {
+        Some(_) => {
+            Err("only * and ? are special in a pattern; write one pattern for each case".into())
+        }
         None if pattern.contains("**") => Err(Wrong::suggest(
             "one * matches anything, / too",
             Some(quoted(&pattern.replace("**", "*"))),

@@ -494,11 +494,11 @@ fn check_pattern(
         return None;
     }
     match written.split_once('/') {
-        Some((name, _)) if name.contains('*') || providers.knows(name) => None,
+        Some((name, _)) if name.contains(['*', '?']) || providers.knows(name) => None,
         Some((name, _)) => Some(pattern.wrong(format!(
             "there is no provider {name:?}, so this matches nothing"
         ))),
-        None if written.contains('*') => None,
+        None if written.contains(['*', '?']) => None,
         None => {
             let meant = nearest(written, models.keys().map(String::as_str))?;
             Some(pattern.wrong(Wrong::suggest(

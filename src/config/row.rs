@@ -114,6 +114,24 @@ impl Row {
             idle: written.timeouts.idle.or(self.timeouts.idle),
             total: written.timeouts.total.or(self.timeouts.total),
         };
+        // A key for a server that usually wants none.
+        let auth = match (&written.auth, &written.credentials, self.auth) {
+            (
+                None,
+                Some(_),
+                Some(At {
+                    value: Auth::None, ..
+                }),
+            ) => None,
+            (_, _, usual) => written.auth.or(usual),
+        };
+        let mut paths = written.paths.or(self.paths);
+        if let (Some(protocols), Some(paths)) = (&written.protocols, &mut paths) {
+            paths.retain(|(protocol, _)| {
+                protocol.place.file == written.name.place.file
+                    || protocols.contains(&protocol.value)
+            });
+        }
         let mut headers = self.headers;
         headers.retain(|(name, _)| written.headers.iter().all(|(other, _)| other != name));
         headers.extend(written.headers);
@@ -130,9 +148,9 @@ impl Row {
             protocols: written.protocols.or(self.protocols),
             endpoints: written.endpoints.or(self.endpoints),
             credentials: written.credentials,
-            auth: written.auth.or(self.auth),
+            auth,
             headers,
-            paths: written.paths.or(self.paths),
+            paths,
             health: written.health.or(self.health),
             timeouts,
             quirks,
@@ -248,6 +266,13 @@ impl Row {
                 Ok(text) => headers.push((name, text.expose().to_string())),
                 Err(wrong) => mistakes.push(value.wrong(wrong)),
             }
+        }
+        // The protocol demands it of every request, also of those that came in another protocol.
+        let version = "anthropic-version";
+        if protocols.contains(&Protocol::Anthropic)
+            && headers.iter().all(|(name, _)| name != version)
+        {
+            headers.push((version.into(), "2023-06-01".into()));
         }
         if let Some(ca) = &self.ca
             && let Err(wrong) = pem(&ca.value)
