@@ -9,6 +9,7 @@ pub mod chat;
 pub mod envelope;
 pub mod event;
 pub mod openai_chat;
+pub mod tap;
 pub mod text;
 pub mod usage;
 
