@@ -113,3 +113,123 @@ fn decode(text: &[u8]) -> Vec<u8> {
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn shown(headers: &[(&'static str, &str)], query: Option<&str>) -> Result<Option<String>> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        presented(&map, query, true).map(|key| key.map(Cow::into_owned))
+    }
+
+    #[test]
+    fn a_key_is_found_wherever_its_client_puts_it() {
+        for (headers, query, expected) in [
+            (&[("authorization", "Bearer sk-1")][..], None, Some("sk-1")),
+            (&[("authorization", "bEARER   sk-1 ")], None, Some("sk-1")),
+            (&[("x-api-key", "sk-2")], None, Some("sk-2")),
+            (&[("x-goog-api-key", "sk-3")], None, Some("sk-3")),
+            (&[("api-key", " sk-4")], None, Some("sk-4")),
+            (&[], Some("alt=sse&key=sk-5"), Some("sk-5")),
+            (&[], Some("key=sk%2d6"), Some("sk-6")),
+            (&[], Some("monkey=sk-5"), None),
+            (&[], Some("key="), None),
+            (&[("authorization", "Basic c2s6MQ==")], None, None),
+            (&[("authorization", "Bearersk-1")], None, None),
+            (&[("authorization", "Bearer")], None, None),
+            (&[("authorization", "B")], None, None),
+            (&[("x-api-key", "")], None, None),
+            (&[], None, None),
+        ] {
+            assert_eq!(
+                shown(headers, query).unwrap().as_deref(),
+                expected,
+                "{headers:?} {query:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_several_keys_the_first_that_is_not_empty_counts() {
+        for (headers, query, expected) in [
+            (
+                &[("x-api-key", "b"), ("authorization", "Bearer a")][..],
+                None,
+                "a",
+            ),
+            (
+                &[("x-api-key", "b"), ("authorization", "Bearer ")],
+                None,
+                "b",
+            ),
+            (
+                &[("x-api-key", "b"), ("authorization", "Basic x")],
+                None,
+                "b",
+            ),
+            (&[("x-goog-api-key", "d"), ("api-key", "c")], None, "c"),
+            (&[("x-api-key", ""), ("x-api-key", "b")], None, "b"),
+            (&[("x-goog-api-key", "d")], Some("key=e"), "d"),
+        ] {
+            assert_eq!(
+                shown(headers, query).unwrap().as_deref(),
+                Some(expected),
+                "{headers:?} {query:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_query_is_read_only_where_it_is_allowed() {
+        assert_eq!(
+            presented(&HeaderMap::new(), Some("key=a"), false).unwrap(),
+            None
+        );
+    }
+
+    #[test]
+    fn absurd_keys_are_refused_before_they_are_hashed() {
+        let (fits, long) = ("k".repeat(512), "k".repeat(513));
+        assert_eq!(
+            shown(&[("x-api-key", &fits)], None).unwrap(),
+            Some(fits.clone())
+        );
+        for (header, query) in [
+            (Some(("x-api-key", long.clone())), None),
+            (Some(("authorization", format!("Bearer {long}"))), None),
+            (Some(("x-api-key", "two words".to_owned())), None),
+            (Some(("x-api-key", "ключ".to_owned())), None),
+            (None, Some(format!("key={long}"))),
+            (None, Some(format!("key={}", "%41".repeat(513)))),
+            (None, Some("key=a%00b".to_owned())),
+            (None, Some("key=a%ff".to_owned())),
+        ] {
+            let headers: Vec<_> = header
+                .iter()
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            let error = shown(&headers, query.as_deref()).unwrap_err();
+            assert_eq!(error.kind, Kind::InvalidKey, "{header:?} {query:?}");
+        }
+    }
+
+    #[test]
+    fn broken_escapes_are_left_alone() {
+        for (query, expected) in [
+            ("key=a%", "a%"),
+            ("key=a%4", "a%4"),
+            ("key=%zz", "%zz"),
+            ("key=%41%4", "A%4"),
+        ] {
+            assert_eq!(shown(&[], Some(query)).unwrap().as_deref(), Some(expected));
+        }
+    }
+}

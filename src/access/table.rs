@@ -181,3 +181,115 @@ impl Hasher for FirstBytes {
         self.0 = u64::from_le_bytes(first);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::secret::Secret;
+
+    const PEPPER: [u8; 32] = [7; 32];
+
+    fn settings(name: &str, key: &str, models: &[&str]) -> KeySettings {
+        KeySettings {
+            name: name.to_owned(),
+            key: Secret::new(key),
+            models: models.iter().map(|model| (*model).to_owned()).collect(),
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_whole_text_only() {
+        let keys = Keys::build(
+            &[
+                settings("a", "sk-alpha", &[]),
+                settings("b", "sk-beta", &[]),
+            ],
+            &PEPPER,
+        );
+        assert_eq!(&*keys.find("sk-alpha").unwrap().name, "a");
+        assert_eq!(&*keys.find("sk-beta").unwrap().name, "b");
+        for wrong in ["", "sk-alph", "sk-alpha ", "SK-ALPHA", "a", "sk-gamma"] {
+            assert!(keys.find(wrong).is_none(), "{wrong:?} is no key");
+        }
+    }
+
+    #[test]
+    fn the_hash_of_a_key_is_not_a_key() {
+        let keys = Keys::build(&[settings("a", "sk-alpha", &[])], &PEPPER);
+        let digest = Digest::of(&keys.pepper, "sk-alpha").0;
+        let lower: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(keys.find(&lower).is_none());
+        assert!(keys.find(&lower.to_uppercase()).is_none());
+        assert!(keys.find(&String::from_utf8_lossy(&digest)).is_none());
+    }
+
+    #[test]
+    fn another_pepper_makes_other_hashes() {
+        let one = Digest::of(&hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), "sk-alpha");
+        let two = Digest::of(&hmac::Key::new(hmac::HMAC_SHA256, &[2; 32]), "sk-alpha");
+        assert!(one != two);
+    }
+
+    #[test]
+    fn an_empty_key_is_never_accepted_even_when_it_is_configured() {
+        let keys = Keys::build(&[settings("a", "", &[])], &PEPPER);
+        assert!(keys.find("").is_none());
+        assert!(!keys.is_open(), "a mistake in a key opens nothing");
+    }
+
+    #[test]
+    fn models_are_allowed_by_globs_and_none_means_all() {
+        let keys = Keys::build(
+            &[
+                settings("a", "1", &["fast", "openai/*"]),
+                settings("b", "2", &[]),
+            ],
+            &PEPPER,
+        );
+        let key = keys.find("1").unwrap();
+        assert!(key.allows("fast") && key.allows("openai/gpt-5"));
+        assert!(!key.allows("faster") && !key.allows("anthropic/claude") && !key.allows(""));
+        assert!(keys.find("2").unwrap().allows("anything"));
+    }
+
+    #[test]
+    fn ids_follow_names_and_not_keys_or_order() {
+        let one = Keys::build(&[settings("a", "1", &[]), settings("b", "2", &[])], &PEPPER);
+        let two = Keys::build(
+            &[settings("b", "3", &[]), settings("a", "4", &[])],
+            &[9; 32],
+        );
+        assert_eq!(one.find("1").unwrap().id, two.find("4").unwrap().id);
+        assert_ne!(one.find("1").unwrap().id, one.find("2").unwrap().id);
+    }
+
+    #[test]
+    fn who_asks_is_told_or_refused_without_repeating_the_key() {
+        let keys = Keys::build(&[settings("a", "sk-alpha", &[])], &PEPPER);
+        let mut headers = HeaderMap::new();
+        let missing = keys.authenticate(&headers, None, false).unwrap_err();
+        assert_eq!(missing.kind, Kind::InvalidKey);
+        headers.insert("x-api-key", "sk-wrong".parse().unwrap());
+        let wrong = keys.authenticate(&headers, None, false).unwrap_err();
+        assert_eq!(wrong.kind, Kind::InvalidKey);
+        assert!(!format!("{wrong:?}").contains("sk-wrong"));
+        headers.insert("x-api-key", "sk-alpha".parse().unwrap());
+        assert_eq!(
+            &*keys
+                .authenticate(&headers, None, false)
+                .unwrap()
+                .unwrap()
+                .name,
+            "a"
+        );
+        let open = Keys::build(&[], &PEPPER);
+        assert!(
+            open.authenticate(&HeaderMap::new(), None, false)
+                .unwrap()
+                .is_none()
+        );
+    }
+}

@@ -230,3 +230,65 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    fn time(unix_us: i64) -> String {
+        let mut out = Vec::new();
+        write_time(&mut out, unix_us);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn times_are_written_as_the_calendar_has_them() {
+        let end = Timestamp::MAX.as_microsecond() / 1_000_000;
+        let begin = Timestamp::new(-62_135_596_800, 0).unwrap().as_second();
+        // A step that is no multiple of a day: all months, leap years and hours are met.
+        for second in (begin..end).step_by(9_999_991) {
+            let unix_us = second * 1_000_000 + 123_456;
+            let expected = Timestamp::from_microsecond(unix_us).unwrap().to_string();
+            assert_eq!(time(unix_us), format!("\"{expected}\""));
+        }
+        assert_eq!(time(0), "\"1970-01-01T00:00:00.000000Z\"");
+        assert_eq!(time(951_782_400_000_001), "\"2000-02-29T00:00:00.000001Z\"");
+    }
+
+    #[test]
+    fn any_text_reads_back_as_itself() {
+        for code in (0..0x300).chain([0x2028, 0xfffd, 0x1f600]) {
+            let text: String = ["a", &char::from_u32(code).unwrap().to_string(), "\"\\"].concat();
+            let mut out = Vec::new();
+            write_text(&mut out, &text);
+            assert!(
+                out.iter().all(|byte| *byte >= 0x20),
+                "a line must stay one line"
+            );
+            assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn dollars_are_exact() {
+        for (pico, expected) in [
+            (0, "0"),
+            (1, "0.000000000001"),
+            (PICO, "1"),
+            (PICO / 2, "0.5"),
+            (1_234_500_000_000, "1.2345"),
+            (u64::MAX, "18446744.073709551615"),
+        ] {
+            let mut out = Vec::new();
+            let mut object = Object::open(&mut out);
+            object.usd("c", pico);
+            object.close();
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("{{\"c\":\"{expected}\"}}")
+            );
+        }
+    }
+}

@@ -394,6 +394,9 @@ impl Rows {
 }
 
 fn labelled(labels: &[(&str, &str)]) -> proto::Metric {
+    let mut labels = labels.to_vec();
+    // As the crate's own metrics have them.
+    labels.sort_unstable();
     let pairs = labels.iter().map(|(name, value)| {
         let mut pair = proto::LabelPair::default();
         pair.set_name((*name).to_owned());
@@ -441,3 +444,7 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &str) -> IntCou
     let labels: Vec<&str> = labels.split(' ').collect();
     register(registry, IntCounterVec::new(Opts::new(name, help), &labels))
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -392,3 +392,142 @@ fn write_usage(usage: &Usage, object: &mut Object<'_>) {
         object.truth("estimated", true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn line(record: &Record) -> Value {
+        let mut out = Vec::new();
+        record.write_json(&mut out);
+        assert_eq!(
+            out.iter().filter(|byte| **byte == b'\n').count(),
+            1,
+            "one line"
+        );
+        assert_eq!(out.last(), Some(&b'\n'));
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn an_empty_record_is_still_a_line() {
+        let expected = json!({
+            "id": "", "time": "1970-01-01T00:00:00.000000Z", "endpoint": "", "protocol": "", "mode": "none",
+            "stream": false, "status": 0, "cache": "bypass", "attempts": [], "duration_us": 0, "overhead_us": 0,
+            "request_bytes": 0, "response_bytes": 0,
+        });
+        assert_eq!(line(&Record::default()), expected);
+    }
+
+    #[test]
+    fn a_full_record_says_everything() {
+        let mut inter_token = InterToken::default();
+        inter_token.observe(Duration::from_millis(10));
+        inter_token.observe(Duration::from_millis(30));
+        let mut record = Record {
+            id: "req_1".into(),
+            at: Timestamp::from_microsecond(1_700_000_000_000_001).unwrap(),
+            endpoint: "chat",
+            client_protocol: "openai-chat",
+            key: Some("team \"a\"".into()),
+            user: Some("u\n1".into()),
+            session: Some("s".into()),
+            tags: vec!["x".into(), "y".into()],
+            model_requested: "fast".into(),
+            model: "gpt-5".into(),
+            model_known: true,
+            provider: "openai".into(),
+            upstream_protocol: "openai-chat",
+            mode: Mode::Pass,
+            stream: true,
+            status: 200,
+            error: Some("timeout"),
+            error_message: Some("idle".into()),
+            cache: CacheOutcome::Miss,
+            attempts: vec![AttemptRecord {
+                provider: "openai".into(),
+                model: "gpt-5".into(),
+                credential: "a".into(),
+                endpoint: "api.openai.com".into(),
+                status: Some(429),
+                outcome: "status",
+                ms: 12,
+                reused: true,
+                retry_after_ms: Some(1500),
+            }],
+            usage: Some(Usage {
+                input: 10,
+                output: 5,
+                reasoning: 2,
+                estimated: true,
+                ..Usage::default()
+            }),
+            cost_pico: Some(1_500_000_000),
+            unpriced: true,
+            saved_pico: Some(7),
+            dropped: vec!["logit_bias".into()],
+            finish: Some("stop"),
+            duration: Duration::from_millis(5),
+            overhead: Duration::from_micros(80),
+            ttft: Some(Duration::from_millis(2)),
+            request_bytes: 100,
+            response_bytes: 200,
+            chunks: 3,
+            inter_token,
+            ..Record::default()
+        };
+        record.spent(Phase::Route, Duration::from_micros(3));
+        record.spent(Phase::Route, Duration::from_micros(4));
+        let expected = json!({
+            "id": "req_1", "time": "2023-11-14T22:13:20.000001Z", "endpoint": "chat", "protocol": "openai-chat",
+            "key": "team \"a\"", "user": "u\n1", "session": "s", "tags": ["x", "y"], "model_requested": "fast",
+            "model": "gpt-5", "provider": "openai", "upstream_protocol": "openai-chat", "mode": "pass",
+            "stream": true, "status": 200, "error": "timeout", "error_message": "idle", "cache": "miss",
+            "finish": "stop",
+            "attempts": [{
+                "provider": "openai", "model": "gpt-5", "credential": "a", "endpoint": "api.openai.com",
+                "status": 429, "outcome": "status", "ms": 12, "reused": true, "retry_after_ms": 1500,
+            }],
+            "usage": {"input": 10, "output": 5, "reasoning": 2, "estimated": true},
+            "cost_usd": "0.0015", "cost_pico": 1_500_000_000, "saved_pico": 7, "unpriced": true,
+            "dropped": ["logit_bias"], "duration_us": 5000, "overhead_us": 80, "ttft_us": 2000,
+            "phases_us": {"route": 7}, "chunks": 3, "inter_token_us": 20_000,
+            "request_bytes": 100, "response_bytes": 200,
+        });
+        assert_eq!(line(&record), expected);
+    }
+
+    #[test]
+    fn gaps_fall_into_the_bucket_that_holds_them() {
+        let mut gaps = InterToken::default();
+        for (gap_ns, at) in [
+            (0, 0),
+            (1_000_000, 0),
+            (1_000_001, 1),
+            (2_500_000_000, 13),
+            (2_500_000_001, 14),
+        ] {
+            let before = gaps.buckets[at];
+            gaps.observe(Duration::from_nanos(gap_ns));
+            assert_eq!(gaps.buckets[at], before + 1, "{gap_ns} ns");
+        }
+        gaps.observe(Duration::MAX);
+        assert_eq!(gaps.count(), 6);
+        assert!(gaps.mean().is_some());
+        assert_eq!(InterToken::default().mean(), None);
+    }
+
+    #[test]
+    fn phases_are_told_by_their_own_place() {
+        for (at, phase) in Phase::ALL.into_iter().enumerate() {
+            assert_eq!(phase as usize, at, "{phase:?}");
+        }
+        for (at, outcome) in CacheOutcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, at, "{outcome:?}");
+        }
+    }
+}

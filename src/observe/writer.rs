@@ -78,9 +78,13 @@ impl Writer {
     }
 
     pub fn with_capacity(sink: Sink, metrics: Arc<Metrics>, capacity: usize) -> io::Result<Self> {
-        let Some(output) = Output::open(sink)? else {
-            return Ok(Self { shared: None });
-        };
+        match Output::open(sink)? {
+            Some(output) => Self::run_on(output, metrics, capacity),
+            None => Ok(Self { shared: None }),
+        }
+    }
+
+    fn run_on(output: Output, metrics: Arc<Metrics>, capacity: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
@@ -294,4 +298,164 @@ impl Output {
 
 fn append(path: &std::path::Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn record(id: usize) -> Box<Record> {
+        Box::new(Record {
+            id: id.to_string(),
+            ..Record::default()
+        })
+    }
+
+    fn ids(path: &std::path::Path) -> Vec<usize> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        lines
+            .map(|line| line["id"].as_str().unwrap().parse().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn every_record_is_written_once_and_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let metrics = Arc::new(Metrics::new());
+        let writer = Writer::start(Sink::File(path.clone()), metrics.clone()).unwrap();
+        for id in 0..5000 {
+            writer.send(record(id));
+        }
+        assert!(writer.flush(LONG));
+        assert_eq!(ids(&path), (0..5000).collect::<Vec<_>>());
+        writer.send(record(5000));
+        assert!(writer.flush_and_stop(LONG));
+        assert_eq!(
+            ids(&path).last(),
+            Some(&5000),
+            "what was sent before the stop is written"
+        );
+        assert_eq!(metrics.records_lost(), 0);
+        writer.send(record(5001));
+        assert_eq!(
+            metrics.records_lost(),
+            1,
+            "what is sent after the stop is counted as lost"
+        );
+        assert!(writer.flush_and_stop(LONG), "a second stop returns at once");
+    }
+
+    #[test]
+    fn a_lone_record_is_written_without_being_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let writer = Writer::start(Sink::File(path.clone()), Arc::new(Metrics::new())).unwrap();
+        // The thread sleeps by now.
+        std::thread::sleep(Duration::from_millis(50));
+        for id in 0..2 {
+            writer.send(record(id));
+            let until = Instant::now() + LONG;
+            while ids(&path).len() <= id {
+                assert!(Instant::now() < until, "record {id} was never written");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        writer.flush_and_stop(LONG);
+    }
+
+    #[test]
+    fn a_sink_that_blocks_loses_records_and_holds_up_nobody() {
+        let (reader, pipe) = io::pipe().unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let file = File::from(std::os::fd::OwnedFd::from(pipe));
+        let output = Output {
+            sink: Sink::Stdout,
+            file: Some(file),
+            complained: None,
+        };
+        let writer = Writer::run_on(output, metrics.clone(), 100).unwrap();
+        let begun = Instant::now();
+        for id in 0..10_000 {
+            let mut large = record(id);
+            large.user = Some("x".repeat(10_000));
+            writer.send(large);
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "senders never wait"
+        );
+        assert!(metrics.records_lost() > 0);
+        assert!(
+            !writer.flush_and_stop(Duration::from_millis(200)),
+            "and the stop does not hang either"
+        );
+        drop(reader);
+        assert!(writer.flush_and_stop(LONG), "a broken pipe ends the wait");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_counted_and_survived() {
+        let (reader, pipe) = io::pipe().unwrap();
+        drop(reader);
+        let metrics = Arc::new(Metrics::new());
+        let file = File::from(std::os::fd::OwnedFd::from(pipe));
+        let output = Output {
+            sink: Sink::Stdout,
+            file: Some(file),
+            complained: None,
+        };
+        let writer = Writer::run_on(output, metrics.clone(), 100).unwrap();
+        for id in 0..10 {
+            writer.send(record(id));
+            assert!(writer.flush(LONG));
+        }
+        assert_eq!(metrics.records_lost(), 10);
+        assert!(writer.flush_and_stop(LONG));
+    }
+
+    #[test]
+    fn a_moved_file_is_left_at_reopen() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (
+            folder.path().join("records.jsonl"),
+            folder.path().join("records.1"),
+        );
+        let writer = Writer::start(Sink::File(path.clone()), Arc::new(Metrics::new())).unwrap();
+        writer.send(record(1));
+        assert!(writer.flush(LONG));
+        std::fs::rename(&path, &moved).unwrap();
+        writer.send(record(2));
+        assert!(writer.flush(LONG));
+        writer.reopen();
+        writer.send(record(3));
+        assert!(writer.flush_and_stop(LONG));
+        assert_eq!(ids(&moved), [1, 2], "until then the old file is written");
+        assert_eq!(ids(&path), [3]);
+    }
+
+    #[test]
+    fn without_a_sink_nothing_is_kept_or_counted() {
+        let metrics = Arc::new(Metrics::new());
+        let writer = Writer::start(Sink::Off, metrics.clone()).unwrap();
+        writer.send(record(1));
+        assert!(writer.flush_and_stop(Duration::ZERO));
+        assert_eq!(metrics.records_lost(), 0);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_told_at_start() {
+        let started = Writer::start(
+            Sink::File("/nonexistent/records".into()),
+            Arc::new(Metrics::new()),
+        );
+        assert!(started.is_err());
+    }
 }
