@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use strait::protocol::anthropic::stream::{Decoder, Encoder};
 use strait::protocol::anthropic::{request, response};
 use strait::protocol::event::{Event, FailureClass};
-use strait::protocol::{Facts, Shape};
+use strait::protocol::{Facts, Protocol, Shape};
 
 fn golden() -> PathBuf {
     let root = std::env::var("STRAIT_TESTS")
@@ -573,6 +573,73 @@ mod tampered {
             Edit::Splice(at, from, to) => {
                 let data = &mut frames[at.index(count)].1;
                 *data = String::from_utf8_lossy(data).replace(from, to).into_bytes();
+            }
+        }
+    }
+
+    /// Bodies that look like requests, to be tampered with.
+    fn golden_requests() -> Vec<Vec<u8>> {
+        files(&golden(), ".json")
+            .into_iter()
+            .map(|(_, path)| std::fs::read(path).unwrap())
+            .collect()
+    }
+
+    fn tampered(mut body: Vec<u8>, cuts: &[(prop::sample::Index, u8, u8)]) -> Vec<u8> {
+        for (at, kind, byte) in cuts {
+            if body.is_empty() {
+                break;
+            }
+            let at = at.index(body.len());
+            match kind % 5 {
+                0 => body[at] = *byte,
+                1 => drop(body.remove(at)),
+                2 => body.truncate(at),
+                3 => {
+                    // Another type where one was expected.
+                    let words: [&[u8]; 6] = [b"null", b"7", b"{}", b"[]", b"\"x\"", b"true"];
+                    let end = body[at..]
+                        .iter()
+                        .position(|byte| matches!(byte, b',' | b'}' | b']'));
+                    let end = at + end.unwrap_or(0);
+                    body.splice(at..end, words[usize::from(*byte) % 6].iter().copied());
+                }
+                _ => {
+                    let piece = body[at..(at + 40).min(body.len())].to_vec();
+                    body.splice(at..at, piece);
+                }
+            }
+        }
+        body
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_decoded_is_json_and_what_is_encoded_too(
+            which in any::<prop::sample::Index>(),
+            cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<u8>()), 0..4),
+            schema_tool: bool,
+        ) {
+            let bodies = golden_requests();
+            let body = tampered(bodies[which.index(bodies.len())].clone(), &cuts);
+            if let Ok(mut hub) = request::decode(&body) {
+                prop_assert!(serde_json::from_slice::<Value>(&body).is_ok(), "serde_json refuses it");
+                for family in Protocol::ALL {
+                    hub.family = family;
+                    for facts in [able(), Facts::default()] {
+                        if let Ok(said) = request::encode(&hub, "m", &facts) {
+                            let said: Value = serde_json::from_slice(&said.body).unwrap();
+                            prop_assert!(said["max_tokens"].is_u64());
+                        }
+                    }
+                }
+            }
+            let shape = Shape { schema_tool, ..shape() };
+            if let Ok(hub) = response::decode(&body, &shape) {
+                prop_assert!(serde_json::from_slice::<Value>(&body).is_ok(), "serde_json refuses it");
+                serde_json::from_slice::<Value>(&response::encode(&hub, &shape)).unwrap();
             }
         }
     }

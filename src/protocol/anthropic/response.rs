@@ -37,7 +37,7 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
             "type" => content::word(r, "'message'", |word| (word == "message").then_some(()))?,
             "id" => response.id = r.maybe(Reader::string)?.unwrap_or_default(),
             "model" => response.model = r.maybe(Reader::string)?.unwrap_or_default(),
-            "content" => parts = Some(r.list(content::part)?),
+            "content" => parts = Some(r.maybe(|r| r.list(content::part))?.unwrap_or_default()),
             "stop_reason" => {
                 response.finish = r
                     .maybe(Reader::string)?
@@ -64,7 +64,7 @@ fn usage(json: &str) -> Usage {
     usage
 }
 
-/// Turns the call of the schema tool into the answer's text, and leaves out what was said around it.
+/// Turns the first call of the schema tool into the answer's text, and leaves out what was said around it.
 fn answer_from_tool(response: &mut Response<'_>) {
     let is_answer =
         |part: &Part<'_>| matches!(part, Part::ToolCall { name, .. } if name == SCHEMA_TOOL);
@@ -79,8 +79,11 @@ fn answer_from_tool(response: &mut Response<'_>) {
             && let Part::ToolCall { arguments, .. } = part
         {
             *part = content::plain(std::mem::take(arguments));
+            break;
         }
     }
+    // A second one would break the first.
+    response.parts.retain(|part| !is_answer(part));
     let calls = response
         .parts
         .iter()

@@ -129,7 +129,7 @@ pub(super) fn write_messages(
     out: &mut Vec<u8>,
     notes: &mut Notes,
 ) -> Result<()> {
-    let turns = turns(request, plan.same, notes);
+    let turns = turns(request, plan.same, notes)?;
     let last = turns.len().saturating_sub(1);
     out.push(b'[');
     let start = out.len();
@@ -149,7 +149,11 @@ pub(super) fn write_messages(
     Ok(())
 }
 
-fn turns<'r, 'b>(request: &'r Request<'b>, same: bool, notes: &mut Notes) -> Vec<Turn<'r, 'b>> {
+fn turns<'r, 'b>(
+    request: &'r Request<'b>,
+    same: bool,
+    notes: &mut Notes,
+) -> Result<Vec<Turn<'r, 'b>>> {
     let mut turns: Vec<Turn<'r, 'b>> = Vec::with_capacity(request.messages.len());
     for (index, message) in request.messages.iter().enumerate() {
         if is_hoisted(message, index, same) {
@@ -160,7 +164,7 @@ fn turns<'r, 'b>(request: &'r Request<'b>, same: bool, notes: &mut Notes) -> Vec
         }
         let mut begun = false;
         for part in &message.parts {
-            if is_blank(part, same) || is_foreign(part, same, notes) {
+            if is_blank(part, same) || is_foreign(part, message.role, same, notes)? {
                 continue;
             }
             match turns.last_mut() {
@@ -188,12 +192,15 @@ fn turns<'r, 'b>(request: &'r Request<'b>, same: bool, notes: &mut Notes) -> Vec
             });
         }
     }
-    turns
+    Ok(turns)
 }
 
 /// Returns whether a part can't be said here and the conversation can do without; names it.
-fn is_foreign(part: &Part<'_>, same: bool, notes: &mut Notes) -> bool {
-    match part {
+///
+/// An assistant's turn can do without what only its own provider understands; what a user asks with can't be left
+/// out.
+fn is_foreign(part: &Part<'_>, role: Role, same: bool, notes: &mut Notes) -> Result<bool> {
+    Ok(match part {
         // Anthropic checks the signature; thinking without one was another model's.
         Part::Reasoning { signature, .. }
             if !same && signature.as_ref().is_none_or(|s| s.is_empty()) =>
@@ -201,7 +208,16 @@ fn is_foreign(part: &Part<'_>, same: bool, notes: &mut Notes) -> bool {
             notes.add("messages.reasoning (unsigned)");
             true
         }
-        Part::Opaque { family, .. } if *family != Protocol::Anthropic => {
+        Part::Opaque {
+            family: Protocol::OpenaiChat,
+            ..
+        } => {
+            if role != Role::Assistant {
+                return Err(Error::unsupported(
+                    "messages.content",
+                    "A content part of this type can't be said to an Anthropic model",
+                ));
+            }
             notes.add("messages.content (a part that only its own provider understands)");
             true
         }
@@ -215,7 +231,7 @@ fn is_foreign(part: &Part<'_>, same: bool, notes: &mut Notes) -> bool {
         | Part::Reasoning { .. }
         | Part::RedactedReasoning { .. }
         | Part::Opaque { .. } => false,
-    }
+    })
 }
 
 fn write_parts(
@@ -322,10 +338,12 @@ fn write_part(
         } => {
             out.extend_from_slice(b"{\"type\":\"tool_result\",\"tool_use_id\":");
             text::string(&tool_id(id), out);
-            let kept: Vec<&Part<'_>> = parts
-                .iter()
-                .filter(|part| !is_blank(part, plan.same) && !is_foreign(part, plan.same, notes))
-                .collect();
+            let mut kept = Vec::with_capacity(parts.len());
+            for part in parts {
+                if !is_blank(part, plan.same) && !is_foreign(part, Role::User, plan.same, notes)? {
+                    kept.push(part);
+                }
+            }
             if !kept.is_empty() {
                 out.extend_from_slice(b",\"content\":");
                 // No decoder makes results within results.

@@ -517,12 +517,18 @@ fn files_become_what_anthropic_takes() {
 #[test]
 fn what_would_change_the_answer_is_refused_by_name() {
     type Edit = fn(&mut Request<'_>);
-    let cases: [(&str, Edit); 6] = [
+    let cases: [(&str, Edit); 7] = [
         ("n", |request| request.n = Some(2)),
         ("logprobs", |request| request.logprobs = Some(true)),
         ("logprobs", |request| request.top_logprobs = Some(3)),
         ("logit_bias", |request| {
             request.logit_bias = Some(raw(r#"{"1":5}"#))
+        }),
+        ("messages.content", |request| {
+            request.messages[0].parts.push(Part::Opaque {
+                family: Protocol::OpenaiChat,
+                raw: raw("{}"),
+            });
         }),
         ("messages.content.input_audio", |request| {
             request.messages[0].parts.push(Part::Audio {

@@ -1,0 +1,116 @@
+"""Validates translated answers with the official SDKs' own types and clients.
+
+Reads JSON lines from the file named first: {"name", "kind", "body"}. `kind` is one of openai.message,
+openai.stream, anthropic.message, anthropic.stream; the body of a stream is its text. Each object must fit the
+SDK's type strictly, and each answer must come out of the SDK's client, which is fed from memory.
+Prints one line per fault and ends with 1 if there was any, with 77 if the packages are absent.
+"""
+
+import importlib
+import json
+import sys
+
+try:
+    import anthropic
+    import anthropic.types
+    import openai
+    import openai.types.chat
+    from pydantic import TypeAdapter
+except ImportError as error:
+    print(f"the packages are absent: {error}")
+    sys.exit(77)
+
+
+def http_package(sdk):
+    """The HTTP package that an SDK is built on: its versions differ in this."""
+    base = importlib.import_module(f"{sdk}._base_client")
+    return vars(base).get("httpx2") or importlib.import_module("httpx")
+
+
+HTTP = {sdk: http_package(sdk) for sdk in ("openai", "anthropic")}
+ADAPTERS = {
+    "openai.message": TypeAdapter(openai.types.chat.ChatCompletion),
+    "openai.stream": TypeAdapter(openai.types.chat.ChatCompletionChunk),
+    "anthropic.message": TypeAdapter(anthropic.types.Message),
+    "anthropic.stream": TypeAdapter(anthropic.types.RawMessageStreamEvent),
+}
+SAY = [{"role": "user", "content": "q"}]
+
+
+def fits(kind, text):
+    # From JSON text, so that strictness means JSON's types and not Python's.
+    return ADAPTERS[kind].validate_json(text, strict=True)
+
+
+def data_lines(stream):
+    """The data of every event that the SDKs look at: not the pings, not the end mark."""
+    for line in stream.splitlines():
+        data = line.removeprefix("data:").strip()
+        if line.startswith("data:") and data != "[DONE]" and json.loads(data).get("type") != "ping":
+            yield data
+
+
+class Client:
+    """An SDK's client whose answers are put there beforehand."""
+
+    def __init__(self, sdk, maker):
+        self.kind = self.text = ""
+        self.http = HTTP[sdk]
+        wire = self.http.Client(transport=self.http.MockTransport(self.answer))
+        self.sdk = maker(api_key="none", base_url="http://127.0.0.1:1", http_client=wire, max_retries=0)
+
+    def answer(self, _request):
+        media = "text/event-stream" if self.kind.endswith(".stream") else "application/json"
+        head = {"content-type": media}
+        return self.http.Response(200, headers=head, content=self.text.encode())
+
+
+CLIENTS = {
+    "openai": Client("openai", openai.OpenAI),
+    "anthropic": Client("anthropic", anthropic.Anthropic),
+}
+
+
+def check(kind, body):
+    text = body if kind.endswith(".stream") else json.dumps(body)
+    for part in data_lines(text) if kind.endswith(".stream") else [text]:
+        fits(kind, part)
+    wired = CLIENTS[kind.split(".")[0]]
+    wired.kind, wired.text = kind, text
+    client = wired.sdk
+    if kind == "openai.message":
+        client.chat.completions.create(model="m", messages=SAY)
+    elif kind == "openai.stream":
+        try:
+            with client.chat.completions.stream(model="m", messages=SAY) as stream:
+                stream.until_done()
+                answer = stream.get_final_completion()
+        except (openai.LengthFinishReasonError, openai.ContentFilterFinishReasonError):
+            return  # How this client tells these ends.
+        assert answer.choices[0].finish_reason, "the client saw no end"
+    elif kind == "anthropic.message":
+        client.messages.create(model="m", max_tokens=1, messages=SAY)
+    else:
+        with client.messages.stream(model="m", max_tokens=1, messages=SAY) as stream:
+            answer = stream.get_final_message()
+        assert answer.stop_reason, "the client saw no end"
+
+
+def main():
+    faults = count = 0
+    with open(sys.argv[1], encoding="utf-8") as lines:
+        for line in lines:
+            case = json.loads(line)
+            count += 1
+            try:
+                check(case["kind"], case["body"])
+            except Exception as error:  # noqa: BLE001 (whatever the SDK raises is the fault to tell)
+                faults += 1
+                told = f"{type(error).__name__}: {str(error)[:2000]}"
+                print(f"{case['name']} ({case['kind']}): {told}")
+    print(f"{count} checked, {faults} at fault")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
