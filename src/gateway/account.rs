@@ -7,16 +7,26 @@ use crate::protocol::usage::Usage;
 use crate::provider::cost;
 use crate::routing::Candidate;
 
+/// What is known of an answer when it has been sent.
+pub struct Taken {
+    pub usage: Option<Usage>,
+    pub output_chars: u64,
+    /// The answer came to its proper end.
+    pub complete: bool,
+}
+
 /// Accounts an answer of the provider; returns the tokens that count against limits.
 ///
-/// Where the provider sent no usage it is estimated from what went over the wire, and marked so.
-pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, usage: Option<Usage>, output_chars: u64) -> u64 {
-    let usage = usage.unwrap_or_else(|| Usage {
-        input: ask.input_estimate(),
-        output: output_chars.div_ceil(4),
-        estimated: true,
-        ..Usage::default()
-    });
+/// Where the provider sent no usage, or was cut off before it sent all of it, what is missing is estimated from
+/// what went over the wire, and marked so: providers bill what they made, not what arrived.
+pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> u64 {
+    let guess = taken.output_chars.div_ceil(4);
+    let usage = match taken.usage {
+        Some(usage) if taken.complete => usage,
+        // Anthropic tells the input first and a first count of the output; the last count never came.
+        Some(usage) => Usage { output: usage.output.max(guess), estimated: true, ..usage },
+        None => Usage { input: ask.input_estimate(), output: guess, estimated: true, ..Usage::default() },
+    };
     let tokens = usage.input.saturating_add(usage.output);
     let (pico, unpriced) = price(meta, &usage);
     x.record.cost_pico = Some(pico);

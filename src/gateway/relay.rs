@@ -29,6 +29,11 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 /// A client that takes no bytes for this long is gone.
 const WRITE_STALL: Duration = Duration::from_secs(60);
 
+/// A silent stream is looked after this often: is the process about to stop?
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Before the process stops, streams that are still running are ended with an error in their protocol.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// What goes with an answer.
 pub struct Delivery<'a> {
     pub ask: &'a Ask<'a>,
@@ -103,8 +108,8 @@ impl Delivery<'_> {
         session: &mut Session,
         x: &mut Exchange,
     ) -> pingora::Result<()> {
-        let chars = body.len() as u64;
-        let tokens = account::provider(x, self.ask, meta, whole.usage, chars);
+        let taken = account::Taken { usage: whole.usage, output_chars: body.len() as u64, complete: true };
+        let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         x.record.finish = whole.finish.map(finish_name);
         if let Some(keep) = self.keep.take() {
@@ -152,7 +157,8 @@ impl Delivery<'_> {
             }
         };
         x.record.response_bytes = size;
-        let tokens = account::provider(x, self.ask, meta, None, size);
+        let taken = account::Taken { usage: None, output_chars: size, complete: false };
+        let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         match outcome {
             Ok(()) => {
@@ -202,7 +208,9 @@ impl Delivery<'_> {
         }
         let outcome = pump.run(&mut answer, held, meta, session, x).await;
         let seen = pump.through.seen();
-        let tokens = account::provider(x, self.ask, meta, seen.usage.clone(), seen.output_chars);
+        let Seen { usage, output_chars, .. } = seen.clone();
+        let taken = account::Taken { usage, output_chars, complete: outcome.is_ok() };
+        let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         x.record.finish = seen.finish.map(finish_name);
         if let Some(answer) = answer {
@@ -252,7 +260,7 @@ impl Pump {
         let mut out = Vec::new();
         self.give(held, session, x).await;
         let Some(answer) = answer else { return self.check() };
-        let wake = tokio::time::sleep(PING_EVERY.min(meta.timers.idle));
+        let wake = tokio::time::sleep(LOOK_EVERY.min(meta.timers.idle));
         tokio::pin!(wake);
         loop {
             if self.gone && !self.keep.as_ref().is_some_and(Keep::has_followers) {
@@ -302,6 +310,10 @@ impl Pump {
                     if now >= meta.deadline {
                         return Err(Error::new(Kind::Timeout, "The total time for this request is over (timer: total)."));
                     }
+                    let drain = **x.core.drain.load();
+                    if drain.is_some_and(|until| until.saturating_duration_since(now) < LAST_WORDS) {
+                        return Err(Error::new(Kind::Overloaded, "The gateway is restarting."));
+                    }
                     if now - self.last_read >= meta.timers.idle {
                         return Err(Error::new(Kind::Timeout, "The provider went silent in its stream (timer: idle)."));
                     }
@@ -311,7 +323,8 @@ impl Pump {
                     }
                     let next = (self.last_read + meta.timers.idle).min(meta.deadline);
                     let ping = self.last_write.max(now - PING_EVERY / 2) + PING_EVERY;
-                    wake.as_mut().reset(next.min(ping).max(now + Duration::from_millis(1)).into());
+                    let next = next.min(ping).min(now + LOOK_EVERY).max(now + Duration::from_millis(1));
+                    wake.as_mut().reset(next.into());
                 }
             }
         }

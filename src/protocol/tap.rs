@@ -328,9 +328,12 @@ impl Tap {
             }
         }
         match kind {
-            b"content_block_start" | b"content_block_delta" | b"content_block_stop" | b"message_delta" => {
-                self.semantic = true;
+            // An empty block of text or thought says nothing yet; its first delta does.
+            b"content_block_start" => {
+                let holds = |word: &[u8]| memchr::memmem::find(data, word).is_some();
+                self.semantic |= !holds(b"\"text\"") && !holds(b"\"thinking\"");
             }
+            b"content_block_delta" | b"message_delta" => self.semantic = true,
             b"message_stop" => {
                 self.semantic = true;
                 self.finished = true;

@@ -36,7 +36,6 @@ impl Strait {
     pub fn start_with(config: &str, server: &str, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (addr, admin) = (free(), free());
-        let strait = |child| Self { child, dir, addr, admin };
         let path = dir_path(&dir, "strait.toml");
         std::fs::write(&path, Self::config(&dir, addr, admin, config, server)).unwrap();
         let log = std::fs::File::create(dir_path(&dir, "log")).unwrap();
@@ -45,7 +44,7 @@ impl Strait {
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(env.iter().copied()).args(["serve", "--config"]).arg(&path);
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let mut strait = strait(child);
+        let mut strait = Self { child, dir, addr, admin };
         strait.wait_ready();
         strait
     }
