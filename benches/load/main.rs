@@ -166,7 +166,7 @@ fn run(flags: Flags) -> Result<()> {
         plan.measure,
         strait.display(),
         load.trim(),
-        report::figures(&rows),
+        report::figures(&rows, flags.quick),
         report::details(&details)
     )?;
     if flags.quick {
