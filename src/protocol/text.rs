@@ -343,6 +343,11 @@ impl<'b> Reader<'b> {
         ) {
             return self.syntax("a value was expected");
         }
+        self.misfit(what)
+    }
+
+    /// Returns a 400: the value that begins or just ended here is not `what` it should be.
+    pub fn misfit(&self, what: &str) -> Error {
         let path = self.path();
         if path.is_empty() {
             return Error::new(Kind::InvalidRequest, format!("the body should be {what}"));
