@@ -6,6 +6,7 @@
 
 pub mod anthropic;
 pub mod chat;
+pub mod collect;
 pub mod envelope;
 pub mod event;
 pub mod openai_chat;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::citation;
 use super::detail;
+use super::place::{self, Place};
 use super::response::{error_body, finish_word, tier, write_error};
 use crate::error::Error;
 use crate::protocol::chat::Finish;
@@ -174,14 +175,36 @@ impl Encoder {
             Block::Opaque {
                 family: Protocol::OpenaiChat,
                 raw,
-            } => {
-                self.details += 1;
-                self.chunk(out, |out| {
-                    out.extend_from_slice(b"{\"reasoning_details\":[");
+            } => match place::of(raw) {
+                Place::Detail => {
+                    self.details += 1;
+                    self.chunk(out, |out| {
+                        out.extend_from_slice(b"{\"reasoning_details\":[");
+                        text::raw_line(raw, out);
+                        out.extend_from_slice(b"]}");
+                    });
+                }
+                Place::Call => {
+                    let call = self.called;
+                    self.called += 1;
+                    self.chunk(out, |out| {
+                        out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
+                        text::integer(call.into(), out);
+                        out.push(b',');
+                        // An object with a type, so there is more than its brace.
+                        let from = out.len();
+                        text::raw_line(raw, out);
+                        out.remove(from);
+                        out.extend_from_slice(b"]}");
+                    });
+                }
+                Place::Audio => self.chunk(out, |out| {
+                    out.extend_from_slice(b"{\"audio\":");
                     text::raw_line(raw, out);
-                    out.extend_from_slice(b"]}");
-                });
-            }
+                    out.push(b'}');
+                }),
+                Place::Content => {}
+            },
             Block::Opaque {
                 family: Protocol::Anthropic,
                 ..
