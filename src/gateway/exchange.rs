@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use crate::error::Error;
-use crate::observe::record::Record;
+use crate::observe::record::{Phase, Record};
 use crate::protocol::Protocol;
 
 /// The context of one request. Dropping it, on whatever path, makes its one record.
@@ -21,6 +21,8 @@ pub struct Exchange {
     pub committed: bool,
     /// Time spent waiting for others (the client's body, the provider), which is not ours.
     pub waited: Duration,
+    /// Since when an answer is being prepared for the client.
+    pub writing: Option<Instant>,
 }
 
 impl Exchange {
@@ -33,12 +35,23 @@ impl Exchange {
             silent: false,
             committed: false,
             waited: Duration::ZERO,
+            writing: None,
         }
+    }
+
+    /// Adds the time since `from` to a phase, and returns the time now.
+    pub fn phase(&mut self, phase: Phase, from: Instant) -> Instant {
+        let now = Instant::now();
+        self.record.spent(phase, now - from);
+        now
     }
 
     /// Notes that the answer's head is about to go to the client.
     pub fn commit(&mut self, status: u16) {
         self.committed = true;
+        if let Some(writing) = self.writing.take() {
+            self.phase(Phase::Write, writing);
+        }
         self.record.status = status;
         self.record.overhead = self.started.elapsed().saturating_sub(self.waited);
     }

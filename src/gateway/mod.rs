@@ -35,7 +35,7 @@ use crate::config::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::limit::{Limiter, Permit};
 use crate::observe::metrics::Metrics;
-use crate::observe::record::CacheOutcome;
+use crate::observe::record::{CacheOutcome, Phase};
 use crate::observe::writer::Writer;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{Protocol, Shape};
@@ -165,6 +165,7 @@ impl Gateway {
             return Ok(reply::whole(session, x, 200, vec![(http::header::CONTENT_TYPE, reply::JSON)], body).await);
         }
         let head = self.admit_caller(now, session, x)?;
+        x.phase(Phase::Access, x.started);
         match endpoint {
             Endpoint::Models => Ok(models::list(now, head.key.as_deref(), session, x).await),
             Endpoint::Model(id) => Ok(models::one(now, head.key.as_deref(), id, session, x).await?),
@@ -209,17 +210,21 @@ impl Gateway {
         let Head { controls, key } = head;
         let reading = Instant::now();
         let body = intake::body(session, now.snapshot.server.max_body, now.snapshot.server.body_timeout).await?;
-        x.waited += reading.elapsed();
+        let parsing = Instant::now();
+        x.waited += parsing - reading;
         x.record.request_bytes = body.len() as u64;
         let envelope = Envelope::read(&body, protocol, intake::MOST_DEPTH)?;
         x.record.stream = envelope.stream;
         x.record.model_requested = envelope.model.to_string();
         x.record.user = controls.user.clone().or_else(|| envelope.user.as_deref().map(str::to_owned));
+        let routing = x.phase(Phase::Read, parsing);
         let (route, asked) = self.routes(now, key.as_deref(), &envelope)?;
+        let limiting = x.phase(Phase::Route, routing);
         let mut permit = match &key {
             Some(key) => Some(self.admit(key, &envelope, x, limits)?),
             None => None,
         };
+        x.phase(Phase::Access, limiting);
         let header = session.req_header();
         let query = header.uri.query().filter(|query| !query.contains("key=")).map(str::to_owned);
         let forwarded = intake::forwarded(&header.headers, protocol);
@@ -361,6 +366,7 @@ impl Gateway {
             return if control == CacheControl::OnlyIfCached { Err(kept::not_cached()) } else { Ok(Cached::Ask(None)) };
         };
         let scope = cache::Scope { tenant, protocol: ask.protocol, route: route.fingerprint, beta };
+        let looking = Instant::now();
         let key = cache::Key::of(&scope, ask.envelope, ask.body);
         let ttl = ask.controls.cache_ttl.unwrap_or(now.snapshot.cache.ttl);
         x.record.cache = CacheOutcome::Miss;
@@ -375,7 +381,11 @@ impl Gateway {
         };
         let mut outcome = CacheOutcome::Hit;
         for _ in 0..MOST_JOINS {
-            if let Some(entry) = cache.get(&key) {
+            let kept = cache.get(&key);
+            if outcome == CacheOutcome::Hit {
+                x.phase(Phase::Cache, looking);
+            }
+            if let Some(entry) = kept {
                 let replay =
                     Replay { protocol: ask.protocol, shape: &shape, stream: ask.envelope.stream, outcome, limits: std::mem::take(limits) };
                 return Ok(Cached::Answered(kept::replay(replay, &entry, session, x).await?));

@@ -59,6 +59,7 @@ pub fn overhead(x: &Exchange) -> (http::HeaderName, HeaderValue) {
 impl Delivery<'_> {
     /// Sends `won` to the client and settles what it took.
     pub async fn forward(self, won: Won, session: &mut Session, x: &mut Exchange) -> pingora::Result<()> {
+        let began = Instant::now();
         let Won { meta, flow } = won;
         let candidate = meta.candidate();
         x.record.provider = candidate.provider.name.clone();
@@ -72,6 +73,7 @@ impl Delivery<'_> {
             (false, false) => Mode::Translate,
         };
         session.set_write_timeout(Some(WRITE_STALL));
+        x.writing = Some(began);
         match flow {
             Flow::Whole { body, whole } => self.whole(&meta, body, whole, session, x).await,
             Flow::Long { answer, held } => self.long(&meta, answer, held, session, x).await,
@@ -192,6 +194,7 @@ impl Delivery<'_> {
         // nginx and its kin hold streams back without this.
         headers.push(header("x-accel-buffering", HeaderValue::from_static("no")));
         x.record.ttft = Some(x.started.elapsed());
+        let _open = x.core.metrics.open_stream();
         let passed = meta.protocol == self.ask.protocol;
         let hide = self.ask.keep && !passed && hides(self.ask);
         let mut pump = Pump {

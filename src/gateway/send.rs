@@ -12,6 +12,7 @@ use super::through::Through;
 use super::verdict::{self, Judgement, Verdict};
 use super::Exchange;
 use crate::error::{Error, Kind};
+use crate::observe::record::Phase;
 use crate::protocol::event::FailureClass;
 use crate::protocol::{self, Protocol, Shape, tap};
 use crate::provider::Timeouts;
@@ -32,6 +33,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     let candidate = plan.candidate();
     let speaks = candidate.provider.speak(ask.protocol);
     let to = speaks.protocol;
+    let preparing = Instant::now();
     let outgoing = match ask.build(candidate, to) {
         Ok(outgoing) => outgoing,
         Err(error) => return Tried::Unsaid(error),
@@ -50,9 +52,10 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     let left = plan.deadline.saturating_duration_since(Instant::now());
     timers.connect = timers.connect.min(left);
     timers.first_byte = timers.first_byte.min(left);
-    let sent = Instant::now();
+    let sent = x.phase(Phase::Prepare, preparing);
     let answer = upstream::send(pool.connector(), &plan.place.peer, &head, &outgoing.body, &timers).await;
-    x.waited += sent.elapsed();
+    let waited = x.phase(Phase::Upstream, sent) - sent;
+    x.waited += waited;
     let mut answer = match answer {
         Ok(answer) => answer,
         Err(failure) => {

@@ -14,7 +14,7 @@ pub const MOST_FRAME: usize = 16 << 20;
 
 /// The two ways of a stream.
 pub enum Through {
-    Pass(Tap),
+    Pass(Box<Tap>),
     Translate(Box<Translator>),
 }
 
@@ -41,7 +41,7 @@ pub struct Seen {
 
 impl Through {
     pub fn pass(protocol: Protocol, hide_usage: bool) -> Self {
-        Self::Pass(Tap::new(protocol, hide_usage, MOST_FRAME))
+        Self::Pass(Box::new(Tap::new(protocol, hide_usage, MOST_FRAME)))
     }
 
     pub fn translate(from: Protocol, to: Protocol, shape: &Shape) -> Self {

@@ -135,6 +135,9 @@ impl Parts {
                 _ => core.cache.store(Arc::new(cache_of(snapshot))),
             }
         }
+        if let Err(error) = crate::observe::log::set_level(&snapshot.log_level) {
+            tracing::warn!(error, "log.level is not changed");
+        }
         core.metrics.set_generation(snapshot.generation);
     }
 }

@@ -141,7 +141,11 @@ impl BackgroundService for Control {
                     pools.spawn(async move { start.pool.run(start.stop).await });
                 }
                 Some(_) = pools.join_next(), if !pools.is_empty() => {}
-                _ = hangups.recv() => self.reload().await,
+                _ = hangups.recv() => {
+                    // Log rotation moves the records' file away and says so with the same signal.
+                    self.link.core.writer.reopen();
+                    self.reload().await;
+                }
                 Some(()) = changes.recv(), if watched => self.reload().await,
                 phase = phases.recv() => match phase {
                     Ok(ExecutionPhase::Running) => {

@@ -144,14 +144,15 @@ async fn send_once(
 }
 
 fn connect_stage(kind: &ErrorType) -> Stage {
-    match kind {
+    let tls = matches!(
+        kind,
         ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError
-        | ErrorType::TLSWantX509Lookup => Stage::Tls,
-        _ => Stage::Connect,
-    }
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::InvalidCert
+            | ErrorType::HandshakeError
+            | ErrorType::TLSWantX509Lookup
+    );
+    if tls { Stage::Tls } else { Stage::Connect }
 }
 
 impl Answer {
