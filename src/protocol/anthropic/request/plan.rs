@@ -369,6 +369,7 @@ fn structure<'r>(
         Some(ToolChoice::Required | ToolChoice::Named(_))
     ) {
         // This turn is to be a call, not the structured answer.
+        notes.add("response_format (a tool call is required)");
         return Ok(Structure::Free);
     }
     let taken = request.tools.iter().any(|tool| match tool {

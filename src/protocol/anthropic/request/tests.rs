@@ -335,6 +335,16 @@ fn a_schema_beside_own_tools_lets_the_model_call_any() {
 }
 
 #[test]
+fn a_required_call_leaves_no_room_for_a_schema() {
+    let request = ask(json!({"tools": [tool("f")], "tool_choice": {"type": "any"}}));
+    let (body, dropped) = becomes(request, &Facts::default(), |request| {
+        with_schema(request, OPEN)
+    });
+    assert_eq!(body["tools"].as_array().unwrap().len(), 1);
+    assert_eq!(dropped, ["response_format (a tool call is required)"]);
+}
+
+#[test]
 fn a_schema_that_no_tool_can_have_is_refused() {
     let error = said(&ask(json!({})), &Facts::default(), |request| {
         with_schema(request, r#"{"type":"array"}"#)

@@ -338,3 +338,90 @@ fn errors_are_events_of_their_type() {
         assert_eq!(body["error"]["message"], "a \"b\"");
     }
 }
+
+mod overlapping {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Returns what each block said, by the hub's index, and the frames.
+    fn run(steps: &[(u8, u8)]) -> (BTreeMap<String, String>, Vec<String>) {
+        let mut events = vec![start()];
+        let mut open: Vec<(u32, u8)> = Vec::new();
+        let mut said: BTreeMap<String, String> = BTreeMap::new();
+        let mut next = 0;
+        for (count, (kind, which)) in steps.iter().enumerate() {
+            let at = usize::from(*which) % open.len().max(1);
+            match (kind % 8, open.get(at).copied()) {
+                (0 | 1, _) => {
+                    let block = match which % 3 {
+                        0 => Block::Text,
+                        1 => Block::Reasoning,
+                        _ => Block::ToolCall {
+                            id: "i".into(),
+                            name: format!("f{next}").into(),
+                        },
+                    };
+                    events.push(Event::Open { index: next, block });
+                    open.push((next, which % 3));
+                    next += 1;
+                }
+                (2, Some((index, _))) => {
+                    events.push(Event::Close { index });
+                    open.remove(at);
+                }
+                (_, Some((index, kind))) => {
+                    let piece = format!("{index}.{count};");
+                    said.entry(index.to_string()).or_default().push_str(&piece);
+                    let delta = match kind {
+                        0 => Delta::Text(piece.into()),
+                        1 => Delta::Reasoning(piece.into()),
+                        _ => Delta::Arguments(piece.into()),
+                    };
+                    events.push(Event::Delta { index, delta });
+                }
+                (_, None) => {}
+            }
+        }
+        for (index, _) in open {
+            events.push(Event::Close { index });
+        }
+        events.push(finish());
+        (said, written(&events))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn blocks_never_overlap_and_nothing_is_lost(steps in prop::collection::vec(any::<(u8, u8)>(), 0..60)) {
+            let (said, frames) = run(&steps);
+            let mut open: Option<String> = None;
+            let mut next = 0;
+            let mut heard: BTreeMap<String, String> = BTreeMap::new();
+            for frame in &frames {
+                if let Some(start) = frame.strip_prefix('+') {
+                    prop_assert_eq!(&open, &None, "two blocks are open");
+                    let (index, _) = start.split_once(' ').unwrap();
+                    prop_assert_eq!(index.parse::<u32>().unwrap(), next);
+                    next += 1;
+                    open = Some(index.to_owned());
+                } else if let Some(index) = frame.strip_prefix('-') {
+                    prop_assert_eq!(open.take(), Some(index.to_owned()));
+                } else if let Some((index, text)) = frame.split_once(": ") {
+                    prop_assert_eq!(open.as_deref(), Some(index));
+                    for piece in text.split_terminator(';') {
+                        // Every piece carries the hub's index.
+                    let (block, _) = piece.split_once('.').unwrap();
+                        heard.entry(block.to_owned()).or_default().push_str(&format!("{piece};"));
+                    }
+                }
+            }
+            prop_assert_eq!(open, None);
+            prop_assert_eq!(frames.last().map(String::as_str), Some("message_stop"));
+            prop_assert_eq!(heard, said);
+        }
+    }
+}
