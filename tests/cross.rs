@@ -10,13 +10,17 @@
     reason = "only what both protocols can say is compared"
 )]
 
+#[path = "cross/requests.rs"]
+mod requests;
+#[path = "cross/tampered.rs"]
+mod tampered;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use strait::error::Kind;
-use strait::protocol::chat::{Finish, Part, Request, Response, Role};
+use strait::protocol::chat::{Finish, Part, Response};
 use strait::protocol::usage::Usage;
 use strait::protocol::{
     Facts, Protocol, Shape, StreamDecoder, StreamEncoder, decode_request, decode_response,
@@ -232,152 +236,6 @@ fn streams_become_what_the_golden_files_say() {
             );
         }
     }
-}
-
-// === Real requests ===
-
-/// What a request means, in words that both protocols share.
-#[derive(Debug, Default, PartialEq)]
-struct Meaning {
-    system: String,
-    user: String,
-    assistant: String,
-    calls: Vec<(String, Value)>,
-    results: String,
-    images: usize,
-    tools: Vec<(String, Value)>,
-    stop: Vec<String>,
-    stream: bool,
-}
-
-fn meaning(request: &Request<'_>) -> Meaning {
-    let mut meaning = Meaning {
-        stream: request.stream,
-        ..Meaning::default()
-    };
-    for message in &request.messages {
-        let said = match message.role {
-            Role::System | Role::Developer => &mut meaning.system,
-            Role::User => &mut meaning.user,
-            Role::Assistant => &mut meaning.assistant,
-        };
-        for part in &message.parts {
-            match part {
-                Part::Text { text, .. } | Part::Refusal { text } => squeeze(text, said),
-                Part::Image { .. } => meaning.images += 1,
-                Part::ToolCall {
-                    name, arguments, ..
-                } => {
-                    meaning.calls.push((name.to_string(), value_of(arguments)));
-                }
-                Part::ToolResult { parts, .. } => {
-                    for part in parts {
-                        match part {
-                            Part::Text { text, .. } => squeeze(text, &mut meaning.results),
-                            Part::Image { .. } => meaning.images += 1,
-                            _ => {}
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    for tool in &request.tools {
-        if let strait::protocol::chat::Tool::Function { name, schema, .. } = tool {
-            let schema = schema.map_or(json!({}), |raw| value_of(raw.get()));
-            meaning.tools.push((name.to_string(), with_type(schema)));
-        }
-    }
-    meaning.stop = request
-        .stop
-        .iter()
-        .filter(|stop| !stop.trim().is_empty())
-        .map(ToString::to_string)
-        .collect();
-    meaning
-}
-
-/// Appends text without its white space: where paragraphs are joined or trimmed is a matter of protocol.
-fn squeeze(text: &str, into: &mut String) {
-    into.extend(text.chars().filter(|c| !c.is_whitespace()));
-}
-
-fn value_of(text: &str) -> Value {
-    let mut value = serde_json::from_str(text).unwrap_or_else(|_| json!({"_raw": text}));
-    if value == json!("") || value.is_null() {
-        value = json!({});
-    }
-    value
-}
-
-/// A tool's schema has a type in Anthropic's protocol, and no schema is an empty one.
-fn with_type(mut schema: Value) -> Value {
-    schema["type"] = "object".into();
-    if schema["properties"].is_null() {
-        schema["properties"] = json!({});
-    }
-    schema
-}
-
-fn requests_survive(from: Protocol, surfaces: &[&str]) {
-    let mut refused = Vec::new();
-    for (name, record, _) in surfaces.iter().flat_map(|surface| recordings(surface)) {
-        let body = record["request"]["body"].to_string();
-        let hub = match decode_request(from, body.as_bytes()) {
-            Ok(hub) => hub,
-            Err(error) => {
-                // What a provider adds to OpenAI's protocol may not be OpenAI's.
-                assert!(
-                    from == Protocol::OpenaiChat && !name.starts_with("openai-chat"),
-                    "{name}: {error}"
-                );
-                refused.push(format!("{name}: {error}"));
-                continue;
-            }
-        };
-        for facts in models() {
-            let said = match encode_request(other(from), &hub, "target-model", &facts) {
-                Ok(said) => said,
-                Err(error) => {
-                    assert_eq!(error.kind, Kind::Unsupported, "{name}: {error}");
-                    assert!(error.param.is_some(), "{name}: {error} names no field");
-                    refused.push(format!("{name}: {error} ({:?})", error.param));
-                    continue;
-                }
-            };
-            let text = String::from_utf8(said.body.clone()).unwrap();
-            let back = decode_request(other(from), &said.body)
-                .unwrap_or_else(|error| panic!("{name}: {error} in {text}"));
-            assert_eq!(back.model, "target-model", "{name}");
-            let (mut before, mut after) = (meaning(&hub), meaning(&back));
-            // Tools that stand in for something are no tools of the client's.
-            after
-                .tools
-                .retain(|(tool, _)| before.tools.iter().any(|(known, _)| known == tool));
-            if said.dropped.iter().any(|note| note.contains("json_object")) {
-                after.system.truncate(before.system.len());
-            }
-            // A refusal to be answered for is text; parts of another family are named.
-            if !said.dropped.is_empty() {
-                before.stop.retain(|stop| after.stop.contains(stop));
-            }
-            assert_eq!(after, before, "{name}: {text}");
-        }
-    }
-    for line in &refused {
-        eprintln!("refused: {line}");
-    }
-}
-
-#[test]
-fn recorded_openai_requests_mean_the_same_to_anthropic() {
-    requests_survive(Protocol::OpenaiChat, &OPENAI_SPEAKERS);
-}
-
-#[test]
-fn recorded_anthropic_requests_mean_the_same_to_openai() {
-    requests_survive(Protocol::Anthropic, &["anthropic-messages"]);
 }
 
 // === Real answers ===
@@ -673,4 +531,17 @@ fn golden_answers_are_what_clients_take() {
         }
     }
     hold_against_sdks("golden", &lines);
+}
+
+/// Appends text without its white space: where paragraphs are joined or trimmed is a matter of protocol.
+fn squeeze(text: &str, into: &mut String) {
+    into.extend(text.chars().filter(|c| !c.is_whitespace()));
+}
+
+fn value_of(text: &str) -> Value {
+    let mut value = serde_json::from_str(text).unwrap_or_else(|_| json!({"_raw": text}));
+    if value == json!("") || value.is_null() {
+        value = json!({});
+    }
+    value
 }
