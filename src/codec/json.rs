@@ -7,6 +7,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use step::plain;
+
+// Named by path, so that this file means the same when it is compiled from elsewhere.
+#[path = "json/step.rs"]
+mod step;
+
 /// One `"key": value` of an object, as offsets into its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -115,7 +121,12 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(&bytes[from..at]);
         out.extend_from_slice(&[b'\\', short]);
         if short == b'u' {
-            out.extend_from_slice(&[b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            out.extend_from_slice(&[
+                b'0',
+                b'0',
+                HEX[usize::from(byte >> 4)],
+                HEX[usize::from(byte & 15)],
+            ]);
         }
         from = at + 1;
     }
@@ -130,7 +141,9 @@ pub fn unescape(body: &[u8], inside: Range<usize>) -> Option<Cow<'_, str>> {
         return std::str::from_utf8(text).ok().map(Cow::Borrowed);
     }
     let quoted = body.get(inside.start.checked_sub(1)?..inside.end + 1)?;
-    serde_json::from_slice::<String>(quoted).ok().map(Cow::Owned)
+    serde_json::from_slice::<String>(quoted)
+        .ok()
+        .map(Cow::Owned)
 }
 
 /// Returns how many bytes of UTF-8 the text between two quotes takes once its escapes are decoded.
@@ -140,7 +153,9 @@ pub fn decoded_len(text: &[u8]) -> usize {
     while let Some(at) = memchr::memchr(b'\\', rest) {
         let (escape, bytes) = match rest.get(at + 1) {
             Some(b'u') => {
-                let digits = rest.get(at + 2..at + 6).and_then(|hex| std::str::from_utf8(hex).ok());
+                let digits = rest
+                    .get(at + 2..at + 6)
+                    .and_then(|hex| std::str::from_utf8(hex).ok());
                 let bytes = match digits.and_then(|hex| u32::from_str_radix(hex, 16).ok()) {
                     Some(0..0x80) => 1,
                     // Two halves make one character of four bytes.
@@ -179,7 +194,12 @@ pub struct Blobs {
 
 impl<'b> Scanner<'b> {
     pub fn new(body: &'b [u8], max_depth: usize) -> Self {
-        Self { body, at: 0, left: max_depth, blobs: Blobs::default() }
+        Self {
+            body,
+            at: 0,
+            left: max_depth,
+            blobs: Blobs::default(),
+        }
     }
 
     /// Returns the place of the next byte.
@@ -196,8 +216,19 @@ impl<'b> Scanner<'b> {
     pub fn members(&mut self, out: &mut Vec<Member>) -> Result<(), JsonError> {
         out.clear();
         self.object(|scanner, key| {
+            // A key that spells half a character has no name.
+            if unescape(scanner.body, key.clone()).is_none() {
+                return Err(JsonError {
+                    kind: JsonErrorKind::Syntax,
+                    at: key.start,
+                });
+            }
             let value = scanner.skip()?;
-            out.push(Member { whole: key.start - 1..value.end, key, value });
+            out.push(Member {
+                whole: key.start - 1..value.end,
+                key,
+                value,
+            });
             Ok(())
         })
     }
@@ -226,7 +257,10 @@ impl<'b> Scanner<'b> {
     }
 
     /// Reads an array: calls `each` before every value.
-    pub fn array(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), JsonError>) -> Result<(), JsonError> {
+    pub fn array(
+        &mut self,
+        mut each: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
         if self.peek() != Some(b'[') {
             return Err(self.error(JsonErrorKind::Syntax));
         }
@@ -253,6 +287,11 @@ impl<'b> Scanner<'b> {
             Some(_) | None => self.scalar(first)?,
         }
         Ok(from..self.at)
+    }
+
+    /// Reads any value, wherever it is.
+    pub fn pass(&mut self) -> Result<(), JsonError> {
+        self.skip().map(|_| ())
     }
 
     /// Returns the first byte of what comes next, past white space.
@@ -333,7 +372,9 @@ impl<'b> Scanner<'b> {
             }
             // A value ended here, or an empty container is about to.
             loop {
-                let Some(object) = stack.top() else { return Ok(()) };
+                let Some(object) = stack.top() else {
+                    return Ok(());
+                };
                 match (self.peek(), object) {
                     (Some(b'}'), true) | (Some(b']'), false) => {
                         self.close()?;
@@ -355,7 +396,7 @@ impl<'b> Scanner<'b> {
 
     fn scalar(&mut self, first: Option<u8>) -> Result<(), JsonError> {
         match first {
-            Some(b'"') => self.text().map(drop),
+            Some(b'"') => self.text().map(|_| ()),
             Some(b't') => self.word(b"true"),
             Some(b'f') => self.word(b"false"),
             Some(b'n') => self.word(b"null"),
@@ -400,7 +441,11 @@ impl<'b> Scanner<'b> {
         while let Some(b'0'..=b'9') = self.body.get(self.at) {
             self.at += 1;
         }
-        if self.at == from { Err(self.error(JsonErrorKind::Syntax)) } else { Ok(()) }
+        if self.at == from {
+            Err(self.error(JsonErrorKind::Syntax))
+        } else {
+            Ok(())
+        }
     }
 
     /// Reads a string from its opening quote, and returns what is between the quotes.
@@ -449,7 +494,10 @@ impl<'b> Scanner<'b> {
         let from = range.start;
         std::str::from_utf8(&self.body[range])
             .map(drop)
-            .map_err(|error| JsonError { kind: JsonErrorKind::Utf8, at: from + error.valid_up_to() })
+            .map_err(|error| JsonError {
+                kind: JsonErrorKind::Utf8,
+                at: from + error.valid_up_to(),
+            })
     }
 
     #[cold]
@@ -499,82 +547,4 @@ impl Stack {
     fn top(&self) -> Option<bool> {
         (self.count > 0).then_some(self.near & 1 == 1)
     }
-}
-
-/// Returns the first place from `at` on that holds a quote, a backslash or a control byte, or the end.
-///
-/// Sets `foreign` when it passed a byte above ASCII (or saw one in the same step: a second look costs little).
-/// Short strings go in steps of 8 bytes; `wide` remembers that this one is long.
-#[inline]
-fn plain(body: &[u8], mut at: usize, wide: &mut bool, foreign: &mut bool) -> usize {
-    loop {
-        if *wide {
-            let Some(rest) = body.get(at..) else { return at };
-            let (chunks, _) = rest.as_chunks::<32>();
-            for chunk in chunks {
-                let (special, high) = look(chunk);
-                *foreign |= high;
-                if special {
-                    break;
-                }
-                at += 32;
-            }
-        }
-        for step in 0.. {
-            let Some(chunk) = body.get(at..).and_then(<[u8]>::first_chunk::<8>) else {
-                return slow(body, at, foreign);
-            };
-            let word = u64::from_le_bytes(*chunk);
-            *foreign |= word & EACH_HIGH != 0;
-            let special = special(word);
-            if special != 0 {
-                return at + special.trailing_zeros() as usize / 8;
-            }
-            at += 8;
-            if step == 3 {
-                break;
-            }
-        }
-        *wide = true;
-    }
-}
-
-/// The last bytes of a body, one by one.
-#[cold]
-fn slow(body: &[u8], mut at: usize, foreign: &mut bool) -> usize {
-    while let Some(&byte) = body.get(at) {
-        if byte == b'"' || byte == b'\\' || byte < 0x20 {
-            break;
-        }
-        *foreign |= byte >= 0x80;
-        at += 1;
-    }
-    at
-}
-
-/// Whether a chunk holds a quote, a backslash or a control byte, and whether a byte above ASCII. Written so that
-/// the compiler makes vector instructions of it.
-#[inline]
-fn look(chunk: &[u8; 32]) -> (bool, bool) {
-    let mut special = 0u8;
-    let mut high = 0u8;
-    for &byte in chunk {
-        special |= u8::from(byte == b'"') | u8::from(byte == b'\\') | u8::from(byte < 0x20);
-        high |= byte;
-    }
-    (special != 0, high >= 0x80)
-}
-
-const EACH: u64 = 0x0101_0101_0101_0101;
-const EACH_HIGH: u64 = EACH << 7;
-
-/// Returns a word whose lowest set bit is in the first byte that is a quote, a backslash or a control byte.
-#[inline]
-fn special(word: u64) -> u64 {
-    // A byte that is zero borrows into its neighbour above, never below: the lowest hit is always a true one.
-    let zero = |word: u64| word.wrapping_sub(EACH) & !word;
-    let quote = zero(word ^ (EACH * b'"' as u64));
-    let escape = zero(word ^ (EACH * b'\\' as u64));
-    let control = word.wrapping_sub(EACH * 0x20) & !word;
-    (quote | escape | control) & EACH_HIGH
 }

@@ -46,11 +46,19 @@ impl<'e> Edits<'e> {
     /// Removes member `index` of `members`, which are those of `body`, with the right comma. An index that is not
     /// there removes nothing.
     pub fn remove_member(&mut self, body: &[u8], members: &[Member], index: usize) {
-        let Some(member) = members.get(index).filter(|member| member.whole.end <= body.len()) else { return };
+        let Some(member) = members
+            .get(index)
+            .filter(|member| member.whole.end <= body.len())
+        else {
+            return;
+        };
         self.removed.push(Removed {
             index,
             whole: member.whole.clone(),
-            before: index.checked_sub(1).and_then(|before| members.get(before)).map(|before| before.whole.end),
+            before: index
+                .checked_sub(1)
+                .and_then(|before| members.get(before))
+                .map(|before| before.whole.end),
             after: members.get(index + 1).map(|after| after.whole.start),
         });
     }
@@ -71,12 +79,15 @@ impl<'e> Edits<'e> {
         if self.is_empty() {
             return body.clone();
         }
-        let mut edits: Vec<(Range<usize>, &[u8])> = Vec::with_capacity(self.replaced.len() + self.removed.len() + 1);
+        let mut edits: Vec<(Range<usize>, &[u8])> =
+            Vec::with_capacity(self.replaced.len() + self.removed.len() + 1);
         for (at, (range, bytes)) in self.replaced.iter().enumerate() {
             // Few edits are ever made, most often one or two.
             if range.start <= range.end
                 && range.end <= body.len()
-                && !self.replaced[at + 1..].iter().any(|(later, _)| later == range)
+                && !self.replaced[at + 1..]
+                    .iter()
+                    .any(|(later, _)| later == range)
             {
                 edits.push((range.clone(), bytes));
             }
@@ -111,7 +122,9 @@ impl<'e> Edits<'e> {
         removed.dedup_by_key(|removed| removed.index);
         let mut none_left = false;
         for run in removed.chunk_by(|one, next| one.index + 1 == next.index) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let (Some(first), Some(last)) = (run.first(), run.last()) else {
+                continue;
+            };
             let range = match (first.before, last.after) {
                 (_, Some(after)) => first.whole.start..after,
                 (Some(before), None) => before..last.whole.end,
@@ -129,7 +142,10 @@ impl<'e> Edits<'e> {
 /// Returns where the object's closing brace is, and whether nothing is in it.
 fn closing(body: &[u8]) -> Option<(usize, bool)> {
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\t' | b'\r');
-    let close = body.iter().rposition(|byte| !is_space(byte)).filter(|&at| body[at] == b'}')?;
+    let close = body
+        .iter()
+        .rposition(|byte| !is_space(byte))
+        .filter(|&at| body[at] == b'}')?;
     let last = body[..close].iter().rposition(|byte| !is_space(byte))?;
     Some((close, body[last] == b'{'))
 }

@@ -40,12 +40,19 @@ pub struct Splitter {
     cutter: Cutter,
     max_frame: usize,
     pending: Vec<u8>,
+    first: bool,
     failed: bool,
 }
 
 impl Splitter {
     pub fn new(max_frame: usize) -> Self {
-        Self { cutter: Cutter::default(), max_frame, pending: Vec::new(), failed: false }
+        Self {
+            cutter: Cutter::default(),
+            max_frame,
+            pending: Vec::new(),
+            first: true,
+            failed: false,
+        }
     }
 
     /// Takes a piece of the stream, and calls `each` for every frame that it completes.
@@ -58,11 +65,12 @@ impl Splitter {
             let part = &chunk[from..end.at];
             from = end.at;
             self.check(part.len())?;
+            let first = std::mem::take(&mut self.first);
             if self.pending.is_empty() {
-                each(Frame::of(part));
+                each(Frame::of(part, first));
             } else {
                 self.pending.extend_from_slice(part);
-                each(Frame::of(&self.pending));
+                each(Frame::of(&self.pending, first));
                 self.pending.clear();
             }
         }
@@ -79,7 +87,7 @@ impl Splitter {
     /// The stream is at its end: what is held is a last frame, though its blank line is missing.
     pub fn finish(&mut self, mut each: impl FnMut(Frame<'_>)) {
         if !self.pending.is_empty() {
-            each(Frame::of(&self.pending));
+            each(Frame::of(&self.pending, std::mem::take(&mut self.first)));
             self.pending.clear();
         }
     }
@@ -116,7 +124,11 @@ pub struct Cutter {
 
 impl Default for Cutter {
     fn default() -> Self {
-        Self { blank: true, after_cr: false, ended: false }
+        Self {
+            blank: true,
+            after_cr: false,
+            ended: false,
+        }
     }
 }
 
@@ -162,10 +174,9 @@ impl Cutter {
 }
 
 impl<'f> Frame<'f> {
-    /// Reads the fields of one frame.
-    pub fn of(raw: &'f [u8]) -> Self {
-        // A mark of the byte order may stand before the first frame; no field's name begins with it.
-        let mut rest = raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw);
+    /// Reads the fields of one frame. The stream's `first` one may begin with a byte order mark.
+    pub fn of(raw: &'f [u8], first: bool) -> Self {
+        let mut rest = &raw[if first { mark(raw) } else { 0 }..];
         let mut event: &[u8] = b"";
         let mut data: Option<Cow<'f, [u8]>> = None;
         while !rest.is_empty() {
@@ -186,7 +197,21 @@ impl<'f> Frame<'f> {
                 event = value;
             }
         }
-        Self { raw, event, is_comment: data.is_none(), data: data.unwrap_or_default() }
+        Self {
+            raw,
+            event,
+            is_comment: data.is_none(),
+            data: data.unwrap_or_default(),
+        }
+    }
+}
+
+/// Returns the length of the byte order mark that `raw` begins with.
+pub fn mark(raw: &[u8]) -> usize {
+    if raw.starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
     }
 }
 

@@ -52,7 +52,10 @@ impl<'b> Envelope<'b> {
     pub fn read(body: &'b [u8], protocol: Protocol, max_depth: usize) -> Result<Self> {
         let mut members = Vec::with_capacity(16);
         let mut scanner = Scanner::new(body, max_depth);
-        scanner.members(&mut members).and_then(|()| scanner.end()).map_err(not_json)?;
+        scanner
+            .members(&mut members)
+            .and_then(|()| scanner.end())
+            .map_err(not_json)?;
         let keys = keys(body, &members)?;
         let mut envelope = Self {
             members: Vec::new(),
@@ -89,26 +92,36 @@ impl<'b> Envelope<'b> {
                     envelope.stream = match json::boolean(body, value.clone()) {
                         Some(stream) => stream,
                         None if json::is_null(body, value) => false,
-                        None => return Err(Error::field("stream", "`stream` must be true or false.")),
+                        None => {
+                            return Err(Error::field("stream", "`stream` must be true or false."));
+                        }
                     };
                 }
                 "stream_options" => {
                     envelope.stream_options = Some(index);
                     if first == Some(&b'{') {
                         let usage = field(body, value, "include_usage");
-                        envelope.include_usage = usage.and_then(|usage| json::boolean(body, usage)) == Some(true);
+                        envelope.include_usage =
+                            usage.and_then(|usage| json::boolean(body, usage)) == Some(true);
                     } else if !json::is_null(body, value) {
-                        return Err(Error::field("stream_options", "`stream_options` must be an object."));
+                        return Err(Error::field(
+                            "stream_options",
+                            "`stream_options` must be an object.",
+                        ));
                     }
                 }
-                "max_completion_tokens" => envelope.max_output = json::unsigned(body, value).or(envelope.max_output),
+                "max_completion_tokens" => {
+                    envelope.max_output = json::unsigned(body, value).or(envelope.max_output)
+                }
                 "max_tokens" => max_tokens = json::unsigned(body, value),
                 "n" => envelope.n = json::unsigned(body, value),
-                "user" if protocol == Protocol::OpenaiChat => envelope.user = json::string(body, value),
+                "user" if protocol == Protocol::OpenaiChat => {
+                    envelope.user = json::string(body, value)
+                }
                 "metadata" => {
                     if protocol == Protocol::Anthropic {
-                        envelope.user =
-                            field(body, value.clone(), "user_id").and_then(|user| json::string(body, user));
+                        envelope.user = field(body, value.clone(), "user_id")
+                            .and_then(|user| json::string(body, user));
                     }
                     envelope.metadata = Some(value);
                 }
@@ -153,21 +166,31 @@ impl<'b> Envelope<'b> {
     /// Returns an estimate of all tokens: that of the input, and all output that the request allows for (none where
     /// it doesn't say).
     pub fn estimate_tokens(&self) -> u64 {
-        self.estimate_input().saturating_add(self.max_output.unwrap_or(0))
+        self.estimate_input()
+            .saturating_add(self.max_output.unwrap_or(0))
     }
 
     /// Returns `stream_options` as it came, with `include_usage` set to true.
     pub fn stream_options_with_usage(&self, body: &[u8]) -> Vec<u8> {
-        let value = self.stream_options.and_then(|index| self.members.get(index)).map(|member| member.value.clone());
+        let value = self
+            .stream_options
+            .and_then(|index| self.members.get(index))
+            .map(|member| member.value.clone());
         let mut inner = Vec::new();
-        let Some(value) = value.and_then(|value| body.get(value)).filter(|value| value.first() == Some(&b'{')) else {
+        let Some(value) = value
+            .and_then(|value| body.get(value))
+            .filter(|value| value.first() == Some(&b'{'))
+        else {
             return br#"{"include_usage":true}"#.to_vec();
         };
         if json::members(value, usize::MAX, &mut inner).is_err() {
             return br#"{"include_usage":true}"#.to_vec();
         }
         let mut out = b"{\"include_usage\":true".to_vec();
-        for member in inner.iter().filter(|member| json::key(value, member) != "include_usage") {
+        for member in inner
+            .iter()
+            .filter(|member| json::key(value, member) != "include_usage")
+        {
             out.push(b',');
             out.extend_from_slice(&value[member.whole.clone()]);
         }
@@ -184,7 +207,12 @@ impl<'b> Envelope<'b> {
             .iter()
             .enumerate()
             .filter(|(index, _)| !self.ours.contains(index))
-            .map(|(_, member)| (json::key(body, member), body.get(member.value.clone()).unwrap_or_default()))
+            .map(|(_, member)| {
+                (
+                    json::key(body, member),
+                    body.get(member.value.clone()).unwrap_or_default(),
+                )
+            })
             .filter(|(key, _)| !UNCHANGING.contains(&&**key))
             .collect();
         parts.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -195,7 +223,14 @@ impl<'b> Envelope<'b> {
 }
 
 /// Fields that don't change the answer.
-const UNCHANGING: [&str; 6] = ["user", "metadata", "stream", "stream_options", "safety_identifier", "store"];
+const UNCHANGING: [&str; 6] = [
+    "user",
+    "metadata",
+    "stream",
+    "stream_options",
+    "safety_identifier",
+    "store",
+];
 
 fn not_json(error: JsonError) -> Error {
     let message = match error.kind {
@@ -212,12 +247,18 @@ fn keys<'b>(body: &'b [u8], members: &[Member]) -> Result<Vec<Cow<'b, str>>> {
     for member in members {
         let Some(key) = json::unescape(body, member.key.clone()) else {
             let at = member.key.start;
-            return Err(not_json(JsonError { kind: JsonErrorKind::Syntax, at }));
+            return Err(not_json(JsonError {
+                kind: JsonErrorKind::Syntax,
+                at,
+            }));
         };
         keys.push(key);
     }
     let twice = if keys.len() <= 24 {
-        keys.iter().enumerate().find(|(at, key)| keys[..*at].contains(key)).map(|(_, key)| key)
+        keys.iter()
+            .enumerate()
+            .find(|(at, key)| keys[..*at].contains(key))
+            .map(|(_, key)| key)
     } else {
         let mut seen = HashSet::with_capacity(keys.len());
         keys.iter().find(|key| !seen.insert(&***key))
@@ -256,7 +297,12 @@ fn check_messages(body: &[u8], value: Range<usize>) -> Result<()> {
 }
 
 fn fallbacks(body: &[u8], value: Range<usize>) -> Result<Vec<Cow<'_, str>>> {
-    let wrong = || Error::field("fallbacks", "`fallbacks` must be an array of at most 16 model names.");
+    let wrong = || {
+        Error::field(
+            "fallbacks",
+            "`fallbacks` must be an array of at most 16 model names.",
+        )
+    };
     if json::is_null(body, value.clone()) {
         return Ok(Vec::new());
     }
@@ -272,8 +318,13 @@ fn fallbacks(body: &[u8], value: Range<usize>) -> Result<Vec<Cow<'_, str>>> {
     if read.is_err() || ranges.len() > FALLBACKS_MOST {
         return Err(wrong());
     }
-    let name = |range| json::string(body, range).filter(|name| !name.is_empty() && name.len() <= MODEL_MOST);
-    ranges.into_iter().map(|range| name(range).ok_or_else(wrong)).collect()
+    let name = |range| {
+        json::string(body, range).filter(|name| !name.is_empty() && name.len() <= MODEL_MOST)
+    };
+    ranges
+        .into_iter()
+        .map(|range| name(range).ok_or_else(wrong))
+        .collect()
 }
 
 /// Returns the place of the value of `name` in the object at `value`, the last one where there are several.

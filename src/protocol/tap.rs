@@ -10,7 +10,7 @@ use super::chat::Finish;
 use super::event::FailureClass;
 use super::usage::Usage;
 use crate::codec::json;
-use crate::codec::sse::{Cutter, Frame};
+use crate::codec::sse::{Cutter, Frame, mark};
 use chunk::Found;
 
 pub use whole::{Whole, whole};
@@ -51,6 +51,8 @@ pub struct Tap {
     cutter: Cutter,
     /// The beginning of a frame that isn't whole yet.
     pending: Vec<u8>,
+    /// No frame was read yet.
+    first: bool,
     /// The last frame was hidden, and so is an LF that belongs to it.
     dropped: bool,
     /// What the client has ends inside a frame.
@@ -87,6 +89,7 @@ impl Tap {
             max_frame,
             cutter: Cutter::default(),
             pending: Vec::new(),
+            first: true,
             dropped: false,
             inside: false,
         }
@@ -112,12 +115,19 @@ impl Tap {
             return;
         }
         // Half an event is a cut, which the caller sees by `finished`, and not garbage.
-        let frame = Frame::of(&pending);
-        if !frame.is_comment && !is_end_marker(&frame.data) && json::members(&frame.data, usize::MAX, &mut Vec::new()).is_err() {
+        let frame = Frame::of(&pending, self.first);
+        if !frame.is_comment
+            && !is_end_marker(&frame.data)
+            && json::members(&frame.data, usize::MAX, &mut Vec::new()).is_err()
+        {
             return;
         }
         let fate = self.judge(&pending);
-        let blank: &[u8] = if pending.ends_with(b"\n") || pending.ends_with(b"\r") { b"\n" } else { b"\n\n" };
+        let blank: &[u8] = if pending.ends_with(b"\n") || pending.ends_with(b"\r") {
+            b"\n"
+        } else {
+            b"\n\n"
+        };
         let mut rest = Vec::new();
         if self.hide_usage {
             match fate {
@@ -172,7 +182,11 @@ impl Tap {
             } else {
                 let mut whole = begun;
                 whole.extend_from_slice(&chunk[from..end.at]);
-                let fate = if whole.len() > self.max_frame { self.too_large() } else { self.judge(&whole) };
+                let fate = if whole.len() > self.max_frame {
+                    self.too_large()
+                } else {
+                    self.judge(&whole)
+                };
                 match &fate {
                     Fate::Pass => copied.extend_from_slice(&whole),
                     Fate::Cut(hole) => {
@@ -244,13 +258,17 @@ impl Tap {
 
     fn too_large(&mut self) -> Fate {
         self.pending = Vec::new();
-        self.failure = Some((FailureClass::Garbage, "An event of the stream is too large.".to_owned()));
+        self.failure = Some((
+            FailureClass::Garbage,
+            "An event of the stream is too large.".to_owned(),
+        ));
         Fate::Fail
     }
 
     /// Reads one whole frame.
     fn judge(&mut self, raw: &[u8]) -> Fate {
-        let frame = Frame::of(raw);
+        let first = std::mem::take(&mut self.first);
+        let frame = Frame::of(raw, first);
         if frame.is_comment || frame.data.iter().all(u8::is_ascii_whitespace) {
             return Fate::Pass;
         }
@@ -260,16 +278,19 @@ impl Tap {
             return Fate::Pass;
         }
         match self.protocol {
-            Protocol::OpenaiChat => self.openai(&frame),
+            Protocol::OpenaiChat => self.openai(&frame, first),
             Protocol::Anthropic => self.anthropic(&frame),
         }
     }
 
-    fn openai(&mut self, frame: &Frame<'_>) -> Fate {
+    fn openai(&mut self, frame: &Frame<'_>, first: bool) -> Fate {
         let data = &*frame.data;
         if is_end_marker(data) {
             if !self.semantic {
-                return self.fail(FailureClass::Cut, "The provider ended its stream before it said anything.");
+                return self.fail(
+                    FailureClass::Cut,
+                    "The provider ended its stream before it said anything.",
+                );
             }
             self.finished = true;
             self.done_marker = true;
@@ -300,7 +321,7 @@ impl Tap {
             return Fate::Drop;
         }
         match (found.null_usage, &frame.data) {
-            (Some(hole), std::borrow::Cow::Borrowed(_)) => match offset(frame.raw) {
+            (Some(hole), std::borrow::Cow::Borrowed(_)) => match offset(frame.raw, first) {
                 Some(start) => Fate::Cut(start + hole.start..start + hole.end),
                 None => Fate::Pass,
             },
@@ -328,11 +349,6 @@ impl Tap {
             }
         }
         match kind {
-            // An empty block of text or thought says nothing yet; its first delta does.
-            b"content_block_start" => {
-                let holds = |word: &[u8]| memchr::memmem::find(data, word).is_some();
-                self.semantic |= !holds(b"\"text\"") && !holds(b"\"thinking\"");
-            }
             b"content_block_delta" | b"message_delta" => self.semantic = true,
             b"message_stop" => {
                 self.semantic = true;
@@ -378,8 +394,8 @@ fn is_end_marker(data: &[u8]) -> bool {
 }
 
 /// Returns where the value of the only `data:` line begins.
-fn offset(raw: &[u8]) -> Option<usize> {
-    let mut start = if raw.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+fn offset(raw: &[u8], first: bool) -> Option<usize> {
+    let mut start = if first { mark(raw) } else { 0 };
     loop {
         let line = raw.get(start..)?;
         if let Some(value) = line.strip_prefix(b"data:") {

@@ -81,7 +81,11 @@ pub(super) fn openai(data: &[u8]) -> Result<Found, JsonError> {
                         found.has_usage = true;
                     }
                     b'n' => {
-                        null = Some(Null { before, whole: start..end, after: None });
+                        null = Some(Null {
+                            before,
+                            whole: start..end,
+                            after: None,
+                        });
                     }
                     _ => {}
                 }
@@ -133,24 +137,51 @@ pub(super) fn anthropic(data: &[u8]) -> Result<Found, JsonError> {
             })?,
             b"delta" if scanner.peek() == Some(b'{') => scanner.object(|scanner, key| {
                 match &*name(data, key) {
-                    b"text" | b"thinking" | b"partial_json" => found.chars += said(data, scanner)? as u64,
+                    b"text" | b"thinking" | b"partial_json" => {
+                        found.chars += said(data, scanner)? as u64
+                    }
                     b"stop_reason" => {
                         let value = scanner.skip()?;
-                        found.finish = json::string(data, value).and_then(|reason| stop_reason(&reason));
+                        found.finish =
+                            json::string(data, value).and_then(|reason| stop_reason(&reason));
                     }
-                    _ => drop(scanner.skip()?),
+                    _ => scanner.pass()?,
                 }
                 Ok(())
             })?,
-            b"usage" => drop(take(scanner, &mut found.usage)?),
-            b"error" => drop(take(scanner, &mut found.error)?),
-            _ => drop(scanner.skip()?),
+            b"content_block" if scanner.peek() == Some(b'{') => {
+                block_start(data, scanner, &mut found)?
+            }
+            b"usage" => {
+                take(scanner, &mut found.usage)?;
+            }
+            b"error" => {
+                take(scanner, &mut found.error)?;
+            }
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
     scanner.end()?;
     found.error = found.error.filter(|error| told(&data[error.clone()]));
     Ok(found)
+}
+
+/// Reads a block that begins. An empty one of text or thought says nothing yet; its first delta does.
+fn block_start(data: &[u8], scanner: &mut Scanner<'_>, found: &mut Found) -> Result<(), JsonError> {
+    let mut waits = false;
+    let mut length = 0;
+    scanner.object(|scanner, key| {
+        match &*name(data, key) {
+            b"type" => waits = matches!(&data[scanner.skip()?], b"\"text\"" | b"\"thinking\""),
+            b"text" | b"thinking" => length += said(data, scanner)?,
+            _ => scanner.pass()?,
+        }
+        Ok(())
+    })?;
+    found.chars += length as u64;
+    found.semantic |= !waits || length > 0;
+    Ok(())
 }
 
 /// Reads OpenAI's `finish_reason` in the words of everyone who copied it.
@@ -215,7 +246,7 @@ fn choice(
     elsewhere: &mut Option<Range<usize>>,
 ) -> Result<(), JsonError> {
     if scanner.peek() != Some(b'{') {
-        return scanner.skip().map(drop);
+        return scanner.pass();
     }
     scanner.object(|scanner, key| {
         match &*name(data, key) {
@@ -240,7 +271,7 @@ fn choice(
                     found.error = Some(value);
                 }
             }
-            _ => drop(scanner.skip()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })
@@ -273,7 +304,7 @@ fn delta(data: &[u8], scanner: &mut Scanner<'_>, found: &mut Found) -> Result<()
                 let value = scanner.skip()?;
                 found.semantic |= told(&data[value]);
             }
-            _ => drop(scanner.skip()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
@@ -283,11 +314,11 @@ fn delta(data: &[u8], scanner: &mut Scanner<'_>, found: &mut Found) -> Result<()
 
 fn call(data: &[u8], scanner: &mut Scanner<'_>, found: &mut Found) -> Result<(), JsonError> {
     if scanner.peek() != Some(b'{') {
-        return scanner.skip().map(drop);
+        return scanner.pass();
     }
     scanner.object(|scanner, key| match &*name(data, key) {
         b"function" | b"custom" if scanner.peek() == Some(b'{') => function(data, scanner, found),
-        _ => scanner.skip().map(drop),
+        _ => scanner.pass(),
     })
 }
 
@@ -295,7 +326,7 @@ fn function(data: &[u8], scanner: &mut Scanner<'_>, found: &mut Found) -> Result
     scanner.object(|scanner, key| {
         match &*name(data, key) {
             b"arguments" | b"input" => found.chars += said(data, scanner)? as u64,
-            _ => drop(scanner.skip()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })
@@ -322,12 +353,21 @@ fn blocks(array: &[u8]) -> usize {
         count += 1;
         block(array, scanner, &mut length, 1)
     });
-    if read.is_err() { 0 } else { length.max(count.min(1)) }
+    if read.is_err() {
+        0
+    } else {
+        length.max(count.min(1))
+    }
 }
 
-fn block(data: &[u8], scanner: &mut Scanner<'_>, length: &mut usize, levels: usize) -> Result<(), JsonError> {
+fn block(
+    data: &[u8],
+    scanner: &mut Scanner<'_>,
+    length: &mut usize,
+    levels: usize,
+) -> Result<(), JsonError> {
     if scanner.peek() != Some(b'{') {
-        return scanner.skip().map(drop);
+        return scanner.pass();
     }
     scanner.object(|scanner, key| {
         let is_text = matches!(&*name(data, key), b"text" | b"thinking");
@@ -340,7 +380,7 @@ fn block(data: &[u8], scanner: &mut Scanner<'_>, length: &mut usize, levels: usi
                 *length += json::decoded_len(&data[value.start + 1..value.end - 1]);
                 Ok(())
             }
-            Some(_) | None => scanner.skip().map(drop),
+            Some(_) | None => scanner.pass(),
         }
     })
 }

@@ -17,7 +17,12 @@ pub(super) fn openai(data: &[u8], found: &Found, event: &[u8]) -> Option<(Failur
     if event == b"error" {
         return Some(read(data, 0..data.len()));
     }
-    found.broken.then(|| (FailureClass::Server, "The provider ended its answer with an error.".to_owned()))
+    found.broken.then(|| {
+        (
+            FailureClass::Server,
+            "The provider ended its answer with an error.".to_owned(),
+        )
+    })
 }
 
 /// Returns the failure that an Anthropic event of the type `kind` tells.
@@ -41,7 +46,11 @@ fn read(data: &[u8], error: Range<usize>) -> (FailureClass, String) {
         let key = name(value, key);
         let range = scanner.skip()?;
         match &*key {
-            b"message" | b"detail" => message = json::string(value, range).map(std::borrow::Cow::into_owned).or(message.take()),
+            b"message" | b"detail" => {
+                message = json::string(value, range)
+                    .map(std::borrow::Cow::into_owned)
+                    .or(message.take())
+            }
             b"type" | b"code" | b"status" | b"status_code" | b"reason" => {
                 match json::string(value, range.clone()) {
                     // `"429"` is a number too.
@@ -58,23 +67,44 @@ fn read(data: &[u8], error: Range<usize>) -> (FailureClass, String) {
     });
     let message = message
         .filter(|message| !message.is_empty())
-        .unwrap_or_else(|| String::from_utf8_lossy(&value[..value.len().min(MESSAGE_MOST)]).into_owned());
+        .unwrap_or_else(|| {
+            String::from_utf8_lossy(&value[..value.len().min(MESSAGE_MOST)]).into_owned()
+        });
     (class(&words, status), cut(message))
 }
 
 fn class(words: &[String], status: Option<u64>) -> FailureClass {
-    let has = |parts: &[&str]| words.iter().any(|word| parts.iter().any(|part| word.contains(part)));
+    let has = |parts: &[&str]| {
+        words
+            .iter()
+            .any(|word| parts.iter().any(|part| word.contains(part)))
+    };
     if has(&["overloaded", "capacity", "unavailable"]) || matches!(status, Some(503 | 529)) {
         FailureClass::Overloaded
-    } else if has(&["rate_limit", "ratelimit", "too_many_requests", "insufficient_quota", "resource_exhausted"])
-        || status == Some(429)
+    } else if has(&[
+        "rate_limit",
+        "ratelimit",
+        "too_many_requests",
+        "insufficient_quota",
+        "resource_exhausted",
+    ]) || status == Some(429)
     {
         FailureClass::RateLimited
-    } else if has(&["authentication", "permission", "billing", "api_key"]) || matches!(status, Some(401..=403)) {
+    } else if has(&["authentication", "permission", "billing", "api_key"])
+        || matches!(status, Some(401..=403))
+    {
         // Our own account: no fault of the request, and another target may well answer.
         FailureClass::Server
-    } else if has(&["invalid_request", "context_length", "content_filter", "not_found", "too_large", "bad_request", "tool_use_failed", "invalid_argument"])
-        || matches!(status, Some(400..=499))
+    } else if has(&[
+        "invalid_request",
+        "context_length",
+        "content_filter",
+        "not_found",
+        "too_large",
+        "bad_request",
+        "tool_use_failed",
+        "invalid_argument",
+    ]) || matches!(status, Some(400..=499))
     {
         FailureClass::InvalidRequest
     } else {

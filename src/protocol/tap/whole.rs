@@ -49,7 +49,11 @@ pub fn whole(protocol: Protocol, body: &[u8]) -> Whole {
     whole.model = text(places.model);
     whole.service_tier = text(places.tier);
     let mut usage = Usage::default();
-    let json = places.usage.or(places.elsewhere).map(|range| &body[range]).unwrap_or_default();
+    let json = places
+        .usage
+        .or(places.elsewhere)
+        .map(|range| &body[range])
+        .unwrap_or_default();
     match protocol {
         Protocol::OpenaiChat if usage.read_openai_chat(json) => {
             usage.tier = whole.service_tier.as_deref().map(Into::into);
@@ -78,12 +82,12 @@ fn openai(body: &[u8], whole: &mut Whole, places: &mut Places) -> Result<(), Jso
                     places.elsewhere = object(body, scanner)?;
                     return Ok(());
                 }
-                scanner.skip().map(drop)
+                scanner.pass()
             })?,
             b"model" => places.model = Some(scanner.skip()?),
             b"service_tier" => places.tier = Some(scanner.skip()?),
             b"error" => whole.is_error |= told(&body[scanner.skip()?]),
-            _ => drop(scanner.skip()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
@@ -97,7 +101,7 @@ fn choice(
     places: &mut Places,
 ) -> Result<(), JsonError> {
     if scanner.peek() != Some(b'{') {
-        return scanner.skip().map(drop);
+        return scanner.pass();
     }
     whole.is_answer = true;
     scanner.object(|scanner, key| {
@@ -113,7 +117,7 @@ fn choice(
             }
             b"usage" => places.elsewhere = object(body, scanner)?,
             b"error" => whole.is_error |= told(&body[scanner.skip()?]),
-            _ => drop(scanner.skip()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })
@@ -134,12 +138,13 @@ fn anthropic(body: &[u8], whole: &mut Whole, places: &mut Places) -> Result<(), 
             b"stop_reason" => {
                 let value = scanner.skip()?;
                 whole.finish = json::string(body, value).and_then(|reason| stop_reason(&reason));
-                whole.truncated = matches!(whole.finish, Some(Finish::Length | Finish::ContextWindow));
+                whole.truncated =
+                    matches!(whole.finish, Some(Finish::Length | Finish::ContextWindow));
             }
             b"usage" => places.usage = object(body, scanner)?,
             b"model" => places.model = Some(scanner.skip()?),
             b"error" => whole.is_error |= told(&body[scanner.skip()?]),
-            _ => drop(scanner.skip()?),
+            _ => scanner.pass()?,
         }
         Ok(())
     })?;
