@@ -10,11 +10,11 @@ use std::collections::VecDeque;
 
 use serde_json::value::RawValue;
 
-use super::block::{Blocks, Kind};
-use super::detail::{self, Detail};
-use super::response::{
+use super::answer::{
     agreed, finish_of, loose_arguments, loose_string, made_up_id, piece, read_usage, said,
 };
+use super::block::{Blocks, Kind};
+use super::detail::{self, Detail};
 use crate::error::Result;
 use crate::protocol::chat::{Finish, Str};
 use crate::protocol::event::{Delta, Event, Failure, FailureClass};
@@ -250,7 +250,7 @@ impl Decoder {
                 }
                 let id = match &piece.id {
                     Some(id) => Box::from(&**id),
-                    None => made_up_id(self.calls.len()).into(),
+                    None => made_up_id(&self.id, self.calls.len()).into(),
                 };
                 let block = self.blocks.add_call(&id);
                 self.calls.push(Call {

@@ -8,6 +8,7 @@ pub mod request;
 pub mod response;
 pub mod stream;
 
+mod answer;
 mod block;
 mod citation;
 mod decode;
@@ -15,6 +16,7 @@ mod decoder;
 mod detail;
 mod encode;
 mod encoder;
+mod media;
 mod message;
 mod place;
 mod turn;
