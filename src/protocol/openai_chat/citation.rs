@@ -50,8 +50,13 @@ pub(super) fn each<'b>(list: &'b RawValue, mut each: impl FnMut(&'b RawValue)) {
 }
 
 /// Appends an annotation: the characters from `start` to `end` come from `page`.
-pub(super) fn write(page: &Page<'_>, start: u64, end: u64, out: &mut Vec<u8>) {
+///
+/// In a stream it has an index: OpenAI's SDKs put the entries of a list together by it, and fail without.
+pub(super) fn write(page: &Page<'_>, start: u64, end: u64, index: Option<u64>, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
+    if let Some(index) = index {
+        object.integer("index", index);
+    }
     object.string("type", "url_citation");
     let mut inner = Object::open(object.key("url_citation"));
     inner.integer("start_index", start);

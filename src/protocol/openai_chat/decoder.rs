@@ -186,7 +186,7 @@ impl Decoder {
         for raw in delta.details {
             self.detail(raw, thought, each);
         }
-        for text in delta.text {
+        if let Some(text) = delta.text {
             self.text(&text, each);
         }
         if let Some(text) = delta.refusal {
@@ -439,7 +439,7 @@ struct Pieces<'b> {
     /// Thinking among the pieces of content.
     thinking: Option<Str<'b>>,
     details: Vec<&'b RawValue>,
-    text: Vec<Str<'b>>,
+    text: Option<Str<'b>>,
     refusal: Option<Str<'b>>,
     annotations: Vec<&'b RawValue>,
     calls: VecDeque<CallPiece<'b>>,
@@ -457,15 +457,18 @@ impl<'b> Pieces<'b> {
     fn field(&mut self, r: &mut Reader<'b>, key: &str) -> Result<()> {
         let told = |text: Str<'b>| Some(text).filter(|text| !text.is_empty());
         match (key, r.peek()) {
-            ("content", b'"') => self.text.extend(told(r.string()?)),
+            ("content", b'"') => self.text = told(r.string()?),
             ("content", b'[') => r.array(|r| {
-                match piece(r)? {
-                    (Some(text), true) => match &mut self.thinking {
-                        Some(before) => before.to_mut().push_str(&text),
-                        none => *none = told(text),
-                    },
-                    (Some(text), false) => self.text.extend(told(text)),
-                    (None, _) => {}
+                let (text, thinks) = piece(r)?;
+                let into = if thinks {
+                    &mut self.thinking
+                } else {
+                    &mut self.text
+                };
+                match (into, text.and_then(told)) {
+                    (Some(before), Some(text)) => before.to_mut().push_str(&text),
+                    (none, text @ Some(_)) => *none = text,
+                    (_, None) => {}
                 }
                 Ok(())
             })?,

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use super::citation;
 use super::detail;
 use super::place::{self, Place};
@@ -36,6 +38,7 @@ pub struct Encoder {
     /// What the open thinking block said, to be sent again with its signature.
     thought: String,
     details: u64,
+    annotations: u64,
     /// Characters of text so far, those before the open block, and the pages that it cites.
     chars: u64,
     block_start: u64,
@@ -66,6 +69,7 @@ impl Encoder {
             usage: None,
             thought: String::new(),
             details: 0,
+            annotations: 0,
             chars: 0,
             block_start: 0,
             cited: Vec::new(),
@@ -192,9 +196,7 @@ impl Encoder {
                         text::integer(call.into(), out);
                         out.push(b',');
                         // An object with a type, so there is more than its brace.
-                        let from = out.len();
-                        text::raw_line(raw, out);
-                        out.remove(from);
+                        inside(raw, out);
                         out.extend_from_slice(b"]}");
                     });
                 }
@@ -239,14 +241,28 @@ impl Encoder {
                 });
             }
             Delta::Arguments(text) => self.arguments(index, text, out),
+            // SDKs put the entries of a list together by their index.
             Delta::Citation {
                 family: Protocol::OpenaiChat,
                 raw,
-            } => self.chunk(out, |out| {
-                out.extend_from_slice(b"{\"annotations\":[");
-                text::raw_line(raw, out);
-                out.extend_from_slice(b"]}");
-            }),
+            } => {
+                // Anything but an object with a type is no annotation.
+                if text::Reader::of(raw.get()).tag("type").is_none() {
+                    return;
+                }
+                let index = self.annotations;
+                self.annotations += 1;
+                self.chunk(out, |out| {
+                    out.extend_from_slice(b"{\"annotations\":[{");
+                    if !has_index(raw) {
+                        out.extend_from_slice(b"\"index\":");
+                        text::integer(index, out);
+                        out.push(b',');
+                    }
+                    inside(raw, out);
+                    out.extend_from_slice(b"]}");
+                });
+            }
             Delta::Citation {
                 family: Protocol::Anthropic,
                 raw,
@@ -295,13 +311,16 @@ impl Encoder {
         }
         let cited = std::mem::take(&mut self.cited);
         let (start, end) = (self.block_start, self.chars);
+        let first = self.annotations;
+        self.annotations += cited.len() as u64;
         self.chunk(out, |out| {
             out.extend_from_slice(b"{\"annotations\":[");
             let from = out.len();
-            for (url, title) in &cited {
+            for (index, (url, title)) in (first..).zip(&cited) {
                 text::comma(from, out);
                 let (url, title) = (Cow::Borrowed(&**url), Cow::Borrowed(&**title));
-                citation::write(&citation::Page { url, title }, start, end, out);
+                let page = citation::Page { url, title };
+                citation::write(&page, start, end, Some(index), out);
             }
             out.extend_from_slice(b"]}");
         });
@@ -328,6 +347,24 @@ impl Encoder {
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
     }
+}
+
+/// Returns whether an entry of a list has its index already, as it came from a stream.
+fn has_index(raw: &RawValue) -> bool {
+    let mut found = false;
+    // What can't be read has none.
+    let _ = text::Reader::of(raw.get()).object(|r, key| {
+        found |= &*key == "index";
+        r.raw().map(drop)
+    });
+    found
+}
+
+/// Appends an object without its opening brace, on one line.
+fn inside(raw: &RawValue, out: &mut Vec<u8>) {
+    let from = out.len();
+    text::raw_line(raw, out);
+    out.remove(from);
 }
 
 fn write_failure(failure: &Failure<'_>, out: &mut Vec<u8>) {

@@ -179,7 +179,7 @@ fn cite(family: Protocol, list: &RawValue, start: u64, end: u64, out: &mut Vec<u
         Protocol::Anthropic => {
             if let Some(page) = citation::page(raw) {
                 text::comma(0, out);
-                citation::write(&page, start, end, out);
+                citation::write(&page, start, end, None, out);
             }
         }
     });
