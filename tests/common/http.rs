@@ -94,6 +94,18 @@ impl Client {
         Stream::read(socket)
     }
 
+    /// Sends a request and reads nothing; dropping the socket is leaving.
+    pub fn send_only(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
+        let mut socket = self.connect().unwrap();
+        let mut head = format!("POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n", self.addr);
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+        socket.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        socket
+    }
+
     pub fn connect(&self) -> std::io::Result<TcpStream> {
         let socket = TcpStream::connect_timeout(&self.addr, Duration::from_secs(5))?;
         socket.set_read_timeout(Some(Duration::from_secs(30)))?;

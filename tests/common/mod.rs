@@ -2,6 +2,7 @@
 #![expect(dead_code, reason = "each test file uses its own part")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+pub mod dialect;
 pub mod http;
 
 use std::net::{SocketAddr, TcpListener};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use http::{Answer, Client};
+use strait::mock::{Mock, Script};
 
 /// A running gateway, killed when it drops.
 pub struct Strait {
@@ -171,6 +173,28 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// A fake provider that behaves as `script` (TOML) says.
+pub fn mock(script: &str) -> Mock {
+    Mock::start(Script::from_toml(script).unwrap()).unwrap()
+}
+
+/// Runs `each` for 0 to `count` at once, a thread for each, and returns what they returned, in order.
+pub fn at_once<T: Send>(count: usize, each: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let start = std::sync::Barrier::new(count);
+    std::thread::scope(|scope| {
+        let (start, each) = (&start, &each);
+        let threads: Vec<_> = (0..count)
+            .map(|at| {
+                scope.spawn(move || {
+                    start.wait();
+                    each(at)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 /// A minimal chat body.
