@@ -1,0 +1,198 @@
+//! The official SDKs, in Python and in Node, against a running gateway: each to a provider of its own protocol and
+//! to one of the other. The cases are in `clients/`, one script for each SDK and language.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::Strait;
+use strait::mock::{Mock, Script};
+
+/// A script that runs longer than this hangs.
+const MOST: Duration = Duration::from_secs(180);
+
+#[test]
+fn the_openai_sdk_for_python_gets_what_it_expects() {
+    run(&python(), "openai_chat.py");
+}
+
+#[test]
+fn the_anthropic_sdk_for_python_gets_what_it_expects() {
+    run(&python(), "anthropic_messages.py");
+}
+
+#[test]
+fn the_openai_sdk_for_node_gets_what_it_expects() {
+    run(&node("openai"), "openai_chat.mjs");
+}
+
+#[test]
+fn the_anthropic_sdk_for_node_gets_what_it_expects() {
+    run(&node("@anthropic-ai/sdk"), "anthropic_messages.mjs");
+}
+
+fn clients() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+fn python() -> PathBuf {
+    let python = clients().join(".venv/bin/python");
+    assert!(
+        python.exists(),
+        "{} is absent: run `bash .ci/setup tests` first",
+        python.display()
+    );
+    python
+}
+
+fn node(package: &str) -> PathBuf {
+    let folder = clients().join("node_modules").join(package);
+    assert!(
+        folder.exists(),
+        "{} is absent: run `bash .ci/setup tests` first",
+        folder.display()
+    );
+    "node".into()
+}
+
+/// The providers `oa` and `an`, the same two under the names that the catalogue knows, models that are asked once
+/// and no more for everything that fails, and keys.
+fn config(openai: &Mock, anthropic: &Mock) -> String {
+    let mut config = String::new();
+    for (name, known, protocol, base) in [
+        (
+            "oa",
+            "openai",
+            "openai-chat",
+            format!("{}/v1", openai.url()),
+        ),
+        ("an", "anthropic", "anthropic", anthropic.url()),
+    ] {
+        config.push_str(&format!(
+            r#"
+            [providers.{name}]
+            protocols = ["{protocol}"]
+            base_url = "{base}"
+            key = "key-of-{name}"
+            # A credential of its own: one that is refused is not asked again for a while.
+            [providers.{name}-account]
+            protocols = ["{protocol}"]
+            base_url = "{base}"
+            key = "refused-key"
+            [providers.{known}]
+            base_url = "{base}"
+            key = "key-of-{known}"
+            "#
+        ));
+        let statuses = [400, 404, 413, 422, 429, 500, 503, 529];
+        let failing = statuses
+            .iter()
+            .flat_map(|status| [format!("{status}-whole"), format!("{status}-stream")]);
+        for what in failing.chain(["retried".to_owned(), "slow".to_owned()]) {
+            config.push_str(&format!(
+                "[models.{name}-{what}]\ntargets = [\"{name}/{what}\"]\nretries = {{ max_attempts = 1 }}\n"
+            ));
+        }
+        config.push_str(&format!(
+            "[models.{name}-account]\ntargets = [\"{name}-account/m\"]\nretries = {{ max_attempts = 1 }}\n"
+        ));
+    }
+    config.push_str(
+        r#"
+        [models.oa-then-the-other]
+        targets = ["oa/fails", "an/m"]
+        retries = { backoff = "10ms" }
+        [models.an-then-the-other]
+        targets = ["an/fails", "oa/m"]
+        retries = { backoff = "10ms" }
+        [[keys]]
+        name = "all"
+        key = "sk-strait-of-the-tests"
+        [[keys]]
+        name = "narrow"
+        key = "sk-strait-narrow"
+        models = ["oa/allowed"]
+        [[keys]]
+        name = "limited"
+        key = "sk-strait-limited"
+        limits = { rpm = 1 }
+        [[keys]]
+        name = "single"
+        key = "sk-strait-single"
+        limits = { concurrent = 1 }
+        "#,
+    );
+    config
+}
+
+/// Runs a script with the gateway and two fake providers of its own, which it scripts and asks itself.
+fn run(program: &Path, script: &str) {
+    let (openai, anthropic) = (start_mock(), start_mock());
+    let strait = Strait::start_with(&config(&openai, &anthropic), "max_body = \"2MiB\"", &[]);
+    let output = strait.dir.path().join("output");
+    let file = std::fs::File::create(&output).expect("the folder is there");
+    let errors = file.try_clone().expect("a file can be opened twice");
+    let mut command = Command::new(program);
+    // Neither keys nor a proxy of whoever runs the tests may get into it.
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONUNBUFFERED", "1");
+    command.envs([
+        ("GATEWAY_URL", format!("http://{}", strait.addr)),
+        ("ADMIN_URL", format!("http://{}", strait.admin)),
+        ("OPENAI_MOCK", openai.url()),
+        ("ANTHROPIC_MOCK", anthropic.url()),
+        ("KEY", "sk-strait-of-the-tests".to_owned()),
+        ("NARROW_KEY", "sk-strait-narrow".to_owned()),
+        ("LIMITED_KEY", "sk-strait-limited".to_owned()),
+        ("SINGLE_KEY", "sk-strait-single".to_owned()),
+    ]);
+    command
+        .arg(clients().join(script))
+        .stdout(file)
+        .stderr(errors);
+    let mut child = command.spawn().unwrap_or_else(|error| {
+        panic!(
+            "{} can't be run ({error}): run `bash .ci/setup tests` first",
+            program.display()
+        )
+    });
+    let until = Instant::now() + MOST;
+    let status = loop {
+        match child.try_wait().expect("it is our own child") {
+            Some(status) => break Some(status),
+            None if Instant::now() >= until => break None,
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let said = std::fs::read_to_string(&output).unwrap_or_default();
+    match status {
+        Some(status) if status.success() => {
+            assert!(
+                said.contains("0 failed"),
+                "{script} ended before its end:\n{said}"
+            );
+        }
+        Some(status) => panic!(
+            "{script} ended with {status}:\n{said}\nthe gateway's log:\n{}",
+            strait.log()
+        ),
+        None => panic!(
+            "{script} did not end within {MOST:?}:\n{said}\nthe gateway's log:\n{}",
+            strait.log()
+        ),
+    }
+}
+
+fn start_mock() -> Mock {
+    Mock::start(Script::default()).expect("a free port of the loopback address")
+}
