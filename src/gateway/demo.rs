@@ -10,12 +10,13 @@ use bytes::Bytes;
 
 use super::ask::Ask;
 use super::attempt::{Busy, Flow, Meta, Won};
-use super::form;
 use super::intake::new_id;
 use super::through::Through;
 use crate::protocol::chat::{Finish, Part, Response, Role};
+use crate::protocol::collect::replay;
+use crate::protocol::event::{Delta, Event};
 use crate::protocol::usage::Usage;
-use crate::protocol::{self, Protocol, Shape, tap};
+use crate::protocol::{self, Protocol, Shape, StreamEncoder, tap};
 use crate::provider::Timeouts;
 use crate::routing::Route;
 
@@ -59,12 +60,15 @@ pub fn answer(
         more: Vec::new(),
     };
     let flow = if ask.envelope.stream {
-        let frames = Bytes::from(form::stream_of(&response, ask.protocol, &shape));
-        let mut through = Through::pass(ask.protocol, false);
+        let frames = words(&response, ask.protocol, &Shape { include_usage: true, ..shape.clone() });
+        let hide = ask.protocol == Protocol::OpenaiChat && !shape.include_usage;
+        let mut through = Through::pass(ask.protocol, hide);
         let mut held = Vec::new();
-        through.feed(frames.clone(), &mut held);
+        for frame in &frames {
+            through.feed(frame.clone(), &mut held);
+        }
         through.end(&mut held);
-        Flow::Stream { answer: None, through: Box::new(through), held, raw: vec![frames] }
+        Flow::Stream { answer: None, through: Box::new(through), held, raw: frames }
     } else {
         let body = Bytes::from(protocol::encode_response(ask.protocol, &response, &shape));
         Flow::Whole { whole: tap::whole(ask.protocol, &body), body }
@@ -82,6 +86,28 @@ pub fn answer(
         busy,
     };
     Box::new(Won { meta, flow })
+}
+
+/// Writes the answer as a stream, a piece for each word.
+fn words(response: &Response<'_>, to: Protocol, shape: &Shape) -> Vec<Bytes> {
+    let mut encoder = StreamEncoder::new(to, shape);
+    let mut pieces = Vec::new();
+    let mut write = |event: &Event<'_>| {
+        let mut piece = Vec::new();
+        encoder.write(event, &mut piece);
+        if !piece.is_empty() {
+            pieces.push(Bytes::from(piece));
+        }
+    };
+    replay(response, &mut |event| match event {
+        Event::Delta { index, delta: Delta::Text(text) } => {
+            for word in text.split_inclusive(' ') {
+                write(&Event::Delta { index, delta: Delta::Text(word.into()) });
+            }
+        }
+        event => write(&event),
+    });
+    pieces
 }
 
 /// Returns the text of the last user message, or a greeting where there is none.

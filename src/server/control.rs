@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::build::{Parts, Pools, Start};
 use crate::config::{Mistake, Store, watch};
 use crate::gateway::Core;
+use crate::provider::catalogue;
 
 const TICK: Duration = Duration::from_secs(1);
 /// Cooldowns, idle limits and gauges are looked after this often.
@@ -129,6 +130,8 @@ impl BackgroundService for Control {
             });
             told.map_err(|error| tracing::warn!(%error, "the configuration file is not watched")).ok()
         });
+        // The first look-up parses the catalogue's index: not in somebody's request.
+        let warm = tokio::task::spawn_blocking(|| catalogue::model("", "").is_some());
         let mut pools = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -163,6 +166,7 @@ impl BackgroundService for Control {
                 }
             }
         }
+        drop(warm);
         self.drain().await;
     }
 }
