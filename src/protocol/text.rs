@@ -486,16 +486,20 @@ pub fn escaped(text: &str, out: &mut Vec<u8>) {
     let needs = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     let bytes = text.as_bytes();
     out.reserve(bytes.len());
-    for chunk in bytes.chunks(STRIDE) {
+    // What was looked at and not written yet begins here.
+    let mut from = 0;
+    for (number, chunk) in bytes.chunks(STRIDE).enumerate() {
         // Folded without an early exit, so that it is done many bytes at a time.
         if !chunk.iter().fold(false, |found, byte| found | needs(*byte)) {
-            out.extend_from_slice(chunk);
             continue;
         }
-        for byte in chunk {
+        for (at, byte) in (number * STRIDE..).zip(chunk) {
+            if !needs(*byte) {
+                continue;
+            }
+            out.extend_from_slice(&bytes[from..at]);
+            from = at + 1;
             let short = match byte {
-                b'"' => b'"',
-                b'\\' => b'\\',
                 b'\n' => b'n',
                 b'\r' => b'r',
                 b'\t' => b't',
@@ -505,14 +509,12 @@ pub fn escaped(text: &str, out: &mut Vec<u8>) {
                     out.extend_from_slice(&digits);
                     continue;
                 }
-                _ => {
-                    out.push(*byte);
-                    continue;
-                }
+                quote_or_backslash => *quote_or_backslash,
             };
             out.extend_from_slice(&[b'\\', short]);
         }
     }
+    out.extend_from_slice(&bytes[from..]);
 }
 
 pub fn integer(mut number: u64, out: &mut Vec<u8>) {
