@@ -1,0 +1,520 @@
+//! Which provider, address and key answers, through the whole program over real sockets.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::dialect::Dialect;
+use common::{Answer, Strait, at_once, eventually, mock};
+use serde_json::{Value, json};
+use strait::mock::{Listen, Mock, Script};
+
+/// A provider's table.
+fn provider(name: &str, mock: &Mock) -> String {
+    format!("[providers.{name}]\nprotocols = [\"openai-chat\", \"anthropic\"]\nbase_url = \"{}/v1\"\nkey = \"the-key-of-{name}\"\n", mock.url())
+}
+
+fn ask(strait: &Strait, model: &str) -> Answer {
+    strait.post(Dialect::OpenAi.path(), &Dialect::OpenAi.body(model, "hi", false))
+}
+
+fn answered_by(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.header("x-strait-provider").unwrap().to_owned()
+}
+
+/// Asks `model` so many times from four threads at once; returns who answered how often.
+fn tally(strait: &Strait, model: &str, count: usize) -> BTreeMap<String, usize> {
+    let mut tally = BTreeMap::new();
+    let asked = at_once(4, |_| (0..count / 4).map(|_| answered_by(&ask(strait, model))).collect::<Vec<_>>());
+    for name in asked.into_iter().flatten() {
+        *tally.entry(name).or_default() += 1;
+    }
+    tally
+}
+
+/// The attempts of a record: who was asked, and what came of it.
+fn attempts(record: &Value) -> Vec<(String, String)> {
+    let attempts = record["attempts"].as_array().unwrap().iter();
+    attempts.map(|one| (one["provider"].as_str().unwrap().to_owned(), one["outcome"].as_str().unwrap().to_owned())).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(provider, outcome)| ((*provider).to_owned(), (*outcome).to_owned())).collect()
+}
+
+#[test]
+fn weights_share_requests_in_their_proportion() {
+    let mocks = [mock(""), mock(""), mock("")];
+    let strait = Strait::start(&format!(
+        r#"
+        {}{}{}
+        [models.m]
+        strategy = "weighted"
+        targets = [{{ model = "a/x", weight = 70 }}, {{ model = "b/x", weight = 20 }}, {{ model = "c/x", weight = 10 }}]
+        "#,
+        provider("a", &mocks[0]),
+        provider("b", &mocks[1]),
+        provider("c", &mocks[2]),
+    ));
+    let tally = tally(&strait, "m", 2000);
+    for ((name, weight), mock) in [("a", 0.7), ("b", 0.2), ("c", 0.1)].into_iter().zip(&mocks) {
+        let count = tally[name];
+        let (mean, deviation) = (2000.0 * weight, (2000.0f64 * weight * (1.0 - weight)).sqrt());
+        // Six deviations: once in five hundred million runs by chance.
+        assert!((count as f64 - mean).abs() < 6.0 * deviation, "{name}: {count} instead of about {mean}");
+        assert_eq!(mock.counts().count, count as u64);
+    }
+}
+
+#[test]
+fn round_robin_is_exact() {
+    let mocks = [mock(""), mock(""), mock("")];
+    let strait = Strait::start(&format!(
+        "{}{}{}[models.m]\nstrategy = \"round-robin\"\ntargets = [\"a/x\", \"b/x\", \"c/x\"]\n",
+        provider("a", &mocks[0]),
+        provider("b", &mocks[1]),
+        provider("c", &mocks[2]),
+    ));
+    let expected: BTreeMap<String, usize> = ["a", "b", "c"].map(|name| (name.to_owned(), 100)).into();
+    assert_eq!(tally(&strait, "m", 300), expected, "at once");
+    let first: Vec<String> = (0..6).map(|_| answered_by(&ask(&strait, "m"))).collect();
+    assert_eq!(first, ["a", "b", "c", "a", "b", "c"], "in turn");
+}
+
+#[test]
+fn least_busy_prefers_the_idle_one() {
+    let holds = "[[rule]]\nbody_contains = \"hold\"\nsteps = [{ stall_head = true }]";
+    let mocks = [mock(holds), mock(holds)];
+    let strait = Strait::start(&format!(
+        "{}{}[models.m]\nstrategy = \"least-busy\"\ntargets = [\"a/x\", \"b/x\"]\n",
+        provider("a", &mocks[0]),
+        provider("b", &mocks[1]),
+    ));
+    for _ in 0..3 {
+        let body = Dialect::OpenAi.body("m", "hold", false).to_string();
+        let held = strait.client().send_only(Dialect::OpenAi.path(), &[], body.as_bytes());
+        eventually("one is held", || mocks.iter().any(|mock| mock.counts().in_progress == 1));
+        let idle = if mocks[0].counts().in_progress == 1 { "b" } else { "a" };
+        for _ in 0..10 {
+            // The client has an answer a moment before the gateway is done with it.
+            eventually("only that one is in flight", || strait.metric("strait_inflight", &[]) == 1.0);
+            assert_eq!(answered_by(&ask(&strait, "m")), idle);
+        }
+        drop(held);
+        eventually("nothing is held", || mocks.iter().all(|mock| mock.counts().in_progress == 0));
+        eventually("nothing is in flight", || strait.metric("strait_inflight", &[]) == 0.0);
+    }
+    let both = tally(&strait, "m", 40);
+    assert_eq!(both.len(), 2, "an idle pair is used evenly: {both:?}");
+}
+
+#[test]
+fn fallbacks_are_followed_in_order_then_those_of_the_request() {
+    let (bad, good) = (mock("[default]\nstatus = 503"), mock(""));
+    let strait = Strait::start(&format!(
+        r#"
+        {}{}{}{}{}
+        [models.a]
+        targets = ["p1/x"]
+        fallbacks = ["b", "p3/z"]
+        retries = {{ max_attempts = 8 }}
+        [models.b]
+        targets = ["p2/y"]
+        "#,
+        provider("p1", &bad),
+        provider("p2", &bad),
+        provider("p3", &bad),
+        provider("p4", &bad),
+        provider("p5", &good),
+    ));
+    let mut body = Dialect::OpenAi.body("a", "hi", false);
+    body["fallbacks"] = json!(["p4/w", "b", "p5/meta-llama/v"]);
+    let answer = strait.post(Dialect::OpenAi.path(), &body);
+    assert_eq!(answered_by(&answer), "p5", "{}", answer.text());
+    assert_eq!(answer.header("x-strait-attempts"), Some("5"));
+    let expected = [("p1", "status"), ("p2", "status"), ("p3", "status"), ("p4", "status"), ("p5", "ok")];
+    let record = &strait.records(1)[0];
+    assert_eq!(attempts(record), pairs(&expected), "{record}");
+    let call = &good.calls()[0];
+    assert_eq!(call.model, "meta-llama/v");
+    assert!(call.problems.is_empty(), "{:?}", call.problems);
+    assert!(strait.metric("strait_fallbacks_total", &[]) >= 4.0);
+    // A client that wants none of it gets the first one's answer.
+    let headers = [("x-strait-no-fallback", "true")];
+    let answer = strait.client().post(Dialect::OpenAi.path(), &headers, body.to_string().as_bytes());
+    assert_eq!(answer.status, 503);
+    let record = &strait.records(2)[1];
+    assert!(attempts(record).iter().all(|(provider, _)| provider == "p1"), "{record}");
+    // A fallback that doesn't exist is the client's mistake, told before anyone is asked.
+    let calls = bad.counts().count;
+    body["fallbacks"] = json!(["p5/x", "nobody"]);
+    let answer = strait.post(Dialect::OpenAi.path(), &body);
+    assert_eq!((answer.status, &answer.json()["error"]["param"]), (404, &json!("fallbacks")));
+    assert_eq!(bad.counts().count, calls);
+}
+
+#[test]
+fn names_are_resolved_in_their_order() {
+    let (lab, openai, anthropic) = (mock(""), mock(""), mock(""));
+    let strait = Strait::start(&format!(
+        r#"
+        {}
+        [providers.openai]
+        base_url = "{}/v1"
+        key = "the-openai-key"
+        [providers.anthropic]
+        base_url = "{}"
+        key = "the-anthropic-key"
+        [models.fast]
+        targets = ["lab/small"]
+        [models.gpt-4o]
+        targets = ["lab/an-alias"]
+        [models."lab/special"]
+        targets = ["lab/behind-a-slash"]
+        "#,
+        provider("lab", &lab),
+        openai.url(),
+        anthropic.url(),
+    ));
+    for (name, by, model) in [
+        ("fast", "lab", "small"),
+        ("lab/meta-llama/Llama-3.3-70B:free", "lab", "meta-llama/Llama-3.3-70B:free"),
+        ("gpt-4o", "lab", "an-alias"),
+        ("lab/special", "lab", "behind-a-slash"),
+        ("gpt-4o-mini", "openai", "gpt-4o-mini"),
+        ("openai/gpt-4o", "openai", "gpt-4o"),
+        ("openai/not-in-any-catalogue", "openai", "not-in-any-catalogue"),
+        ("claude-haiku-4-5", "anthropic", "claude-haiku-4-5"),
+    ] {
+        for dialect in Dialect::ALL {
+            let answer = strait.post(dialect.path(), &dialect.body(name, "hi", false));
+            assert_eq!(answered_by(&answer), by, "{name}");
+            assert_eq!(answer.header("x-strait-model"), Some(model), "{name}");
+        }
+    }
+    assert_eq!(lab.calls().iter().filter(|call| call.model == "an-alias").count(), 2);
+    for mock in [&lab, &openai, &anthropic] {
+        for call in mock.calls() {
+            assert!(call.problems.is_empty(), "{:?}", call.problems);
+        }
+    }
+    assert!(openai.calls().iter().all(|call| call.header("authorization") == Some("Bearer the-openai-key")));
+    assert!(anthropic.calls().iter().all(|call| call.header("x-api-key") == Some("the-anthropic-key")));
+    let calls = lab.counts().count + openai.counts().count + anthropic.counts().count;
+    for dialect in Dialect::ALL {
+        for (name, near) in [("fats", "fast"), ("gpt-4o-mni", "gpt-4o-mini"), ("claude-haiku-4.5", "claude-haiku-4-5"), ("labb/x", ""), ("lab/", "")] {
+            let answer = strait.post(dialect.path(), &dialect.body(name, "hi", false));
+            assert_eq!(answer.status, 404, "{name}: {}", answer.text());
+            let message = dialect.error(&answer.json()).unwrap();
+            assert!(message.contains(name) && message.contains(near), "{name}: {message}");
+            match dialect {
+                Dialect::OpenAi => assert_eq!(answer.json()["error"]["code"], "model_not_found"),
+                Dialect::Anthropic => assert_eq!(answer.json()["error"]["type"], "not_found_error"),
+            }
+        }
+    }
+    assert_eq!(lab.counts().count + openai.counts().count + anthropic.counts().count, calls);
+}
+
+/// One provider at two addresses; `more` goes into its table.
+fn pair(first: &Mock, second: &Mock, more: &str) -> Strait {
+    Strait::start(&format!(
+        r#"
+        [providers.lab]
+        protocols = ["openai-chat"]
+        endpoints = [{{ url = "{}/v1" }}, {{ url = "{}/v1" }}]
+        key = "the-provider-key"
+        {more}
+        "#,
+        first.url(),
+        second.url(),
+    ))
+}
+
+#[test]
+fn an_address_that_dies_is_left_out_and_taken_back_without_a_failure() {
+    let checks = "health = { path = \"/health\", every = \"200ms\", timeout = \"2s\", unhealthy_after = 2, healthy_after = 1 }";
+    for more in [checks, ""] {
+        let (first, second) = (mock(""), mock(""));
+        let strait = pair(&first, &second, more);
+        let address = second.addr;
+        let label = format!("endpoint=\"{address}\"");
+        let health = || strait.metric("strait_endpoint_health", &[&label]);
+        for _ in 0..40 {
+            assert_eq!(ask(&strait, "lab/x").status, 200);
+        }
+        let counts = (first.counts().count, second.counts().count);
+        assert!(counts.0 >= 10 && counts.1 >= 10, "both are used: {counts:?}");
+        let done = AtomicBool::new(false);
+        let mut second = Some(second);
+        let failures: usize = std::thread::scope(|scope| {
+            let traffic: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut failures = 0;
+                        while !done.load(Ordering::Relaxed) {
+                            failures += usize::from(ask(&strait, "lab/x").status != 200);
+                            std::thread::sleep(Duration::from_millis(2));
+                        }
+                        failures
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(200));
+            second = None;
+            if more.is_empty() {
+                std::thread::sleep(Duration::from_secs(1));
+            } else {
+                eventually("the dead one is unhealthy", || health() == 0.0);
+            }
+            let listen = Listen { addr: address, ..Listen::default() };
+            second = Some(Mock::start_on(listen, Script::default()).unwrap());
+            if !more.is_empty() {
+                eventually("the new one is healthy", || health() == 1.0);
+            }
+            eventually("the new one is used", || second.as_ref().unwrap().counts().count > 5);
+            done.store(true, Ordering::Relaxed);
+            traffic.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(failures, 0, "clients saw the death ({more})");
+        drop(second);
+    }
+}
+
+#[test]
+fn an_address_that_says_it_is_unwell_gets_no_requests() {
+    let unwell = "[[rule]]\npath = \"/health\"\nsteps = [{ status = 503 }]";
+    let (first, second) = (mock(""), mock(unwell));
+    let checks = "health = { path = \"/health\", every = \"100ms\", timeout = \"2s\", unhealthy_after = 1, healthy_after = 1 }";
+    let strait = pair(&first, &second, checks);
+    let label = format!("endpoint=\"{}\"", second.addr);
+    eventually("it is unhealthy", || second.counts().health_checks > 2 && strait.metric("strait_endpoint_health", &[&label]) == 0.0);
+    second.clear_calls();
+    for _ in 0..20 {
+        assert_eq!(ask(&strait, "lab/x").status, 200);
+    }
+    assert_eq!(second.counts().count, 0);
+    // When all are unwell the least bad is better than none.
+    first.set_script(Script::from_toml(unwell).unwrap());
+    let label = format!("endpoint=\"{}\"", first.addr);
+    eventually("both are unhealthy", || strait.metric("strait_endpoint_health", &[&label]) == 0.0);
+    assert_eq!(ask(&strait, "lab/x").status, 200);
+}
+
+fn cooldowns(strait: &Strait) -> Vec<Value> {
+    let answer = strait.admin("GET", "/admin/v1/cooldowns", "");
+    assert_eq!(answer.status, 200);
+    answer.json()["cooldowns"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_key_that_is_refused_is_put_aside_listed_and_taken_back_by_the_operator() {
+    for (status, blame) in [(401, "credential"), (402, "credential"), (403, "credential"), (429, "quota")] {
+        let lab = mock(&format!(
+            "[[rule]]\nheader = {{ name = \"authorization\", value = \"Bearer refused-key\" }}\nsteps = [{{ status = {status}, headers = {{ retry-after = \"40\" }} }}]"
+        ));
+        let strait = Strait::start(&format!(
+            r#"
+            [providers.lab]
+            protocols = ["openai-chat"]
+            base_url = "{}/v1"
+            keys = [{{ name = "bad", key = "refused-key", weight = 1000 }}, {{ name = "good", key = "accepted-key" }}]
+            "#,
+            lab.url()
+        ));
+        let refused = || lab.calls().iter().filter(|call| call.status == status).count();
+        for _ in 0..20 {
+            assert_eq!(ask(&strait, "lab/x").status, 200);
+        }
+        assert_eq!(refused(), 1, "{status}: a key that said `not before` is not asked before");
+        let record = &strait.records(1)[0];
+        assert_eq!((&record["attempts"][0]["credential"], &record["attempts"][0]["status"]), (&json!("bad"), &json!(status)));
+        assert_eq!(record["attempts"][1]["credential"], "good", "{record}");
+        let listed = cooldowns(&strait);
+        assert_eq!(listed.len(), 1, "{status}: {listed:?}");
+        assert_eq!((&listed[0]["provider"], &listed[0]["blame"]), (&json!("lab"), &json!(blame)));
+        assert!(listed[0]["name"].as_str().unwrap().contains("bad"), "{listed:?}");
+        assert!((1..=40_000).contains(&listed[0]["remaining_ms"].as_u64().unwrap()), "{listed:?}");
+        assert_eq!(listed[0]["told_by_provider"], json!(true));
+        assert_eq!(strait.metric("strait_cooldown", &["provider=\"lab\""]), 1.0);
+        assert_eq!(strait.metric("strait_cooldowns_total", &["provider=\"lab\"", &format!("reason=\"{blame}\"")]), 1.0);
+        let cleared = strait.admin("DELETE", "/admin/v1/cooldowns", "");
+        assert_eq!((cleared.status, &cleared.json()["cooldowns"]), (200, &json!([])));
+        assert!(cooldowns(&strait).is_empty());
+        // By weight the bad one comes again first, almost always.
+        for _ in 0..20 {
+            assert_eq!(ask(&strait, "lab/x").status, 200);
+        }
+        assert_eq!(refused(), 2, "{status}");
+    }
+}
+
+#[test]
+fn what_recovers_is_found_without_an_operator() {
+    let (flaky, good) = (mock("[default]\nstatus = 503"), mock(""));
+    let strait = Strait::start(&format!(
+        "{}{}[models.m]\ntargets = [\"flaky/x\", \"good/x\"]\n",
+        provider("flaky", &flaky),
+        provider("good", &good),
+    ));
+    let until = Instant::now() + Duration::from_secs(10);
+    while cooldowns(&strait).is_empty() && Instant::now() < until {
+        assert_eq!(answered_by(&ask(&strait, "m")), "good");
+    }
+    let listed = cooldowns(&strait);
+    assert_eq!((&listed[0]["provider"], &listed[0]["blame"]), (&json!("flaky"), &json!("serving")));
+    // While it cools it is not asked, and afterwards it is asked by one request at a time.
+    let calls = flaky.counts().count;
+    at_once(8, |_| answered_by(&ask(&strait, "m")));
+    assert!(flaky.counts().count <= calls + 1, "{} calls while it cooled", flaky.counts().count - calls);
+    flaky.set_script(Script::default());
+    eventually("it is trusted again", || answered_by(&ask(&strait, "m")) == "flaky");
+    assert_eq!(answered_by(&ask(&strait, "m")), "flaky");
+    assert!(cooldowns(&strait).is_empty());
+}
+
+#[test]
+fn the_last_one_is_asked_even_while_it_cools() {
+    let flaky = mock("[default]\nstatus = 503");
+    let strait = Strait::start(&format!("{}[models.m]\ntargets = [\"flaky/x\"]\nretries = {{ max_attempts = 1 }}\n", provider("flaky", &flaky)));
+    for _ in 0..5 {
+        assert_eq!(ask(&strait, "m").status, 503);
+    }
+    assert_eq!(flaky.counts().count, 5, "it was still asked");
+    assert!(!cooldowns(&strait).is_empty());
+    flaky.set_script(Script::default());
+    assert_eq!(ask(&strait, "m").status, 200, "a single target is never cooled to nothing");
+}
+
+#[test]
+fn an_outage_is_not_multiplied() {
+    let (first, second) = (mock("[default]\nstatus = 503"), mock("[default]\nstatus = 503"));
+    let strait = Strait::start(&format!(
+        "{}{}[models.m]\ntargets = [\"dead1/x\", \"dead2/x\"]\nretries = {{ max_attempts = 8, backoff = \"1ms\" }}\n",
+        provider("dead1", &first),
+        provider("dead2", &second),
+    ));
+    let began = Instant::now();
+    let failed: usize = at_once(10, |_| (0..100).filter(|_| ask(&strait, "m").status >= 500).count()).into_iter().sum();
+    assert_eq!(failed, 1000);
+    let calls = first.counts().count + second.counts().count;
+    // A fifth more than requests, the savings of the start (256), and ten a second.
+    let most = 1200.0 + 256.0 + 10.0 * (began.elapsed().as_secs_f64() + 1.0);
+    assert!(calls >= 1000, "each request is tried: {calls}");
+    assert!((calls as f64) < most, "{calls} calls for 1000 requests, at most {most}");
+    assert!(strait.metric("strait_retry_budget_exhausted_total", &[]) > 0.0);
+}
+
+#[test]
+fn no_more_attempts_than_allowed() {
+    let bad = mock("[default]\nstatus = 500");
+    let strait = Strait::start(&format!(
+        "{}{}{}[models.m]\ntargets = [\"a/x\", \"b/x\", \"c/x\"]\nretries = {{ max_attempts = 2, backoff = \"1ms\" }}\n",
+        provider("a", &bad),
+        provider("b", &bad),
+        provider("c", &bad),
+    ));
+    assert_eq!(ask(&strait, "m").status, 500);
+    assert_eq!(bad.counts().count, 2);
+    assert_eq!(attempts(&strait.records(1)[0]), pairs(&[("a", "status"), ("b", "status")]));
+    assert_eq!(ask(&strait, "a/x").status, 500);
+    assert_eq!(bad.counts().count, 6, "four where nothing else is said");
+}
+
+#[test]
+fn the_clients_own_time_ends_a_request() {
+    let silent = mock("[default]\nstall_head = true");
+    let strait = Strait::start(&format!(
+        "{}{}[models.m]\ntargets = [\"a/x\", \"b/x\"]\n",
+        provider("a", &silent),
+        provider("b", &silent)
+    ));
+    for dialect in Dialect::ALL {
+        let began = Instant::now();
+        let body = dialect.body("m", "hi", false).to_string();
+        let answer = strait.client().post(dialect.path(), &[("x-strait-timeout", "500ms")], body.as_bytes());
+        let took = began.elapsed();
+        assert_eq!(answer.status, 504, "{}", answer.text());
+        assert!(dialect.error(&answer.json()).is_some(), "{}", answer.text());
+        assert!(took >= Duration::from_millis(490), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+    eventually("the provider was told", || silent.counts().in_progress == 0);
+    let answer = strait.client().post(Dialect::OpenAi.path(), &[("x-strait-timeout", "soon")], b"{}");
+    assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("x-strait-timeout")));
+}
+
+#[test]
+fn a_models_timers_go_before_its_providers() {
+    let (silent, good) = (mock("[default]\nstall_head = true"), mock(""));
+    let stalls = mock("[default]\nchunks = 6\nstall_after = 0");
+    let strait = Strait::start(&format!(
+        r#"
+        {}{}{}
+        [models.first-byte]
+        targets = ["silent/x", "good/x"]
+        timeouts = {{ first_byte = "300ms" }}
+        [models.idle]
+        targets = ["stalls/x", "good/x"]
+        timeouts = {{ idle = "300ms" }}
+        [models.total]
+        targets = ["silent/x", "good/x"]
+        timeouts = {{ total = "300ms" }}
+        "#,
+        provider("silent", &silent),
+        provider("good", &good),
+        provider("stalls", &stalls),
+    ));
+    assert_eq!(answered_by(&ask(&strait, "first-byte")), "good");
+    let answer = strait.post(Dialect::OpenAi.path(), &Dialect::OpenAi.body("idle", "say a few words", true));
+    assert_eq!(answered_by(&answer), "good");
+    let answer = ask(&strait, "total");
+    assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (504, Some("timeout")), "{}", answer.text());
+    let records = strait.records(3);
+    assert_eq!(attempts(&records[0]), pairs(&[("silent", "timeout_first_byte"), ("good", "ok")]));
+    assert_eq!(attempts(&records[1]), pairs(&[("stalls", "timeout_idle"), ("good", "ok")]));
+}
+
+#[test]
+fn explain_tells_who_would_be_asked_and_asks_nobody() {
+    let (lab, openai) = (mock(""), mock(""));
+    let strait = Strait::start(&format!(
+        r#"
+        {}
+        [providers.openai]
+        base_url = "{}/v1"
+        key = "the-openai-key"
+        [models.m]
+        targets = ["openai/gpt-4o", "lab/x"]
+        fallbacks = ["other"]
+        [models.other]
+        targets = ["lab/y"]
+        "#,
+        provider("lab", &lab),
+        openai.url(),
+    ));
+    let mut body = Dialect::OpenAi.body("m", "hi", false);
+    body["max_tokens"] = json!(1000);
+    body["fallbacks"] = json!(["lab/z"]);
+    let answer = strait.admin("POST", "/admin/v1/explain", &body.to_string());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let explained = answer.json();
+    let candidates = explained["candidates"].as_array().unwrap();
+    let order: Vec<_> =
+        candidates.iter().map(|one| format!("{}/{}", one["provider"].as_str().unwrap(), one["model"].as_str().unwrap())).collect();
+    assert_eq!(order, ["openai/gpt-4o", "lab/x", "lab/y", "lab/z"]);
+    assert!(candidates.iter().all(|one| one["reason"].as_str().is_some_and(|reason| !reason.is_empty())), "{explained}");
+    // 1000 tokens of output at 10 USD a million, and a few of input.
+    let cost: f64 = candidates[0]["estimated_cost_usd"].as_str().unwrap().parse().unwrap();
+    assert!((0.01..0.0102).contains(&cost), "{explained}");
+    assert_eq!(candidates[1]["estimated_cost_usd"], Value::Null);
+    assert_eq!(strait.admin("POST", "/admin/v1/explain", &Dialect::OpenAi.body("nope", "hi", false).to_string()).status, 404);
+    assert_eq!(strait.admin("POST", "/admin/v1/explain", "{").status, 400);
+    let unsigned = common::Client::new(strait.admin).post("/admin/v1/explain", &[], body.to_string().as_bytes());
+    assert_eq!(unsigned.status, 401);
+    assert_eq!(lab.counts().count + openai.counts().count, 0);
+}
