@@ -141,14 +141,13 @@ impl<'b> Reader<'b> {
             return Err(self.syntax("a string does not end"));
         };
         if rest[length] == b'\\' {
-            let before = self.at;
-            let raw = self.raw()?;
-            return serde_json::from_str(raw.get())
-                .map(Cow::Owned)
-                .map_err(|_| {
-                    self.at = before;
-                    self.wrong("a string of valid Unicode")
-                });
+            let Some(end) = string_end(self.text.as_bytes(), self.at) else {
+                return Err(self.syntax("a string does not end"));
+            };
+            let owned = serde_json::from_str(&self.text[self.at..end])
+                .map_err(|_| self.wrong("a string of valid escapes and Unicode"))?;
+            self.at = end;
+            return Ok(Cow::Owned(owned));
         }
         // Folded without an early exit, so that it is done many bytes at a time.
         if rest[..length]
