@@ -193,8 +193,13 @@ pub async fn body(session: &mut Session, most: u64, time: Duration) -> Result<By
         return Err(too_large(most));
     }
     let expects = headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if expects && session.as_downstream_mut().write_continue_response().await.is_err() {
-        return Err(Error::new(Kind::ClientGone, "The client left before it sent the body."));
+    if expects {
+        // To Pingora this is an answer before the end of the body, after which it would close the connection.
+        let kept = session.as_downstream().get_keepalive();
+        if session.as_downstream_mut().write_continue_response().await.is_err() {
+            return Err(Error::new(Kind::ClientGone, "The client left before it sent the body."));
+        }
+        session.set_keepalive(kept);
     }
     match tokio::time::timeout(time, collect(session, most, announced)).await {
         Ok(outcome) => outcome,
