@@ -88,7 +88,10 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, x: &mut Exchange) -> pingora::Result<bool> {
         let _counted = self.core.metrics.enter();
-        session.set_keepalive(Some(IDLE_CLIENT));
+        // Pingora has read what the client wants of its connection; that it is to be closed must stand.
+        if session.as_downstream().get_keepalive().is_some() {
+            session.set_keepalive(Some(IDLE_CLIENT));
+        }
         let outcome = Box::pin(self.handle(session, x)).await;
         match outcome {
             Err(error) if x.committed => {
