@@ -3,7 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 pub mod dialect;
+pub mod authority;
 pub mod http;
+pub mod http2;
+pub mod provider;
+pub mod wire;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
