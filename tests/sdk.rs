@@ -101,6 +101,8 @@ fn config(openai: &Mock, anthropic: &Mock) -> String {
     }
     config.push_str(
         r#"
+        [cache]
+        enabled = true
         [models.oa-then-the-other]
         targets = ["oa/fails", "an/m"]
         retries = { backoff = "10ms" }

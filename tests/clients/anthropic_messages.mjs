@@ -4,10 +4,12 @@ import assert from "node:assert/strict";
 import Anthropic from "@anthropic-ai/sdk";
 import { jsonSchemaOutputFormat } from "@anthropic-ai/sdk/helpers/json-schema";
 import {
-  CALLS, GATEWAY, KEY, LIMITED_KEY, NARROW_KEY, PDF, PNG, WEATHER, fails, gone, main, metric, named, settled, test,
+  CALLS, FRAMINGS, FRESH, GATEWAY, KEY, LIMITED_KEY, MANY_TONGUES, NARROW_KEY, PDF, PNG, WEATHER,
+  eventually, fails, gone, main, metric, named, settled, test,
 } from "./lab.mjs";
 
-const connect = (apiKey = KEY, more = {}) => new Anthropic({ baseURL: GATEWAY, apiKey, maxRetries: 0, ...more });
+const connect = (apiKey = KEY, more = {}) =>
+  new Anthropic({ baseURL: GATEWAY, apiKey, maxRetries: 0, defaultHeaders: FRESH, ...more });
 const client = connect();
 const SAY = [{ role: "user", content: "hello there, gateway" }];
 const TOOLS = [
@@ -247,7 +249,7 @@ test("a stream left in the middle", async (to) => {
   for await (const event of stream) {
     seen += textOf(event) ? 1 : 0;
     if (seen === 3) {
-      assert.equal(await metric("strait_streams_open"), 1);
+      await eventually("one stream is open", async () => (await metric("strait_streams_open")) === 1);
       break;
     }
   }
@@ -297,6 +299,15 @@ test("models", async (to) => {
   assert.deepEqual([one.id, one.type], [wanted, "model"]);
   await fails(Anthropic.NotFoundError, () => client.models.retrieve("nothing/of-the-kind"));
 }, { calls: 0 });
+
+test("however a stream is framed, it says the same", async (to) => {
+  for (const framing of FRAMINGS) {
+    await to.mock.script([framing]);
+    const messages = [{ role: "user", content: MANY_TONGUES }];
+    const text = await client.messages.stream(body(to, { messages })).finalText();
+    assert.equal(text, MANY_TONGUES, JSON.stringify(framing));
+  }
+}, { calls: FRAMINGS.length });
 
 test("many at once", async (to) => {
   await to.mock.script([{ chunks: 5, chunk_gap: "5ms" }]);

@@ -6,18 +6,18 @@ import json
 import time
 
 import anthropic
-from anthropic import Anthropic, AsyncAnthropic
+from anthropic import Anthropic, AsyncAnthropic, beta_tool
 from anthropic._constants import ANTHROPIC_API_VERSION
 from pydantic import BaseModel
 
 from lab import (
-    CALLS, GATEWAY, KEY, LIMITED_KEY, NARROW_KEY, PDF, PNG, SINGLE_KEY, WEATHER,
+    CALLS, FRAMINGS, FRESH, GATEWAY, KEY, LIMITED_KEY, MANY_TONGUES, NARROW_KEY, PDF, PNG, SINGLE_KEY, WEATHER,
     case, equal, eventually, gone, holds, main, metric, named, raises,
 )
 
 
 def connect(key=KEY, **more):
-    return Anthropic(base_url=GATEWAY, api_key=key, **{"max_retries": 0, **more})
+    return Anthropic(base_url=GATEWAY, api_key=key, **{"max_retries": 0, "default_headers": FRESH, **more})
 
 
 client = connect()
@@ -401,7 +401,7 @@ def gateway_errors_are_typed(to):
 
 @case(calls=1, only="an")
 def bearer_tokens_are_keys_too(to):
-    bearer = Anthropic(base_url=GATEWAY, auth_token=KEY, max_retries=0)
+    bearer = Anthropic(base_url=GATEWAY, auth_token=KEY, max_retries=0, default_headers=FRESH)
     equal(bearer.messages.create(model=to.model, messages=SAY, max_tokens=9).content[0].text, "hello there, gateway")
 
 
@@ -460,7 +460,7 @@ def a_stream_left_in_the_middle(to):
         for number, _ in enumerate(events.text_stream):
             if number == 3:
                 break
-        equal(metric("strait_streams_open"), 1.0)
+        eventually("one stream is open", lambda: metric("strait_streams_open") == 1)
     gone(to)
 
 
@@ -543,6 +543,106 @@ def models(to):
     raises(anthropic.AuthenticationError, lambda: connect("wrong-key").models.list())
 
 
+@case(calls=len(FRAMINGS))
+def however_a_stream_is_framed_it_says_the_same(to):
+    say = [{"role": "user", "content": MANY_TONGUES}]
+    for framing in FRAMINGS:
+        to.mock.script(framing)
+        with client.messages.stream(model=to.model, messages=say, max_tokens=100) as events:
+            equal(events.get_final_text(), MANY_TONGUES, f"{framing}")
+
+
+@case(calls=2)
+def large_bodies_both_ways(to):
+    to.mock.script({"text_bytes": 3 << 20})
+    message = ask(to, [{"role": "user", "content": "x" * (3 << 19)}])
+    equal(len(message.content[0].text), 3 << 20)
+    with client.messages.stream(model=to.model, messages=SAY, max_tokens=100) as events:
+        equal(len(events.get_final_text()), 3 << 20)
+
+
+@case()
+def a_turn_after_tool_results(to):
+    turns = [
+        *SAY,
+        {"role": "assistant", "content": [
+            {"type": "text", "text": "Let me look."}, {"type": "tool_use", "id": "toolu_a", "name": "clock", "input": {}},
+        ]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "toolu_a"}, {"type": "text", "text": "And now?"},
+        ]},
+    ]
+    equal(ask(to, turns, tools=TOOLS).content[0].text, "And now?")
+    if not is_own(to):
+        equal([message["role"] for message in to.mock.sent()["messages"]], ["user", "assistant", "tool", "user"])
+
+
+def run_tools(to, **more):
+    """Lets the SDK run the tools that are called."""
+    asked = []
+
+    @beta_tool
+    def weather(city: str, unit: str) -> str:
+        """The weather."""
+        asked.append((city, unit))
+        return "sun"
+
+    @beta_tool
+    def clock() -> str:
+        """The time."""
+        asked.append(())
+        return "noon"
+
+    runner = client.beta.messages.tool_runner(
+        model=to.model, messages=SAY, max_tokens=100, tools=[weather, clock], stream=True, **more)
+    for events in runner:
+        final = events.get_final_message()
+    equal(final.content[0].text, "Sunny.")
+    equal(sorted(asked), [(), ('Zürich "Nord"', "c")])
+
+
+@case(calls=2)
+def the_sdk_runs_the_tools_itself(to):
+    to.mock.script({"tools": CALLS, "chunks": 3}, {"text": "Sunny."})
+    run_tools(to, thread=False)
+
+
+@case(calls=3)
+def kept_answers(to):
+    caching = connect(default_headers={})
+    asked = {
+        "model": to.model, "max_tokens": 100, "tools": TOOLS,
+        "messages": [{"role": "user", "content": f"keep this of {to.name}"}],
+    }
+    to.mock.script({"text": "Let me look.", "tools": CALLS})
+
+    def get(stream, **more):
+        raw = caching.messages.with_raw_response.create(**asked, stream=stream, **more)
+        answer = raw.parse()
+        if not stream:
+            return raw.headers["x-strait-cache"], blocks(answer), answer.usage.output_tokens
+        texts, tokens = {}, 0
+        for event in answer:
+            if event.type == "content_block_start":
+                texts[event.index] = ""
+            elif event.type == "content_block_delta":
+                texts[event.index] += getattr(event.delta, "text", "") or getattr(event.delta, "partial_json", "")
+            elif event.type == "message_delta":
+                tokens = event.usage.output_tokens
+        return raw.headers["x-strait-cache"], texts, tokens
+
+    missed = get(True)
+    equal(missed[0], "miss")
+    kept = get(False)
+    fresh = get(False, extra_headers=FRESH)
+    equal((kept[0], fresh[0], kept[1:]), ("hit", "bypass", fresh[1:]))
+    again = get(True)
+    equal((again[0], again[2]), ("hit", missed[2]))
+    equal([json.loads(text) if text.startswith("{") else text for text in again[1].values()],
+          [json.loads(text) if text.startswith("{") else text for text in missed[1].values()])
+    equal(get(False, extra_headers={"x-strait-cache": "refresh"})[0], "miss")
+
+
 @case(calls=40)
 def many_at_once(to):
     to.mock.script({"chunks": 5, "chunk_gap": "5ms"})
@@ -557,7 +657,9 @@ def many_at_once(to):
             equal(await events.get_final_text(), words)
 
     async def all_of_them():
-        async with AsyncAnthropic(base_url=GATEWAY, api_key=KEY, max_retries=0) as asynchronous:
+        async with AsyncAnthropic(
+            base_url=GATEWAY, api_key=KEY, max_retries=0, default_headers=FRESH
+        ) as asynchronous:
             await asyncio.gather(*(one(asynchronous, number) for number in range(40)))
 
     asyncio.run(all_of_them())

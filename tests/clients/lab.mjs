@@ -14,6 +14,19 @@ export const NARROW_KEY = process.env.NARROW_KEY;
 // One request a minute.
 export const LIMITED_KEY = process.env.LIMITED_KEY;
 
+// Most cases count the calls that arrive: none of them may be answered from memory.
+export const FRESH = { "x-strait-cache": "no-store" };
+
+// How a provider may send a stream and mean the same.
+export const FRAMINGS = [
+  { split: "bytes" },
+  { split: 7, chunk_gap: "0ms" },
+  { comments: true, crlf: true },
+  { ping_every: "10ms", delay_first_chunk: "35ms" },
+  { chunks: 40, chunk_gap: "0ms" },
+];
+export const MANY_TONGUES = 'Zürich → 東京, 👩‍🚀 "quoted" \\ and a\nnew line';
+
 // A PNG of one pixel, and the start of a PDF: nobody looks into them.
 export const PNG =
   "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -108,7 +121,7 @@ export async function fails(kind, call) {
 }
 
 /** Waits until `probe` is true. */
-async function eventually(what, probe, ms = 5000) {
+export async function eventually(what, probe, ms = 5000) {
   const until = Date.now() + ms;
   while (!(await probe())) {
     assert(Date.now() < until, `not in time: ${what}`);

@@ -22,6 +22,19 @@ LIMITED_KEY = os.environ["LIMITED_KEY"]
 # One request at a time.
 SINGLE_KEY = os.environ["SINGLE_KEY"]
 
+# Most cases count the calls that arrive: none of them may be answered from memory.
+FRESH = {"x-strait-cache": "no-store"}
+
+# How a provider may send a stream and mean the same.
+FRAMINGS = [
+    {"split": "bytes"},
+    {"split": 7, "chunk_gap": "0ms"},
+    {"comments": True, "crlf": True},
+    {"ping_every": "10ms", "delay_first_chunk": "35ms"},
+    {"chunks": 40, "chunk_gap": "0ms"},
+]
+MANY_TONGUES = "Zürich → 東京, 👩‍🚀 \"quoted\" \\ and a\nnew line"
+
 # A PNG of one pixel, and the start of a PDF: nobody looks into them.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PDF = "JVBERi0xLjQKJcOkw7zDtsOfCg=="
