@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use common::dialect::Dialect;
 use common::{Answer, Client, Strait, eventually, mock};
 use serde_json::{Value, json};
@@ -12,11 +14,11 @@ const KEY: &str = "client-key-of-team-a-0123456789";
 
 /// `openai/gpt-4o` has a price, `lab` does as the model's name says, `both` falls back from a dead one to it.
 fn lab(more: &str) -> (Strait, Mock) {
+    // An address of its own: its health checks leave open connections behind.
+    static BAD: OnceLock<Mock> = OnceLock::new();
+    let bad = BAD.get_or_init(|| mock("[default]\nstatus = 503"));
     let provider = mock(
         r#"
-        [[rule]]
-        model = "dead"
-        steps = [{ status = 503 }]
         [[rule]]
         model = "cut"
         steps = [{ chunks = 6, cut_after = 2 }]
@@ -46,7 +48,7 @@ fn lab(more: &str) -> (Strait, Mock) {
         keys = [{{ name = "first", key = "the-lab-key" }}]
         [providers.bad]
         protocols = ["openai-chat"]
-        base_url = "{url}/v1"
+        base_url = "{bad}/v1"
         key = "the-bad-key"
         health = {{ path = "/health", every = "200ms" }}
         [models.fast]
@@ -59,6 +61,7 @@ fn lab(more: &str) -> (Strait, Mock) {
         {more}
         "#,
         url = provider.url(),
+        bad = bad.url(),
     ));
     (strait, provider)
 }

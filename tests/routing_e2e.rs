@@ -518,3 +518,84 @@ fn explain_tells_who_would_be_asked_and_asks_nobody() {
     assert_eq!(unsigned.status, 401);
     assert_eq!(lab.counts().count + openai.counts().count, 0);
 }
+
+#[test]
+fn addresses_and_keys_share_requests_by_their_weight() {
+    let (first, second) = (mock(""), mock(""));
+    let strait = Strait::start(&format!(
+        r#"
+        [providers.lab]
+        protocols = ["openai-chat"]
+        endpoints = [{{ url = "{}/v1", weight = 3 }}, {{ url = "{}/v1" }}]
+        keys = [{{ name = "a", key = "key-a", weight = 4 }}, {{ name = "b", key = "key-b" }}]
+        "#,
+        first.url(),
+        second.url(),
+    ));
+    at_once(4, |_| (0..200).for_each(|_| assert_eq!(ask(&strait, "lab/x").status, 200)));
+    let calls = [first.calls(), second.calls()].concat();
+    assert_eq!(calls.len(), 800);
+    let share = first.calls().len() as f64 / 800.0;
+    assert!((0.65..0.85).contains(&share), "the first address got {share}");
+    let by_a = calls.iter().filter(|call| call.header("authorization") == Some("Bearer key-a")).count();
+    let share = by_a as f64 / 800.0;
+    assert!((0.7..0.9).contains(&share), "the first key got {share}");
+}
+
+#[test]
+fn a_failure_is_held_against_no_more_than_what_failed() {
+    let lab = mock(
+        r#"
+        [[rule]]
+        model = "limited"
+        steps = [{ status = 429, headers = { retry-after = "50" } }]
+        [[rule]]
+        model = "gone"
+        steps = [{ status = 404 }]
+        [[rule]]
+        model = "broken"
+        steps = [{ status = 500 }]
+        [[rule]]
+        header = { name = "authorization", value = "stolen-key" }
+        steps = [{ status = 401 }]
+        "#,
+    );
+    let strait = Strait::start(&format!(
+        r#"
+        [providers.lab]
+        protocols = ["openai-chat"]
+        base_url = "{url}/v1"
+        key = "good-key"
+        [providers.other]
+        protocols = ["openai-chat"]
+        base_url = "{url}/v1"
+        key = "stolen-key"
+        [models.m]
+        targets = ["lab/broken", "lab/fine"]
+        "#,
+        url = lab.url(),
+    ));
+    for _ in 0..5 {
+        for model in ["lab/limited", "lab/gone", "lab/broken"] {
+            assert!(ask(&strait, model).status >= 400, "{model}");
+        }
+        // Another model of the same provider, key and address is as good as before.
+        assert_eq!(ask(&strait, "lab/fine").status, 200);
+        assert_eq!(answered_by(&ask(&strait, "m")), "lab");
+        // A refused key is refused for every model of its provider.
+        assert_eq!(ask(&strait, "other/fine").status, 502);
+    }
+    let blamed: std::collections::BTreeSet<String> =
+        cooldowns(&strait).iter().map(|one| one["blame"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(blamed.into_iter().collect::<Vec<_>>(), ["credential", "model", "quota", "serving"]);
+    let limited = lab.calls().iter().filter(|call| call.model == "limited").count();
+    assert_eq!(limited, 1, "a provider that said `not before` is not asked before");
+    let answer = ask(&strait, "lab/limited");
+    assert_eq!(answer.status, 429, "{}", answer.text());
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=50).contains(&wait), "{wait}");
+    // What is known of a provider outlives a reload.
+    assert_eq!(strait.admin("POST", "/admin/v1/reload", "").status, 200);
+    assert_eq!(ask(&strait, "lab/limited").status, 429);
+    assert_eq!(lab.calls().iter().filter(|call| call.model == "limited").count(), 1);
+}

@@ -470,6 +470,7 @@ fn the_cost_is_exact() {
     // Unknown to every catalogue: no price is made up.
     let answer = lab.post(Dialect::OpenAi, &Dialect::OpenAi.body("plain-gpt", "hi", false));
     assert_eq!(answer.header("x-strait-cost-usd"), None);
+    lab.strait.records(13);
     assert_eq!(lab.strait.metric("strait_unpriced_requests_total", &[]), 1.0);
 }
 
