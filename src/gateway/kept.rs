@@ -8,7 +8,7 @@ use http::HeaderValue;
 use pingora::proxy::Session;
 
 use super::attempt::Meta;
-use super::reply::{self, Headers, header};
+use super::reply::{self, Headers, header, header_value};
 use super::through::Through;
 use super::{Exchange, account, form, relay};
 use crate::cache::{Cache, Entry, Form, Key, Lead, MOST_ENTRY, Outcome, Shared};
@@ -131,7 +131,8 @@ pub async fn replay(
     x.record.model_known = entry.model_known;
     account::saved(x, entry.usage.clone(), entry.cost_pico);
     let mut headers = limits;
-    relay::name(&mut headers, &entry.provider, &entry.model, 0, outcome);
+    let named = (header_value(&entry.provider), header_value(&entry.model));
+    relay::name(&mut headers, named, 0, outcome);
     headers.push(relay::overhead(x));
     if stream {
         headers.push((http::header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")));

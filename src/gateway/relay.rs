@@ -43,9 +43,9 @@ pub struct Delivery<'a> {
 }
 
 /// Adds the headers that name who answered.
-pub fn name(headers: &mut Headers, provider: &str, model: &str, attempts: usize, cache: CacheOutcome) {
-    headers.push(header("x-strait-provider", header_value(provider)));
-    headers.push(header("x-strait-model", header_value(model)));
+pub fn name(headers: &mut Headers, named: (HeaderValue, HeaderValue), attempts: usize, cache: CacheOutcome) {
+    headers.push(header("x-strait-provider", named.0));
+    headers.push(header("x-strait-model", named.1));
     headers.push(header("x-strait-attempts", HeaderValue::from(attempts)));
     headers.push(header("x-strait-cache", HeaderValue::from_static(cache.as_str())));
 }
@@ -91,7 +91,7 @@ impl Delivery<'_> {
         headers.extend(meta.headers.iter().filter(|(name, _)| !ours(name)).cloned());
         let candidate = meta.candidate();
         let attempts = x.record.attempts.len();
-        name(&mut headers, &candidate.provider.name, &candidate.model, attempts, x.record.cache);
+        name(&mut headers, candidate.named.clone(), attempts, x.record.cache);
         headers.push(overhead(x));
         headers
     }

@@ -38,13 +38,6 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         Ok(outgoing) => outgoing,
         Err(error) => return Tried::Unsaid(error),
     };
-    let head = match head(ask, plan, to, outgoing.body.len()) {
-        Ok(head) => head,
-        Err(cause) => {
-            let error = Error::new(Kind::Internal, "The request to the provider could not be built.");
-            return Tried::Unsaid(error.with_cause(cause));
-        }
-    };
     let Some(pool) = candidate.pool.as_ref() else {
         return wire(Failure::unresolved(&candidate.provider.name));
     };
@@ -53,7 +46,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     timers.connect = timers.connect.min(left);
     timers.first_byte = timers.first_byte.min(left);
     let sent = x.phase(Phase::Prepare, preparing);
-    let answer = upstream::send(pool.connector(), &plan.place.peer, &head, &outgoing.body, &timers).await;
+    let answer = upstream::send(pool.connector(), &plan.place.peer, &|| head(ask, plan, to, outgoing.body.len()), &outgoing.body, &timers).await;
     let waited = x.phase(Phase::Upstream, sent) - sent;
     x.waited += waited;
     let mut answer = match answer {
@@ -70,18 +63,20 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         record.reused = answer.reused;
         record.status = Some(status);
     }
-    let headers = answer.head().headers.clone();
-    if encoded(&headers) {
+    if encoded(&answer.head().headers) {
         answer.abandon().await;
         return broken("The provider sent a compressed answer that was not asked for.", "garbage");
     }
     if !(200..300).contains(&status) {
+        let headers = answer.head().headers.clone();
         let body = read_error(&mut answer, &timers, x).await;
         answer.release().await;
         return refused(ask, to, status, &headers, body);
     }
-    let events = content_type(&headers).is_some_and(|kind| kind.starts_with("text/event-stream"));
-    let hold = Hold { ask, plan, to, timers, outgoing, headers: &headers, status, busy };
+    let headers = &answer.head().headers;
+    let events = content_type(headers).is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let hold = Hold { ask, plan, to, timers, outgoing, headers: passed(headers), length, status, busy };
     match (ask.envelope.stream, events) {
         (true, true) => hold.stream(answer, x).await,
         (_, false) => hold.whole(answer, x).await,
@@ -93,7 +88,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
 }
 
 /// Builds the request's head.
-fn head(ask: &Ask<'_>, plan: &Try<'_>, to: Protocol, length: usize) -> pingora::Result<RequestHeader> {
+fn head(ask: &Ask<'_>, plan: &Try<'_>, to: Protocol, length: usize) -> pingora::Result<Box<RequestHeader>> {
     let candidate = plan.candidate();
     let endpoint = &candidate.endpoints[plan.place.endpoint];
     let at = candidate.provider.protocols.iter().position(|speaks| speaks.protocol == to).unwrap_or_default();
@@ -121,7 +116,7 @@ fn head(ask: &Ask<'_>, plan: &Try<'_>, to: Protocol, length: usize) -> pingora::
             head.insert_header(name.clone(), value.clone())?;
         }
     }
-    Ok(head)
+    Ok(Box::new(head))
 }
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {
@@ -254,18 +249,21 @@ fn said(body: &[u8]) -> Option<String> {
 }
 
 /// Everything that an answer under inspection needs.
-struct Hold<'a, 'h> {
+struct Hold<'a> {
     ask: &'a Ask<'a>,
     plan: &'a Try<'a>,
     to: Protocol,
     timers: Timeouts,
     outgoing: Outgoing,
-    headers: &'h HeaderMap,
+    /// Those that go on to the client.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// As announced by the provider.
+    length: Option<usize>,
     status: u16,
     busy: Busy,
 }
 
-impl Hold<'_, '_> {
+impl Hold<'_> {
     fn won(self, flow: Flow) -> Tried {
         let Outgoing { dropped, shape, .. } = self.outgoing;
         let meta = Meta {
@@ -273,7 +271,7 @@ impl Hold<'_, '_> {
             target: self.plan.target,
             protocol: self.to,
             status: self.status,
-            headers: passed(self.headers),
+            headers: self.headers,
             shape,
             timers: self.timers,
             deadline: self.plan.deadline,
@@ -355,8 +353,7 @@ impl Hold<'_, '_> {
 
     /// Reads a whole answer, and converts it where the client asked for another protocol or for a stream.
     async fn whole(self, mut answer: Answer, x: &mut Exchange) -> Tried {
-        let length = self.headers.get(http::header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let length = self.length;
         let mut first: Option<Bytes> = None;
         let mut body = BytesMut::new();
         loop {

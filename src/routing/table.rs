@@ -62,6 +62,8 @@ pub struct Candidate {
     pub model: Arc<str>,
     /// For metrics: the model, or `other` when neither the configuration nor the catalogue names it.
     pub label: Arc<str>,
+    /// `x-strait-provider` and `x-strait-model` of its answers.
+    pub named: (HeaderValue, HeaderValue),
     pub weight: u32,
     pub entry: Option<&'static Entry>,
     pub facts: Facts,
@@ -159,6 +161,7 @@ impl Table {
             endpoints,
             headers,
             pool,
+            named: (value(&provider.name), value(model)),
             model: model.into(),
             label,
             weight,
@@ -296,6 +299,11 @@ impl Table {
     pub fn state(&self) -> &Arc<State> {
         &self.state
     }
+}
+
+/// Returns a header value; what can't be sent in a header is left empty.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
 fn fingerprint(targets: &[Candidate]) -> u64 {

@@ -95,20 +95,22 @@ impl Upstream {
     }
 }
 
-/// Sends `head` and `body` to `peer` and waits for the answer's head.
+/// Sends a request to `peer` and waits for the answer's head. `head` makes the request's head, for each connection
+/// that is tried.
 ///
 /// A pooled connection that turns out to be dead before anything came back is replaced, not reported.
 pub async fn send(
     connector: &Arc<Connector>,
     peer: &Arc<HttpPeer>,
-    head: &RequestHeader,
+    head: &(dyn Fn() -> pingora::Result<Box<RequestHeader>> + Sync),
     body: &Bytes,
     timers: &Timeouts,
 ) -> Result<Answer, Failure> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match send_once(connector, peer, head, body, timers).await {
+        let made = head().map_err(|error| Failure::new(Stage::Send, false, &error))?;
+        match send_once(connector, peer, made, body, timers).await {
             Err(failure) if failure.is_stale() && tries < STALE_TRIES => continue,
             outcome => return outcome,
         }
@@ -118,7 +120,7 @@ pub async fn send(
 async fn send_once(
     connector: &Arc<Connector>,
     peer: &Arc<HttpPeer>,
-    head: &RequestHeader,
+    head: Box<RequestHeader>,
     body: &Bytes,
     timers: &Timeouts,
 ) -> Result<Answer, Failure> {
@@ -156,10 +158,10 @@ fn connect_stage(kind: &ErrorType) -> Stage {
 }
 
 impl Answer {
-    async fn write(&mut self, head: &RequestHeader, body: &Bytes) -> Result<(), Failure> {
+    async fn write(&mut self, head: Box<RequestHeader>, body: &Bytes) -> Result<(), Failure> {
         let reused = self.reused;
         let failed = |error: Box<pingora::Error>| Failure::new(Stage::Send, reused, &error);
-        self.session.write_request_header(Box::new(head.clone())).await.map_err(failed)?;
+        self.session.write_request_header(head).await.map_err(failed)?;
         let mut rest = body.clone();
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(WRITE_PIECE));
