@@ -61,7 +61,10 @@ impl Dialect {
         if !json["error"]["type"].is_string() {
             return None;
         }
-        json["error"]["message"].as_str().filter(|message| !message.is_empty()).map(str::to_owned)
+        json["error"]["message"]
+            .as_str()
+            .filter(|message| !message.is_empty())
+            .map(str::to_owned)
     }
 }
 
@@ -79,7 +82,9 @@ pub struct Said {
 }
 
 pub fn is_stream(answer: &Answer) -> bool {
-    answer.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"))
+    answer
+        .header("content-type")
+        .is_some_and(|kind| kind.starts_with("text/event-stream"))
 }
 
 /// The JSON of every event of a stream.
@@ -96,16 +101,25 @@ fn text_of(value: &Value) -> String {
 }
 
 fn parsed(arguments: &str) -> Value {
-    serde_json::from_str(arguments).unwrap_or_else(|error| panic!("{error} in the arguments {arguments}"))
+    serde_json::from_str(arguments)
+        .unwrap_or_else(|error| panic!("{error} in the arguments {arguments}"))
 }
 
 fn openai_whole(body: &Value) -> Said {
     let choice = &body["choices"][0];
     let message = &choice["message"];
-    let tools = message["tool_calls"].as_array().into_iter().flatten().map(|call| {
-        let function = &call["function"];
-        (text_of(&call["id"]), text_of(&function["name"]), parsed(&text_of(&function["arguments"])))
-    });
+    let tools = message["tool_calls"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|call| {
+            let function = &call["function"];
+            (
+                text_of(&call["id"]),
+                text_of(&function["name"]),
+                parsed(&text_of(&function["arguments"])),
+            )
+        });
     Said {
         text: text_of(&message["content"]),
         thinking: text_of(&message["reasoning_content"]),
@@ -117,7 +131,11 @@ fn openai_whole(body: &Value) -> Said {
 }
 
 fn openai_stream(answer: &Answer) -> Said {
-    assert!(answer.text().trim_end().ends_with("data: [DONE]"), "no end: {}", answer.text());
+    assert!(
+        answer.text().trim_end().ends_with("data: [DONE]"),
+        "no end: {}",
+        answer.text()
+    );
     let mut said = Said::default();
     let mut calls: Vec<(String, String, String)> = Vec::new();
     for event in events(answer) {
@@ -133,7 +151,11 @@ fn openai_stream(answer: &Answer) -> Said {
             let index = usize::try_from(call["index"].as_u64().unwrap()).unwrap();
             assert!(index <= calls.len(), "an index was left out: {event}");
             if index == calls.len() {
-                calls.push((text_of(&call["id"]), text_of(&call["function"]["name"]), String::new()));
+                calls.push((
+                    text_of(&call["id"]),
+                    text_of(&call["function"]["name"]),
+                    String::new(),
+                ));
             }
             calls[index].2 += call["function"]["arguments"].as_str().unwrap_or_default();
         }
@@ -142,7 +164,10 @@ fn openai_stream(answer: &Answer) -> Said {
             said.finish = Some(finish.to_owned());
         }
     }
-    said.tools = calls.into_iter().map(|(id, name, arguments)| (id, name, parsed(&arguments))).collect();
+    said.tools = calls
+        .into_iter()
+        .map(|(id, name, arguments)| (id, name, parsed(&arguments)))
+        .collect();
     said
 }
 
@@ -158,7 +183,11 @@ fn anthropic_whole(body: &Value) -> Said {
         match block["type"].as_str() {
             Some("text") => said.text += block["text"].as_str().unwrap(),
             Some("thinking") => said.thinking += block["thinking"].as_str().unwrap(),
-            Some("tool_use") => said.tools.push((text_of(&block["id"]), text_of(&block["name"]), block["input"].clone())),
+            Some("tool_use") => said.tools.push((
+                text_of(&block["id"]),
+                text_of(&block["name"]),
+                block["input"].clone(),
+            )),
             _ => {}
         }
     }
@@ -171,8 +200,19 @@ fn anthropic_stream(answer: &Answer) -> Said {
     let mut open: Option<u64> = None;
     let mut next = 0;
     let mut arguments = String::new();
-    let events: Vec<Value> = events(answer).into_iter().filter(|event| event["type"] != "ping").collect();
-    assert_eq!(events.last().map(|event| text_of(&event["type"])).as_deref(), Some("message_stop"), "{}", answer.text());
+    let events: Vec<Value> = events(answer)
+        .into_iter()
+        .filter(|event| event["type"] != "ping")
+        .collect();
+    assert_eq!(
+        events
+            .last()
+            .map(|event| text_of(&event["type"]))
+            .as_deref(),
+        Some("message_stop"),
+        "{}",
+        answer.text()
+    );
     for event in events {
         match event["type"].as_str() {
             Some("message_start") => {
@@ -187,7 +227,8 @@ fn anthropic_stream(answer: &Answer) -> Said {
                 let block = &event["content_block"];
                 if block["type"] == "tool_use" {
                     arguments.clear();
-                    said.tools.push((text_of(&block["id"]), text_of(&block["name"]), Value::Null));
+                    said.tools
+                        .push((text_of(&block["id"]), text_of(&block["name"]), Value::Null));
                 }
             }
             Some("content_block_delta") => {
@@ -201,7 +242,11 @@ fn anthropic_stream(answer: &Answer) -> Said {
                 assert_eq!(event["index"].as_u64(), open, "{event}");
                 open = None;
                 if let Some((_, _, input @ Value::Null)) = said.tools.last_mut() {
-                    *input = if arguments.is_empty() { json!({}) } else { parsed(&arguments) };
+                    *input = if arguments.is_empty() {
+                        json!({})
+                    } else {
+                        parsed(&arguments)
+                    };
                 }
             }
             Some("message_delta") => {

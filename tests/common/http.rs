@@ -39,8 +39,12 @@ impl Answer {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!(
+                "not JSON ({error}): {}",
+                String::from_utf8_lossy(&self.body)
+            )
+        })
     }
 
     pub fn text(&self) -> String {
@@ -49,7 +53,10 @@ impl Answer {
 }
 
 fn find<'h>(headers: &'h [(String, String)], name: &str) -> Option<&'h str> {
-    headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    headers
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
 }
 
 impl Client {
@@ -69,14 +76,31 @@ impl Client {
         self.request("POST", path, headers, body)
     }
 
-    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        self.send(method, path, headers, body).and_then(Stream::whole).unwrap()
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        self.send(method, path, headers, body)
+            .and_then(Stream::whole)
+            .unwrap()
     }
 
     /// Sends a request and reads the answer's head.
-    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Stream> {
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Stream> {
         let mut socket = self.connect()?;
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.addr);
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
+            self.addr
+        );
         if method != "GET" && !headers.iter().any(|(name, _)| *name == "transfer-encoding") {
             head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
@@ -97,7 +121,10 @@ impl Client {
     /// Sends a request and reads nothing; dropping the socket is leaving.
     pub fn send_only(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
         let mut socket = self.connect().unwrap();
-        let mut head = format!("POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n", self.addr);
+        let mut head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n",
+            self.addr
+        );
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -125,9 +152,17 @@ impl Stream {
                 break (status, headers);
             }
         };
-        let chunked = find(&headers, "transfer-encoding").is_some_and(|value| value.contains("chunked"));
+        let chunked =
+            find(&headers, "transfer-encoding").is_some_and(|value| value.contains("chunked"));
         let rest = find(&headers, "content-length").and_then(|value| value.parse().ok());
-        Ok(Self { status, headers, reader, chunked, rest, complete: false })
+        Ok(Self {
+            status,
+            headers,
+            reader,
+            chunked,
+            rest,
+            complete: false,
+        })
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -178,7 +213,11 @@ impl Stream {
         let end = Instant::now() + Duration::from_secs(20);
         let mut all = Vec::new();
         while !String::from_utf8_lossy(&all).contains(needle) {
-            assert!(Instant::now() < end, "{needle} did not come: {}", String::from_utf8_lossy(&all));
+            assert!(
+                Instant::now() < end,
+                "{needle} did not come: {}",
+                String::from_utf8_lossy(&all)
+            );
             match self.next().unwrap() {
                 Some(piece) => all.extend(piece),
                 None => panic!("{needle} did not come: {}", String::from_utf8_lossy(&all)),
@@ -199,7 +238,12 @@ impl Stream {
             }
         }
         let complete = self.complete || self.rest == Some(0);
-        Ok(Answer { status: self.status, headers: self.headers, body, complete })
+        Ok(Answer {
+            status: self.status,
+            headers: self.headers,
+            body,
+            complete,
+        })
     }
 }
 
@@ -208,13 +252,19 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> std::io::Result<(u16, Vec<(St
     if reader.read_line(&mut line)? == 0 {
         return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| std::io::Error::other(format!("not a status line: {line}")))?;
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let status =
+        status.ok_or_else(|| std::io::Error::other(format!("not a status line: {line}")))?;
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     Ok((status, headers))

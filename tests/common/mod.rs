@@ -2,8 +2,8 @@
 #![expect(dead_code, reason = "each test file uses its own part")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-pub mod dialect;
 pub mod authority;
+pub mod dialect;
 pub mod http;
 pub mod http2;
 pub mod provider;
@@ -29,7 +29,10 @@ pub struct Strait {
 
 /// Returns an address that is free now.
 pub fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 impl Strait {
@@ -47,15 +50,31 @@ impl Strait {
         let log = std::fs::File::create(dir_path(&dir, "log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_strait"));
         // Keys of whoever runs the tests must not enable providers.
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.envs(env.iter().copied()).args(["serve", "--config"]).arg(&path);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+            .envs(env.iter().copied())
+            .args(["serve", "--config"])
+            .arg(&path);
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let mut strait = Self { child, dir, addr, admin };
+        let mut strait = Self {
+            child,
+            dir,
+            addr,
+            admin,
+        };
         strait.wait_ready();
         strait
     }
 
-    fn config(dir: &tempfile::TempDir, addr: SocketAddr, admin: SocketAddr, config: &str, server: &str) -> String {
+    fn config(
+        dir: &tempfile::TempDir,
+        addr: SocketAddr,
+        admin: SocketAddr,
+        config: &str,
+        server: &str,
+    ) -> String {
         let (state, records) = (dir_path(dir, "state"), dir_path(dir, "records.jsonl"));
         format!(
             "[server]\nlisten = [\"{addr}\"]\nthreads = 2\n{server}\n[admin]\nlisten = \"{admin}\"\ntoken = \"admin-token-of-the-tests\"\n\
@@ -71,7 +90,9 @@ impl Strait {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("strait ended with {status}:\n{}", self.log());
             }
-            if Client::new(self.admin).try_get("/health/ready").is_ok_and(|answer| answer.status == 200)
+            if Client::new(self.admin)
+                .try_get("/health/ready")
+                .is_ok_and(|answer| answer.status == 200)
                 && std::net::TcpStream::connect(self.addr).is_ok()
             {
                 return;
@@ -98,7 +119,10 @@ impl Strait {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success(), "kill -{name}");
     }
 
@@ -137,23 +161,34 @@ impl Strait {
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.metrics();
         let lines = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']))
                 && labels.iter().all(|label| line.contains(label))
         });
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Waits until there are `count` records, and returns all.
     pub fn records(&self, count: usize) -> Vec<Value> {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
-            let text = std::fs::read_to_string(dir_path(&self.dir, "records.jsonl")).unwrap_or_default();
+            let text =
+                std::fs::read_to_string(dir_path(&self.dir, "records.jsonl")).unwrap_or_default();
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            let records: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let records: Vec<Value> = whole
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
             if records.len() >= count {
                 return records;
             }
-            assert!(Instant::now() < until, "{} records instead of {count}:\n{text}", records.len());
+            assert!(
+                Instant::now() < until,
+                "{} records instead of {count}:\n{text}",
+                records.len()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -197,7 +232,10 @@ pub fn at_once<T: Send>(count: usize, each: impl Fn(usize) -> T + Sync) -> Vec<T
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     })
 }
 
