@@ -448,7 +448,7 @@ async fn begin(session: &mut Session, x: &mut Exchange, status: u16, headers: He
     for (name, value) in headers {
         head.append_header(name, value)?;
     }
-    head.insert_header(http::HeaderName::from_static("x-request-id"), header_value(&x.record.id))?;
+    reply::name_request(&mut head, x)?;
     match session.req_header().version {
         http::Version::HTTP_11 => {
             head.insert_header(http::header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;

@@ -10,7 +10,7 @@ use pingora::proxy::Session;
 use super::Exchange;
 use super::attempt::{Lost, Verbatim};
 use crate::error::{Error, Kind};
-use crate::protocol;
+use crate::protocol::{self, Protocol};
 
 /// After an answer that came before the request body was read, this much of the body is read and thrown away, so
 /// that the client sees the answer and not a reset.
@@ -41,7 +41,7 @@ pub async fn whole(
     for (name, value) in headers {
         head.append_header(name, value)?;
     }
-    head.insert_header(HeaderName::from_static("x-request-id"), header_value(&x.record.id))?;
+    name_request(&mut head, x)?;
     head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
     x.commit(status);
     x.record.response_bytes = body.len() as u64;
@@ -58,6 +58,15 @@ pub async fn whole(
         discard(session).await;
     }
     Ok(())
+}
+
+/// Adds the request's id, also by the name that Anthropic's SDKs read, unless the provider's own is passed on.
+pub fn name_request(head: &mut ResponseHeader, x: &Exchange) -> pingora::Result<()> {
+    let id = header_value(&x.record.id);
+    if x.protocol == Protocol::Anthropic && !head.headers.contains_key("request-id") {
+        head.insert_header(HeaderName::from_static("request-id"), id.clone())?;
+    }
+    head.insert_header(HeaderName::from_static("x-request-id"), id)
 }
 
 pub fn header_value(text: &str) -> HeaderValue {

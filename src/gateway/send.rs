@@ -63,9 +63,9 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         record.reused = answer.reused;
         record.status = Some(status);
     }
-    if encoded(&answer.head().headers) {
+    if !answer.decode() {
         answer.abandon().await;
-        return broken("The provider sent a compressed answer that was not asked for.", "garbage");
+        return broken("The provider compressed its answer in a way that was not asked for.", "garbage");
     }
     if !(200..300).contains(&status) {
         let headers = answer.head().headers.clone();
@@ -75,7 +75,8 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     }
     let headers = &answer.head().headers;
     let events = content_type(headers).is_some_and(|kind| kind.starts_with("text/event-stream"));
-    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = headers.get(http::header::CONTENT_LENGTH).filter(|_| !answer.is_decoded());
+    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     let hold = Hold { ask, plan, to, timers, outgoing, headers: passed(headers), length, status, busy };
     match (ask.envelope.stream, events) {
         (true, true) => hold.stream(answer, x).await,
@@ -121,11 +122,6 @@ fn head(ask: &Ask<'_>, plan: &Try<'_>, to: Protocol, length: usize) -> pingora::
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(http::header::CONTENT_TYPE)?.to_str().ok()
-}
-
-fn encoded(headers: &HeaderMap) -> bool {
-    let encoding = headers.get(http::header::CONTENT_ENCODING);
-    encoding.is_some_and(|encoding| !encoding.as_bytes().is_empty() && !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Returns the provider's headers that go on to the client: an allow-list, because the others name our account,

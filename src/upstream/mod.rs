@@ -3,6 +3,7 @@
 //! Connections are pooled by Pingora per address, TLS name and certificate authority. Only what can be seen on
 //! the wire is decided here; what a failure means for the route is `routing`'s and `gateway::attempt`'s.
 
+mod inflate;
 pub mod pool;
 
 use std::collections::HashMap;
@@ -70,6 +71,7 @@ pub struct Answer {
     connector: Arc<Connector>,
     peer: Arc<HttpPeer>,
     pub reused: bool,
+    inflate: Option<inflate::Inflate>,
 }
 
 impl Default for Upstream {
@@ -130,7 +132,7 @@ async fn send_once(
         Ok(Err(error)) => return Err(Failure::new(connect_stage(error.etype()), false, &error)),
         Ok(Ok(connected)) => connected,
     };
-    let mut answer = Answer { session, connector: connector.clone(), peer: peer.clone(), reused };
+    let mut answer = Answer { session, connector: connector.clone(), peer: peer.clone(), reused, inflate: None };
     answer.session.set_write_timeout(Some(WRITE_STALL));
     answer.session.set_read_timeout(None);
     let sent = answer.write(head, body).await;
@@ -192,7 +194,41 @@ impl Answer {
     /// Reads the next piece of the body; `None` at its end. Cancel-safe: a dropped read loses nothing.
     pub async fn read(&mut self) -> Result<Option<Bytes>, Failure> {
         let reused = self.reused;
-        self.session.read_response_body().await.map_err(|error| Failure::new(Stage::Body, reused, &error))
+        loop {
+            let read = self.session.read_response_body().await;
+            let piece = read.map_err(|error| Failure::new(Stage::Body, reused, &error))?;
+            let (Some(inflate), Some(packed)) = (&mut self.inflate, &piece) else { return Ok(piece) };
+            let unpacked = inflate.unpack(packed).map_err(|cause| Failure {
+                stage: Stage::Body,
+                timed_out: false,
+                reused,
+                cause: cause.to_string(),
+            })?;
+            // Nothing whole yet: an empty piece would read as progress.
+            if !unpacked.is_empty() {
+                return Ok(Some(unpacked));
+            }
+        }
+    }
+
+    /// Undoes the body's compression. Identity is asked for, but some servers compress all the same.
+    ///
+    /// Returns false for a coding that can't be undone here.
+    pub fn decode(&mut self) -> bool {
+        let coding = self.head().headers.get(http::header::CONTENT_ENCODING);
+        let Some(coding) = coding.map(|coding| coding.as_bytes().to_ascii_lowercase()) else { return true };
+        self.inflate = match coding.as_slice() {
+            b"" | b"identity" => None,
+            b"gzip" | b"x-gzip" => Some(inflate::Inflate::gzip()),
+            b"deflate" => Some(inflate::Inflate::zlib()),
+            _ => return false,
+        };
+        true
+    }
+
+    /// Returns whether the body comes unpacked, so that its announced length means nothing.
+    pub fn is_decoded(&self) -> bool {
+        self.inflate.is_some()
     }
 
     /// Gives the connection back for reuse. Only for an answer that was read to its end.
