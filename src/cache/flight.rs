@@ -56,11 +56,17 @@ pub struct Follower {
 impl Flights {
     pub fn join(&self, key: Key) -> Ticket {
         match self.running.entry(key) {
-            Slot::Occupied(slot) => Ticket::Follow(Follower { told: slot.get().clone() }),
+            Slot::Occupied(slot) => Ticket::Follow(Follower {
+                told: slot.get().clone(),
+            }),
             Slot::Vacant(slot) => {
                 let (tell, told) = watch::channel(None);
                 slot.insert(told);
-                Ticket::Lead(Lead { key, running: self.running.clone(), tell: Some(tell) })
+                Ticket::Lead(Lead {
+                    key,
+                    running: self.running.clone(),
+                    tell: Some(tell),
+                })
             }
         }
     }
@@ -74,7 +80,9 @@ impl Lead {
     /// Returns whether anyone else waits for this answer.
     pub fn has_followers(&self) -> bool {
         // The table itself holds one receiver.
-        self.tell.as_ref().is_some_and(|tell| tell.receiver_count() > 1)
+        self.tell
+            .as_ref()
+            .is_some_and(|tell| tell.receiver_count() > 1)
     }
 
     pub fn tell(mut self, outcome: Outcome) {
@@ -114,13 +122,17 @@ mod tests {
     }
 
     fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread().build().expect("a test runtime starts")
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a test runtime starts")
     }
 
     #[test]
     fn the_leaders_error_reaches_all_followers() {
         let flights = Flights::default();
-        let Ticket::Lead(lead) = flights.join(key(1)) else { panic!("the first leads") };
+        let Ticket::Lead(lead) = flights.join(key(1)) else {
+            panic!("the first leads")
+        };
         assert!(!lead.has_followers());
         let followers: Vec<_> = (0..3)
             .map(|_| match flights.join(key(1)) {
@@ -129,11 +141,19 @@ mod tests {
             })
             .collect();
         assert!(lead.has_followers());
-        let shared = Shared { status: 503, code: "upstream_unavailable", body: Bytes::new(), retry_after: None };
+        let shared = Shared {
+            status: 503,
+            code: "upstream_unavailable",
+            body: Bytes::new(),
+            retry_after: None,
+        };
         lead.tell(Outcome::Refused(shared));
         for follower in followers {
             let outcome = runtime().block_on(follower.wait());
-            assert!(matches!(outcome, Outcome::Refused(Shared { status: 503, .. })), "{outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::Refused(Shared { status: 503, .. })),
+                "{outcome:?}"
+            );
         }
         assert_eq!(flights.running(), 0);
     }
@@ -141,18 +161,32 @@ mod tests {
     #[test]
     fn a_dropped_leader_makes_followers_start_again() {
         let flights = Flights::default();
-        let Ticket::Lead(lead) = flights.join(key(1)) else { panic!("the first leads") };
-        let Ticket::Follow(follower) = flights.join(key(1)) else { panic!("the second follows") };
+        let Ticket::Lead(lead) = flights.join(key(1)) else {
+            panic!("the first leads")
+        };
+        let Ticket::Follow(follower) = flights.join(key(1)) else {
+            panic!("the second follows")
+        };
         drop(lead);
-        assert!(matches!(runtime().block_on(follower.wait()), Outcome::Abandoned));
-        assert!(matches!(flights.join(key(1)), Ticket::Lead(_)), "the next one leads");
+        assert!(matches!(
+            runtime().block_on(follower.wait()),
+            Outcome::Abandoned
+        ));
+        assert!(
+            matches!(flights.join(key(1)), Ticket::Lead(_)),
+            "the next one leads"
+        );
     }
 
     #[test]
     fn a_follower_that_leaves_is_no_longer_counted() {
         let flights = Flights::default();
-        let Ticket::Lead(lead) = flights.join(key(1)) else { panic!("the first leads") };
-        let Ticket::Follow(follower) = flights.join(key(1)) else { panic!("the second follows") };
+        let Ticket::Lead(lead) = flights.join(key(1)) else {
+            panic!("the first leads")
+        };
+        let Ticket::Follow(follower) = flights.join(key(1)) else {
+            panic!("the second follows")
+        };
         drop(follower);
         assert!(!lead.has_followers());
     }

@@ -33,7 +33,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { enabled: false, memory: 256 << 20, ttl: Duration::from_secs(3600) }
+        Self {
+            enabled: false,
+            memory: 256 << 20,
+            ttl: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -121,9 +125,15 @@ pub struct Cache {
 impl Cache {
     pub fn new(settings: &Settings) -> Self {
         // An estimate of 4 KiB an answer sizes the index; the bound is in bytes.
-        let expected = usize::try_from(settings.memory / 4096).unwrap_or(usize::MAX).clamp(64, 1 << 20);
+        let expected = usize::try_from(settings.memory / 4096)
+            .unwrap_or(usize::MAX)
+            .clamp(64, 1 << 20);
         let table = Table::with_weighter(expected, settings.memory, Weigh);
-        Self { table, flights: Flights::default(), stores: AtomicU64::new(0) }
+        Self {
+            table,
+            flights: Flights::default(),
+            stores: AtomicU64::new(0),
+        }
     }
 
     pub fn get(&self, key: &Key) -> Option<std::sync::Arc<Entry>> {

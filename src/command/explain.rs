@@ -23,7 +23,11 @@ pub fn run(args: Args) -> ExitCode {
     match explained(args) {
         Ok(text) => {
             let written = std::io::stdout().write_all(text.as_bytes());
-            if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if written.is_ok() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(message) => {
             let _ = writeln!(std::io::stderr(), "{message}");
@@ -40,8 +44,13 @@ fn explained(args: Args) -> Result<String, String> {
         lines.join("\n")
     })?;
     let mut body = Vec::new();
-    std::io::stdin().take(MOST_INPUT).read_to_end(&mut body).map_err(|error| format!("standard input: {error}"))?;
+    std::io::stdin()
+        .take(MOST_INPUT)
+        .read_to_end(&mut body)
+        .map_err(|error| format!("standard input: {error}"))?;
     let now = server::dry(Arc::new(loaded.snapshot));
     let explained = explain::explain(&now, &body).map_err(|error| error.to_string())?;
-    serde_json::to_string_pretty(&explained).map(|text| text + "\n").map_err(|error| error.to_string())
+    serde_json::to_string_pretty(&explained)
+        .map(|text| text + "\n")
+        .map_err(|error| error.to_string())
 }

@@ -11,7 +11,12 @@ use clap::{Parser, Subcommand};
 
 /// An LLM gateway: every provider behind one API.
 #[derive(Debug, Parser)]
-#[command(name = "strait", version, about, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "strait",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
 struct Line {
     #[command(subcommand)]
     command: Option<Command>,

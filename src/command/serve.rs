@@ -27,7 +27,10 @@ pub fn run(args: Args) -> ExitCode {
             for mistake in &mistakes {
                 tracing::error!("{mistake}");
             }
-            tracing::error!(count = mistakes.len(), "the configuration has mistakes; not started");
+            tracing::error!(
+                count = mistakes.len(),
+                "the configuration has mistakes; not started"
+            );
             return ExitCode::FAILURE;
         }
     };

@@ -24,8 +24,17 @@ pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> u
     let usage = match taken.usage {
         Some(usage) if taken.complete => usage,
         // Anthropic tells the input first and a first count of the output; the last count never came.
-        Some(usage) => Usage { output: usage.output.max(guess), estimated: true, ..usage },
-        None => Usage { input: ask.input_estimate(), output: guess, estimated: true, ..Usage::default() },
+        Some(usage) => Usage {
+            output: usage.output.max(guess),
+            estimated: true,
+            ..usage
+        },
+        None => Usage {
+            input: ask.input_estimate(),
+            output: guess,
+            estimated: true,
+            ..Usage::default()
+        },
     };
     let tokens = usage.input.saturating_add(usage.output);
     let (pico, unpriced) = price(meta, &usage);
@@ -45,7 +54,9 @@ pub fn saved(x: &mut Exchange, usage: Option<Usage>, cost_pico: Option<u64>) {
 /// Returns the bill of `usage` in pico-dollars, and whether some of it has no known price.
 fn price(meta: &Meta, usage: &Usage) -> (u64, bool) {
     let reported = usage.reported.map(|pico| (pico, false));
-    reported.or_else(|| priced(meta.candidate(), usage)).unwrap_or((0, true))
+    reported
+        .or_else(|| priced(meta.candidate(), usage))
+        .unwrap_or((0, true))
 }
 
 /// Returns the price of `usage` at `candidate` in pico-dollars where one is known, and whether it is incomplete.

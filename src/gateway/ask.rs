@@ -40,7 +40,10 @@ impl Ask<'_> {
     /// Returns the timers for a provider of this route: the request's over the model's over the provider's.
     pub fn timeouts_of(&self, route: &Route, provider: Option<&Provider>) -> Timeouts {
         let base = provider.map_or_else(Timeouts::default, |provider| provider.timeouts);
-        let own = TimeoutOverrides { total: self.controls.timeout, ..TimeoutOverrides::default() };
+        let own = TimeoutOverrides {
+            total: self.controls.timeout,
+            ..TimeoutOverrides::default()
+        };
         base.with(route.timeouts).with(own)
     }
 
@@ -59,10 +62,16 @@ impl Ask<'_> {
         };
         if to == self.protocol {
             let (body, hide_usage) = self.pass(candidate);
-            return Ok(Outgoing { body, dropped: Vec::new(), shape, hide_usage });
+            return Ok(Outgoing {
+                body,
+                dropped: Vec::new(),
+                shape,
+                hide_usage,
+            });
         }
         let request = protocol::decode_request(self.protocol, self.body)?;
-        let translated = protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
+        let translated =
+            protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
         shape.schema_tool = translated.schema_tool;
         let mut body = Bytes::from(translated.body);
         if !candidate.provider.quirks.is_plain() {
@@ -74,7 +83,12 @@ impl Ask<'_> {
                 body = edits.apply(&body);
             }
         }
-        Ok(Outgoing { body, dropped: translated.dropped, shape, hide_usage: false })
+        Ok(Outgoing {
+            body,
+            dropped: translated.dropped,
+            shape,
+            hide_usage: false,
+        })
     }
 
     /// The client's own bytes, with the model's name, quirks and what is ours spliced.
@@ -94,7 +108,8 @@ impl Ask<'_> {
             quirks.apply(self.body, &envelope.members, &mut edits);
         }
         let mut hide_usage = false;
-        let asks = self.protocol == Protocol::OpenaiChat && envelope.stream && quirks.stream_options;
+        let asks =
+            self.protocol == Protocol::OpenaiChat && envelope.stream && quirks.stream_options;
         if asks && !envelope.include_usage {
             hide_usage = true;
             match envelope.stream_options {
@@ -102,7 +117,9 @@ impl Ask<'_> {
                     let value = envelope.members[index].value.clone();
                     edits.replace(value, envelope.stream_options_with_usage(self.body));
                 }
-                None => edits.insert_member(self.body, "stream_options", br#"{"include_usage":true}"#),
+                None => {
+                    edits.insert_member(self.body, "stream_options", br#"{"include_usage":true}"#)
+                }
             }
         }
         (edits.apply(self.body), hide_usage)

@@ -22,8 +22,8 @@ use crate::protocol::tap::Whole;
 use crate::protocol::{Protocol, Shape};
 use crate::provider::Timeouts;
 use crate::routing::{Blame, Candidate, EndpointScopes, Route, Standing, strategy};
-use crate::upstream::pool::Place;
 use crate::upstream;
+use crate::upstream::pool::Place;
 
 /// A provider's "not before" is waited for when it is this near, and nothing else can answer.
 const MOST_WAIT: Duration = Duration::from_secs(10);
@@ -62,9 +62,17 @@ pub enum Flow {
     /// The whole answer, in the client's protocol.
     Whole { body: Bytes, whole: Whole },
     /// An answer too long to hold: passed on as it comes.
-    Long { answer: upstream::Answer, held: Bytes },
+    Long {
+        answer: upstream::Answer,
+        held: Bytes,
+    },
     /// A stream past its first semantic event; `held` is ready for the client.
-    Stream { answer: Option<upstream::Answer>, through: Box<Through>, held: Vec<Bytes>, raw: Vec<Bytes> },
+    Stream {
+        answer: Option<upstream::Answer>,
+        through: Box<Through>,
+        held: Vec<Bytes>,
+        raw: Vec<Bytes>,
+    },
 }
 
 /// No answer: what the client gets instead.
@@ -83,7 +91,10 @@ pub struct Verbatim {
 
 impl From<Error> for Lost {
     fn from(error: Error) -> Self {
-        Self { error, verbatim: None }
+        Self {
+            error,
+            verbatim: None,
+        }
     }
 }
 
@@ -106,7 +117,12 @@ impl Drop for Busy {
 /// What one attempt came to.
 pub enum Tried {
     Won(Box<Won>),
-    Lost { lost: Lost, judgement: Judgement, outcome: &'static str, told: Option<Duration> },
+    Lost {
+        lost: Lost,
+        judgement: Judgement,
+        outcome: &'static str,
+        told: Option<Duration>,
+    },
     /// The request can't be said to this provider; another may understand it.
     Unsaid(Error),
 }
@@ -146,7 +162,12 @@ struct Hunt<'a> {
 }
 
 /// Asks the targets of `chain` in turn.
-pub async fn run(ask: &Ask<'_>, chain: &[Arc<Route>], core: &Core, x: &mut Exchange) -> Result<Box<Won>, Lost> {
+pub async fn run(
+    ask: &Ask<'_>,
+    chain: &[Arc<Route>],
+    core: &Core,
+    x: &mut Exchange,
+) -> Result<Box<Won>, Lost> {
     let first = &chain[0];
     let total = ask.timeouts_of(first, None).total;
     let deadline = x.started + total;
@@ -216,13 +237,28 @@ enum Step {
 
 impl<'a> Hunt<'a> {
     /// Tries one target: every credential and address that its failures leave open.
-    async fn target(&mut self, route: &'a Arc<Route>, target: usize, desperate: bool, x: &mut Exchange) -> Step {
+    async fn target(
+        &mut self,
+        route: &'a Arc<Route>,
+        target: usize,
+        desperate: bool,
+        x: &mut Exchange,
+    ) -> Step {
         let candidate: &'a Candidate = &route.targets[target];
         let timers = self.ask.timeouts_of(route, Some(&candidate.provider));
         if candidate.provider.demo {
-            return Step::Won(demo::answer(self.ask, route, target, timers, self.deadline, Busy::new(&candidate.inflight)));
+            return Step::Won(demo::answer(
+                self.ask,
+                route,
+                target,
+                timers,
+                self.deadline,
+                Busy::new(&candidate.inflight),
+            ));
         }
-        let Some(pool) = &candidate.pool else { return Step::Go };
+        let Some(pool) = &candidate.pool else {
+            return Step::Go;
+        };
         if !self.open(candidate.model_scope, desperate) {
             return Step::Go;
         }
@@ -230,7 +266,10 @@ impl<'a> Hunt<'a> {
         let mut bad_addresses: Vec<SocketAddr> = Vec::new();
         loop {
             let now = Instant::now();
-            let Ok(credential) = self.credential(candidate, &bad_credentials, desperate, now) else { return Step::Go };
+            let Ok(credential) = self.credential(candidate, &bad_credentials, desperate, now)
+            else {
+                return Step::Go;
+            };
             if now >= self.deadline {
                 return self.late();
             }
@@ -238,9 +277,13 @@ impl<'a> Hunt<'a> {
                 return Step::Spent;
             }
             let resolving = Instant::now();
-            let resolved = tokio::time::timeout(timers.connect, pool.resolve()).await.unwrap_or(false);
+            let resolved = tokio::time::timeout(timers.connect, pool.resolve())
+                .await
+                .unwrap_or(false);
             x.waited += resolving.elapsed();
-            let place = resolved.then(|| self.place(candidate, &bad_addresses, desperate, now)).flatten();
+            let place = resolved
+                .then(|| self.place(candidate, &bad_addresses, desperate, now))
+                .flatten();
             let Some(place) = place else {
                 if !resolved {
                     self.unresolved(candidate, x);
@@ -252,7 +295,14 @@ impl<'a> Hunt<'a> {
                 return Step::Spent;
             }
             self.attempts += 1;
-            let plan = Try { route, target, credential, place: &place, timers, deadline: self.deadline };
+            let plan = Try {
+                route,
+                target,
+                credential,
+                place: &place,
+                timers,
+                deadline: self.deadline,
+            };
             let (judgement, lost) = match self.attempt(&plan, x).await {
                 Ok(won) => return Step::Won(won),
                 Err(failed) => failed,
@@ -264,7 +314,9 @@ impl<'a> Hunt<'a> {
                 Verdict::Retry => {
                     self.retryable = true;
                     match (judgement.blame, credential) {
-                        (Some(Blame::Credential | Blame::Quota), Some(credential)) => bad_credentials.push(credential),
+                        (Some(Blame::Credential | Blame::Quota), Some(credential)) => {
+                            bad_credentials.push(credential)
+                        }
                         _ => bad_addresses.push(place.address),
                     }
                 }
@@ -273,21 +325,34 @@ impl<'a> Hunt<'a> {
     }
 
     /// Makes one attempt, records it, and blames what failed.
-    async fn attempt(&mut self, plan: &Try<'_>, x: &mut Exchange) -> Result<Box<Won>, (Judgement, Lost)> {
+    async fn attempt(
+        &mut self,
+        plan: &Try<'_>,
+        x: &mut Exchange,
+    ) -> Result<Box<Won>, (Judgement, Lost)> {
         let candidate = plan.candidate();
-        let EndpointScopes { authority, serving, endpoint, .. } = &candidate.endpoints[plan.place.endpoint];
+        let EndpointScopes {
+            authority,
+            serving,
+            endpoint,
+            ..
+        } = &candidate.endpoints[plan.place.endpoint];
         let (serving, endpoint) = (*serving, *endpoint);
         let started = Instant::now();
         let cooldowns = &self.core.routing.cooldowns;
         for scope in [serving, endpoint, candidate.model_scope] {
             cooldowns.asked(scope, started);
         }
-        let credential = plan.credential.map(|index| &candidate.provider.credentials[index]);
+        let credential = plan
+            .credential
+            .map(|index| &candidate.provider.credentials[index]);
         // Made now, completed later: an attempt whose client leaves is recorded as cancelled.
         x.record.attempts.push(AttemptRecord {
             provider: candidate.provider.name.clone(),
             model: candidate.model.to_string(),
-            credential: credential.map(|credential| credential.name.clone()).unwrap_or_default(),
+            credential: credential
+                .map(|credential| credential.name.clone())
+                .unwrap_or_default(),
             endpoint: authority.to_string(),
             outcome: "cancelled",
             ..AttemptRecord::default()
@@ -308,7 +373,11 @@ impl<'a> Hunt<'a> {
                     cooled |= cooldowns.succeeded(all) | cooldowns.succeeded(quota);
                 }
                 if cooled {
-                    tracing::info!(provider = candidate.provider.name, endpoint = &**authority, "recovered");
+                    tracing::info!(
+                        provider = candidate.provider.name,
+                        endpoint = &**authority,
+                        "recovered"
+                    );
                 }
                 Ok(won)
             }
@@ -316,25 +385,52 @@ impl<'a> Hunt<'a> {
                 // Nothing was sent: no attempt.
                 x.record.attempts.pop();
                 self.attempts -= 1;
-                self.trail.push(format!("{}/{}: {}", candidate.provider.name, candidate.model, error.message));
-                Err((Judgement { verdict: Verdict::Next, blame: None, account: false }, error.into()))
+                self.trail.push(format!(
+                    "{}/{}: {}",
+                    candidate.provider.name, candidate.model, error.message
+                ));
+                Err((
+                    Judgement {
+                        verdict: Verdict::Next,
+                        blame: None,
+                        account: false,
+                    },
+                    error.into(),
+                ))
             }
-            Tried::Lost { lost, judgement, outcome, told } => {
+            Tried::Lost {
+                lost,
+                judgement,
+                outcome,
+                told,
+            } => {
                 record.outcome = outcome;
-                record.retry_after_ms = told.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-                self.trail.push(format!("{}/{}: {}", candidate.provider.name, candidate.model, lost.error.message));
+                record.retry_after_ms =
+                    told.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+                self.trail.push(format!(
+                    "{}/{}: {}",
+                    candidate.provider.name, candidate.model, lost.error.message
+                ));
                 if let Some(blame) = judgement.blame {
-                    let credential_name = credential.map_or("", |credential| credential.name.as_str());
+                    let credential_name =
+                        credential.map_or("", |credential| credential.name.as_str());
                     let (scope, label) = match (blame, plan.credential) {
-                        (Blame::Credential, Some(index)) => (candidate.credential_scopes[index].0, credential_name),
-                        (Blame::Quota, Some(index)) => (candidate.credential_scopes[index].1, credential_name),
+                        (Blame::Credential, Some(index)) => {
+                            (candidate.credential_scopes[index].0, credential_name)
+                        }
+                        (Blame::Quota, Some(index)) => {
+                            (candidate.credential_scopes[index].1, credential_name)
+                        }
                         (Blame::Endpoint, _) => (endpoint, &**authority),
                         (Blame::Model, _) => (candidate.model_scope, ""),
-                        (Blame::Serving | Blame::Credential | Blame::Quota, _) => (serving, &**authority),
+                        (Blame::Serving | Blame::Credential | Blame::Quota, _) => {
+                            (serving, &**authority)
+                        }
                     };
                     let name = || format!("{} {label}", candidate.model).trim_end().to_owned();
                     let provider = &candidate.provider.name;
-                    if cooldowns.failed(scope, blame, provider, name, outcome, told, Instant::now()) {
+                    if cooldowns.failed(scope, blame, provider, name, outcome, told, Instant::now())
+                    {
                         self.core.metrics.cooled(provider, blame.name());
                     }
                 }
@@ -383,7 +479,11 @@ impl<'a> Hunt<'a> {
         if total == 0 {
             return Err(());
         }
-        let mut draw = if open.len() == 1 { 0 } else { fastrand::u64(..total) };
+        let mut draw = if open.len() == 1 {
+            0
+        } else {
+            fastrand::u64(..total)
+        };
         for index in open {
             let weight = weight(&index);
             if draw < weight {
@@ -398,7 +498,13 @@ impl<'a> Hunt<'a> {
     }
 
     /// Picks an address that has not failed this request and is not cooling.
-    fn place(&mut self, candidate: &Candidate, bad: &[SocketAddr], desperate: bool, now: Instant) -> Option<Place> {
+    fn place(
+        &mut self,
+        candidate: &Candidate,
+        bad: &[SocketAddr],
+        desperate: bool,
+        now: Instant,
+    ) -> Option<Place> {
         let pool = candidate.pool.as_ref()?;
         let cooldowns = &self.core.routing.cooldowns;
         let soonest = std::cell::Cell::new(self.soonest);
@@ -418,7 +524,9 @@ impl<'a> Hunt<'a> {
                         }
                     }
                     Standing::Told(until) => {
-                        soonest.set(Some(soonest.get().map_or(until, |before| before.min(until))));
+                        soonest.set(Some(
+                            soonest.get().map_or(until, |before| before.min(until)),
+                        ));
                         return true;
                     }
                 }
@@ -438,7 +546,11 @@ impl<'a> Hunt<'a> {
     }
 
     fn unresolved(&mut self, candidate: &Candidate, x: &mut Exchange) {
-        let host = candidate.provider.endpoints.first().map_or("", |endpoint| endpoint.host.as_str());
+        let host = candidate
+            .provider
+            .endpoints
+            .first()
+            .map_or("", |endpoint| endpoint.host.as_str());
         let failure = upstream::Failure::unresolved(host);
         x.record.attempts.push(AttemptRecord {
             provider: candidate.provider.name.clone(),
@@ -447,13 +559,17 @@ impl<'a> Hunt<'a> {
             outcome: failure.outcome(),
             ..AttemptRecord::default()
         });
-        self.trail.push(format!("{}/{}: {}", candidate.provider.name, candidate.model, failure.cause));
+        self.trail.push(format!(
+            "{}/{}: {}",
+            candidate.provider.name, candidate.model, failure.cause
+        ));
         self.last = Some(Error::new(Kind::UpstreamUnavailable, failure.cause).into());
     }
 
     fn late(&mut self) -> Step {
         if self.last.is_none() {
-            self.last = Some(Error::new(Kind::Timeout, "The total time for this request is over.").into());
+            self.last =
+                Some(Error::new(Kind::Timeout, "The total time for this request is over.").into());
         }
         Step::Spent
     }
@@ -461,7 +577,9 @@ impl<'a> Hunt<'a> {
     /// Returns the wait before the next round: exponential, with full jitter above a half.
     fn backoff(&self, route: &Route, round: u32) -> Duration {
         let base = route.retries.backoff;
-        let full = base.saturating_mul(1 << round.min(5)).min(base.saturating_mul(20));
+        let full = base
+            .saturating_mul(1 << round.min(5))
+            .min(base.saturating_mul(20));
         let wait = full.mul_f64(0.5 + fastrand::f64() / 2.0);
         // A provider that said when is not asked before.
         match self.soonest {
@@ -473,10 +591,16 @@ impl<'a> Hunt<'a> {
     /// Returns what the client gets when nothing answered: the last provider's own words where they may be
     /// shown, else the trail of what was tried.
     fn give_up(&mut self) -> Lost {
-        let soonest = self.soonest.map(|at| at.saturating_duration_since(Instant::now()));
+        let soonest = self
+            .soonest
+            .map(|at| at.saturating_duration_since(Instant::now()));
         let Some(mut lost) = self.last.take() else {
             let message = "Every target of this model asked not to be called yet; see retry-after.";
-            let kind = if soonest.is_some() { Kind::RateLimited } else { Kind::UpstreamUnavailable };
+            let kind = if soonest.is_some() {
+                Kind::RateLimited
+            } else {
+                Kind::UpstreamUnavailable
+            };
             let mut error = Error::new(kind, message);
             error.retry_after = soonest.or(Some(Duration::from_secs(1)));
             return error.into();

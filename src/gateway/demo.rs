@@ -52,7 +52,11 @@ pub fn answer(
             output: (text.len() as u64).div_ceil(4).max(1),
             ..Usage::default()
         }),
-        parts: vec![Part::Text { text: text.into(), cache: None, citations: None }],
+        parts: vec![Part::Text {
+            text: text.into(),
+            cache: None,
+            citations: None,
+        }],
         finish: Finish::Stop,
         stop_sequence: None,
         service_tier: None,
@@ -60,7 +64,14 @@ pub fn answer(
         more: Vec::new(),
     };
     let flow = if ask.envelope.stream {
-        let frames = words(&response, ask.protocol, &Shape { include_usage: true, ..shape.clone() });
+        let frames = words(
+            &response,
+            ask.protocol,
+            &Shape {
+                include_usage: true,
+                ..shape.clone()
+            },
+        );
         let hide = ask.protocol == Protocol::OpenaiChat && !shape.include_usage;
         let mut through = Through::pass(ask.protocol, hide);
         let mut held = Vec::new();
@@ -68,10 +79,18 @@ pub fn answer(
             through.feed(frame.clone(), &mut held);
         }
         through.end(&mut held);
-        Flow::Stream { answer: None, through: Box::new(through), held, raw: frames }
+        Flow::Stream {
+            answer: None,
+            through: Box::new(through),
+            held,
+            raw: frames,
+        }
     } else {
         let body = Bytes::from(protocol::encode_response(ask.protocol, &response, &shape));
-        Flow::Whole { whole: tap::whole(ask.protocol, &body), body }
+        Flow::Whole {
+            whole: tap::whole(ask.protocol, &body),
+            body,
+        }
     };
     let meta = Meta {
         route: route.clone(),
@@ -100,9 +119,15 @@ fn words(response: &Response<'_>, to: Protocol, shape: &Shape) -> Vec<Bytes> {
         }
     };
     replay(response, &mut |event| match event {
-        Event::Delta { index, delta: Delta::Text(text) } => {
+        Event::Delta {
+            index,
+            delta: Delta::Text(text),
+        } => {
             for word in text.split_inclusive(' ') {
-                write(&Event::Delta { index, delta: Delta::Text(word.into()) });
+                write(&Event::Delta {
+                    index,
+                    delta: Delta::Text(word.into()),
+                });
             }
         }
         event => write(&event),
@@ -113,15 +138,28 @@ fn words(response: &Response<'_>, to: Protocol, shape: &Shape) -> Vec<Bytes> {
 /// Returns the text of the last user message, or a greeting where there is none.
 fn echo(ask: &Ask<'_>) -> String {
     let request = protocol::decode_request(ask.protocol, ask.body).ok();
-    let messages = request.iter().flat_map(|request| request.messages.iter().rev());
-    let last = messages.filter(|message| message.role == Role::User).find_map(|message| {
-        let texts = message.parts.iter().filter_map(|part| if let Part::Text { text, .. } = part { Some(&**text) } else { None });
-        let text = texts.collect::<Vec<_>>().join("\n");
-        (!text.is_empty()).then_some(text)
-    });
+    let messages = request
+        .iter()
+        .flat_map(|request| request.messages.iter().rev());
+    let last = messages
+        .filter(|message| message.role == Role::User)
+        .find_map(|message| {
+            let texts = message.parts.iter().filter_map(|part| {
+                if let Part::Text { text, .. } = part {
+                    Some(&**text)
+                } else {
+                    None
+                }
+            });
+            let text = texts.collect::<Vec<_>>().join("\n");
+            (!text.is_empty()).then_some(text)
+        });
     let mut text = last.unwrap_or_else(|| "Hello from Strait.".to_owned());
     if text.len() > MOST_ECHO {
-        let cut = (0..=MOST_ECHO).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let cut = (0..=MOST_ECHO)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
         text.truncate(cut);
     }
     text

@@ -22,7 +22,11 @@ pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
     let protocol = Protocol::OpenaiChat;
     let envelope = Envelope::read(body, protocol, MOST_DEPTH)?;
     let first = now.table.resolve(&envelope.model)?;
-    let asked = envelope.fallbacks.iter().map(|name| now.table.resolve(name)).collect::<Result<Vec<_>>>()?;
+    let asked = envelope
+        .fallbacks
+        .iter()
+        .map(|name| now.table.resolve(name))
+        .collect::<Result<Vec<_>>>()?;
     let chain = now.table.chain(first.clone(), &asked, true);
     let input = envelope.estimate_input();
     let output = envelope.max_output.unwrap_or(LIKELY_OUTPUT);
@@ -30,7 +34,18 @@ pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
     for (position, route) in chain.iter().enumerate() {
         for (turn, index) in strategy::order(route).into_iter().enumerate() {
             let candidate = &route.targets[index];
-            candidates.push(explained(now, candidate, route, &Place { position, turn, input, output, protocol }));
+            candidates.push(explained(
+                now,
+                candidate,
+                route,
+                &Place {
+                    position,
+                    turn,
+                    input,
+                    output,
+                    protocol,
+                },
+            ));
         }
     }
     Ok(json!({
@@ -58,9 +73,18 @@ fn explained(now: &Now, candidate: &Candidate, route: &Route, place: &Place) -> 
         Standing::Told(until) => Some(("asked not to be called", until)),
     };
     let scopes = [candidate.model_scope].into_iter();
-    let scopes = scopes.chain(candidate.endpoints.iter().flat_map(|endpoint| [endpoint.serving, endpoint.endpoint]));
+    let scopes = scopes.chain(
+        candidate
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| [endpoint.serving, endpoint.endpoint]),
+    );
     let waiting = scopes.filter_map(standing).next();
-    let usage = Usage { input: place.input, output: place.output, ..Usage::default() };
+    let usage = Usage {
+        input: place.input,
+        output: place.output,
+        ..Usage::default()
+    };
     let price = super::account::priced(candidate, &usage).map(|(pico, _)| cost::usd(pico));
     json!({
         "provider": candidate.provider.name,
@@ -84,7 +108,10 @@ fn reason(route: &Route, place: &Place) -> String {
         (Strategy::Fallback, _) => format!("number {} in the order of the file", place.turn + 1),
         (Strategy::Weighted, _) => format!("drawn as number {} by weight", place.turn + 1),
         (Strategy::RoundRobin, _) => format!("number {} in this turn", place.turn + 1),
-        (Strategy::LeastBusy, _) => format!("number {} by requests in flight for its weight", place.turn + 1),
+        (Strategy::LeastBusy, _) => format!(
+            "number {} by requests in flight for its weight",
+            place.turn + 1
+        ),
     };
     match place.position {
         0 => format!("{order} of `{}`", route.name),
@@ -93,5 +120,8 @@ fn reason(route: &Route, place: &Place) -> String {
 }
 
 fn name(strategy: Strategy) -> &'static str {
-    Strategy::ALL.iter().find(|(_, known)| *known == strategy).map_or("fallback", |(name, _)| name)
+    Strategy::ALL
+        .iter()
+        .find(|(_, known)| *known == strategy)
+        .map_or("fallback", |(name, _)| name)
 }

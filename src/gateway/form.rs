@@ -30,7 +30,9 @@ pub fn stream_to_whole(frames: &Bytes, protocol: Protocol, shape: &Shape) -> Res
     let mut collector = Collector::new(protocol);
     let whole = splitter.push(frames, |frame| {
         if !frame.is_comment {
-            decoder.feed(frame.event, &frame.data, &mut |event| collector.push(&event));
+            decoder.feed(frame.event, &frame.data, &mut |event| {
+                collector.push(&event)
+            });
         }
     });
     decoder.end(&mut |event| collector.push(&event));

@@ -28,14 +28,25 @@ pub enum Endpoint<'p> {
 impl<'p> Endpoint<'p> {
     /// Finds the endpoint of `path`, with or without `/v1`.
     pub fn of(path: &'p str) -> Option<Self> {
-        let rest = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
-        let rest = rest.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(rest);
+        let rest = path
+            .strip_prefix("/v1")
+            .filter(|rest| rest.starts_with('/'))
+            .unwrap_or(path);
+        let rest = rest
+            .strip_suffix('/')
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or(rest);
         match rest {
             "/chat/completions" => Some(Self::ChatCompletions),
             "/messages" => Some(Self::Messages),
             "/models" => Some(Self::Models),
-            "/" | "/health" | "/health/live" | "/health/liveness" | "/health/liveliness" => Some(Self::Alive),
-            _ => rest.strip_prefix("/models/").filter(|id| !id.is_empty()).map(Self::Model),
+            "/" | "/health" | "/health/live" | "/health/liveness" | "/health/liveliness" => {
+                Some(Self::Alive)
+            }
+            _ => rest
+                .strip_prefix("/models/")
+                .filter(|id| !id.is_empty())
+                .map(Self::Model),
         }
     }
 
@@ -52,7 +63,9 @@ impl<'p> Endpoint<'p> {
     pub fn allows(self, method: &Method) -> bool {
         match self {
             Self::ChatCompletions | Self::Messages => method == Method::POST,
-            Self::Models | Self::Model(_) | Self::Alive => method == Method::GET || method == Method::HEAD,
+            Self::Models | Self::Model(_) | Self::Alive => {
+                method == Method::GET || method == Method::HEAD
+            }
         }
     }
 
@@ -67,7 +80,11 @@ impl<'p> Endpoint<'p> {
 /// Returns the protocol that an answer is owed in, before the endpoint is known to exist.
 pub fn protocol(path: &str, headers: &HeaderMap) -> Protocol {
     let anthropic = path.contains("/messages") || headers.contains_key("anthropic-version");
-    if anthropic { Protocol::Anthropic } else { Protocol::OpenaiChat }
+    if anthropic {
+        Protocol::Anthropic
+    } else {
+        Protocol::OpenaiChat
+    }
 }
 
 /// What the client asked of the gateway itself, in headers.
@@ -111,8 +128,13 @@ impl Controls {
     pub fn read(headers: &HeaderMap) -> Result<Self> {
         let mut controls = Self::default();
         for (name, value) in headers {
-            let Some(control) = name.as_str().strip_prefix("x-strait-") else { continue };
-            let value = value.to_str().map_err(|_| bad(name, "is not visible ASCII"))?.trim();
+            let Some(control) = name.as_str().strip_prefix("x-strait-") else {
+                continue;
+            };
+            let value = value
+                .to_str()
+                .map_err(|_| bad(name, "is not visible ASCII"))?
+                .trim();
             match control {
                 "cache" => {
                     controls.cache = match value {
@@ -132,7 +154,10 @@ impl Controls {
                     }
                 }
                 "tags" => {
-                    let tags = value.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+                    let tags = value
+                        .split(',')
+                        .map(str::trim)
+                        .filter(|tag| !tag.is_empty());
                     controls.tags = tags.map(str::to_owned).collect();
                     if controls.tags.len() > MOST_TAGS || value.len() > MOST_TAGS * MOST_VALUE {
                         return Err(bad(name, "has more than 32 tags, or one too long"));
@@ -156,7 +181,10 @@ impl Controls {
 }
 
 fn bad(name: &HeaderName, what: &str) -> Error {
-    Error::field(name.as_str().to_owned(), format!("The header `{name}` {what}."))
+    Error::field(
+        name.as_str().to_owned(),
+        format!("The header `{name}` {what}."),
+    )
 }
 
 fn short(name: &HeaderName, value: &str) -> Result<String> {
@@ -168,7 +196,9 @@ fn short(name: &HeaderName, value: &str) -> Result<String> {
 
 /// Reads `250ms`, `5s`, `2m`, `1h` or a plain number of seconds, from 1 ms to a day.
 fn duration(name: &HeaderName, value: &str) -> Result<Duration> {
-    let split = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let split = value
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(value.len());
     let (number, unit) = value.split_at(split);
     let scale = match unit {
         "ms" => 1,
@@ -177,10 +207,16 @@ fn duration(name: &HeaderName, value: &str) -> Result<Duration> {
         "h" => 3_600_000,
         _ => 0,
     };
-    let millis = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+    let millis = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(scale));
     match millis.filter(|millis| (1..=86_400_000).contains(millis)) {
         Some(millis) => Ok(Duration::from_millis(millis)),
-        None => Err(bad(name, "takes a time from 1ms to 24h, such as 250ms, 30s or 5m")),
+        None => Err(bad(
+            name,
+            "takes a time from 1ms to 24h, such as 250ms, 30s or 5m",
+        )),
     }
 }
 
@@ -188,29 +224,46 @@ fn duration(name: &HeaderName, value: &str) -> Result<Duration> {
 pub async fn body(session: &mut Session, most: u64, time: Duration) -> Result<Bytes> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let headers = &session.req_header().headers;
-    let announced = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > most) {
         return Err(too_large(most));
     }
-    let expects = headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expects = headers
+        .get(http::header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if expects {
         // To Pingora this is an answer before the end of the body, after which it would close the connection.
         let kept = session.as_downstream().get_keepalive();
-        if session.as_downstream_mut().write_continue_response().await.is_err() {
-            return Err(Error::new(Kind::ClientGone, "The client left before it sent the body."));
+        if session
+            .as_downstream_mut()
+            .write_continue_response()
+            .await
+            .is_err()
+        {
+            return Err(Error::new(
+                Kind::ClientGone,
+                "The client left before it sent the body.",
+            ));
         }
         session.set_keepalive(kept);
     }
     match tokio::time::timeout(time, collect(session, most, announced)).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Error::new(Kind::BodyTimeout, "The request body did not arrive in time.")),
+        Err(_) => Err(Error::new(
+            Kind::BodyTimeout,
+            "The request body did not arrive in time.",
+        )),
     }
 }
 
 async fn collect(session: &mut Session, most: usize, announced: Option<usize>) -> Result<Bytes> {
     let gone = |_| Error::new(Kind::ClientGone, "The client left while it sent the body.");
     let downstream = session.as_downstream_mut();
-    let Some(first) = downstream.read_request_body().await.map_err(gone)? else { return Ok(Bytes::new()) };
+    let Some(first) = downstream.read_request_body().await.map_err(gone)? else {
+        return Ok(Bytes::new());
+    };
     if first.len() > most {
         return Err(too_large(most));
     }
@@ -218,7 +271,9 @@ async fn collect(session: &mut Session, most: usize, announced: Option<usize>) -
     if announced == Some(first.len()) {
         return Ok(first);
     }
-    let Some(second) = downstream.read_request_body().await.map_err(gone)? else { return Ok(first) };
+    let Some(second) = downstream.read_request_body().await.map_err(gone)? else {
+        return Ok(first);
+    };
     let room = announced.unwrap_or(first.len() * 4).min(MOST_RESERVED);
     let mut whole = BytesMut::with_capacity(room.max(first.len() + second.len()));
     whole.extend_from_slice(&first);
@@ -237,7 +292,10 @@ async fn collect(session: &mut Session, most: usize, announced: Option<usize>) -
 }
 
 fn too_large(most: usize) -> Error {
-    Error::new(Kind::BodyTooLarge, format!("The request body is larger than {most} bytes."))
+    Error::new(
+        Kind::BodyTooLarge,
+        format!("The request body is larger than {most} bytes."),
+    )
 }
 
 /// Returns the client's headers that go on to a provider which speaks `protocol`.
@@ -252,8 +310,10 @@ pub fn forwarded(headers: &HeaderMap, protocol: Protocol) -> Vec<(HeaderName, He
             Protocol::Anthropic => text.starts_with("anthropic-"),
             Protocol::OpenaiChat => matches!(text, "openai-beta" | "http-referer" | "x-title"),
         };
-        let common = matches!(text, "user-agent" | "idempotency-key" | "traceparent" | "tracestate")
-            || text.starts_with("x-stainless-");
+        let common = matches!(
+            text,
+            "user-agent" | "idempotency-key" | "traceparent" | "tracestate"
+        ) || text.starts_with("x-stainless-");
         if own || common {
             forwarded.push((name.clone(), value.clone()));
         }
@@ -263,7 +323,9 @@ pub fn forwarded(headers: &HeaderMap, protocol: Protocol) -> Vec<(HeaderName, He
 
 /// Returns the client's own request id when it is fit to be repeated, else a new one.
 pub fn request_id(headers: &HeaderMap) -> String {
-    let sent = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    let sent = headers
+        .get("x-request-id")
+        .and_then(|value| value.to_str().ok());
     let fit = |id: &&str| (8..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
     match sent.filter(fit) {
         Some(id) => id.to_owned(),
@@ -287,11 +349,22 @@ mod tests {
 
     #[test]
     fn paths_are_found_with_and_without_v1() {
-        for path in ["/v1/chat/completions", "/chat/completions", "/v1/chat/completions/"] {
-            assert_eq!(Endpoint::of(path), Some(Endpoint::ChatCompletions), "{path}");
+        for path in [
+            "/v1/chat/completions",
+            "/chat/completions",
+            "/v1/chat/completions/",
+        ] {
+            assert_eq!(
+                Endpoint::of(path),
+                Some(Endpoint::ChatCompletions),
+                "{path}"
+            );
         }
         assert_eq!(Endpoint::of("/v1/messages"), Some(Endpoint::Messages));
-        assert_eq!(Endpoint::of("/v1/models/openai/gpt-5"), Some(Endpoint::Model("openai/gpt-5")));
+        assert_eq!(
+            Endpoint::of("/v1/models/openai/gpt-5"),
+            Some(Endpoint::Model("openai/gpt-5"))
+        );
         assert_eq!(Endpoint::of("/v1chat/completions"), None);
         assert_eq!(Endpoint::of("/v1"), None);
         assert_eq!(Endpoint::of("/"), Some(Endpoint::Alive));
@@ -314,26 +387,57 @@ mod tests {
             ("x-strait-user", ""),
         ] {
             let error = controls(name, value).expect_err(name);
-            assert_eq!((error.kind, error.param.as_deref()), (Kind::InvalidRequest, Some(name)), "{name}: {value}");
+            assert_eq!(
+                (error.kind, error.param.as_deref()),
+                (Kind::InvalidRequest, Some(name)),
+                "{name}: {value}"
+            );
         }
     }
 
     #[test]
     fn controls_are_read() {
-        assert_eq!(controls("x-strait-timeout", "250ms").expect("fine").timeout, Some(Duration::from_millis(250)));
-        assert_eq!(controls("x-strait-cache", "refresh").expect("fine").cache, CacheControl::Refresh);
-        assert_eq!(controls("x-strait-tags", "a, b,,").expect("fine").tags, ["a", "b"]);
-        assert_eq!(controls("session-id", "s1").expect("fine").session.as_deref(), Some("s1"));
+        assert_eq!(
+            controls("x-strait-timeout", "250ms").expect("fine").timeout,
+            Some(Duration::from_millis(250))
+        );
+        assert_eq!(
+            controls("x-strait-cache", "refresh").expect("fine").cache,
+            CacheControl::Refresh
+        );
+        assert_eq!(
+            controls("x-strait-tags", "a, b,,").expect("fine").tags,
+            ["a", "b"]
+        );
+        assert_eq!(
+            controls("session-id", "s1")
+                .expect("fine")
+                .session
+                .as_deref(),
+            Some("s1")
+        );
     }
 
     #[test]
     fn credentials_never_pass_to_a_provider() {
         let mut headers = HeaderMap::new();
-        for name in ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "x-strait-user", "proxy-authorization", "x-forwarded-for"] {
+        for name in [
+            "authorization",
+            "x-api-key",
+            "api-key",
+            "x-goog-api-key",
+            "cookie",
+            "x-strait-user",
+            "proxy-authorization",
+            "x-forwarded-for",
+        ] {
             headers.insert(name, HeaderValue::from_static("secret"));
         }
         headers.insert("anthropic-beta", HeaderValue::from_static("a,b"));
-        let names: Vec<String> = forwarded(&headers, Protocol::Anthropic).into_iter().map(|(n, _)| n.to_string()).collect();
+        let names: Vec<String> = forwarded(&headers, Protocol::Anthropic)
+            .into_iter()
+            .map(|(n, _)| n.to_string())
+            .collect();
         assert_eq!(names, ["anthropic-beta"]);
         assert!(forwarded(&headers, Protocol::OpenaiChat).is_empty());
     }

@@ -29,7 +29,14 @@ pub struct Keep {
 
 impl Keep {
     pub fn new(key: Key, ttl: Duration, lead: Option<Lead>, cache: Arc<Cache>) -> Self {
-        Self { key, ttl, lead, cache, pieces: Vec::new(), size: 0 }
+        Self {
+            key,
+            ttl,
+            lead,
+            cache,
+            pieces: Vec::new(),
+            size: 0,
+        }
     }
 
     /// Adds a piece of a stream; beyond the bound nothing is kept.
@@ -87,9 +94,20 @@ impl Keep {
     }
 
     /// Tells those who wait that there is no answer.
-    pub fn refuse(mut self, status: u16, code: &'static str, body: Bytes, retry_after: Option<u64>) {
+    pub fn refuse(
+        mut self,
+        status: u16,
+        code: &'static str,
+        body: Bytes,
+        retry_after: Option<u64>,
+    ) {
         if let Some(lead) = self.lead.take() {
-            lead.tell(Outcome::Refused(Shared { status, code, body, retry_after }));
+            lead.tell(Outcome::Refused(Shared {
+                status,
+                code,
+                body,
+                retry_after,
+            }));
         }
     }
 }
@@ -110,12 +128,20 @@ pub async fn replay(
     session: &mut Session,
     x: &mut Exchange,
 ) -> Result<pingora::Result<()>> {
-    let Replay { protocol, shape, stream, outcome, limits } = replay;
+    let Replay {
+        protocol,
+        shape,
+        stream,
+        outcome,
+        limits,
+    } = replay;
     let body = match (entry.form, stream) {
         (Form::Whole, false) => entry.body.clone(),
         (Form::Whole, true) => form::whole_to_stream(&entry.body, protocol, shape)?,
         (Form::Stream, false) => form::stream_to_whole(&entry.body, protocol, shape)?,
-        (Form::Stream, true) if shape.include_usage || protocol != Protocol::OpenaiChat => entry.body.clone(),
+        (Form::Stream, true) if shape.include_usage || protocol != Protocol::OpenaiChat => {
+            entry.body.clone()
+        }
         (Form::Stream, true) => {
             let mut through = Through::pass(protocol, true);
             let mut shown = Vec::new();
@@ -135,8 +161,14 @@ pub async fn replay(
     relay::name(&mut headers, named, 0, outcome);
     headers.push(relay::overhead(x));
     if stream {
-        headers.push((http::header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")));
-        headers.push((http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache")));
+        headers.push((
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ));
+        headers.push((
+            http::header::CACHE_CONTROL,
+            HeaderValue::from_static("no-cache"),
+        ));
     } else {
         headers.push((http::header::CONTENT_TYPE, reply::JSON));
         headers.push(header("x-strait-cost-usd", "0"));
@@ -163,5 +195,8 @@ pub async fn refused(
 
 /// The error of a request that must be answered from the cache and can't be.
 pub fn not_cached() -> Error {
-    Error::new(crate::error::Kind::NotCached, "Nothing is kept for this request (x-strait-cache: only-if-cached).")
+    Error::new(
+        crate::error::Kind::NotCached,
+        "Nothing is kept for this request (x-strait-cache: only-if-cached).",
+    )
 }

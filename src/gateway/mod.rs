@@ -86,7 +86,11 @@ impl ProxyHttp for Gateway {
         Exchange::begin(self.core.clone())
     }
 
-    async fn request_filter(&self, session: &mut Session, x: &mut Exchange) -> pingora::Result<bool> {
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        x: &mut Exchange,
+    ) -> pingora::Result<bool> {
         let _counted = self.core.metrics.enter();
         // Pingora has read what the client wants of its connection; that it is to be closed must stand.
         if session.as_downstream().get_keepalive().is_some() {
@@ -107,7 +111,11 @@ impl ProxyHttp for Gateway {
     }
 
     /// Only requests that `request_filter` leaves to Pingora come here, and it leaves none.
-    async fn upstream_peer(&self, _: &mut Session, _: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        _: &mut Exchange,
+    ) -> pingora::Result<Box<HttpPeer>> {
         pingora::Error::e_explain(pingora::ErrorType::HTTPStatus(404), "no such path")
     }
 
@@ -154,7 +162,9 @@ impl Gateway {
         let Some(endpoint) = Endpoint::of(&path) else {
             x.record.endpoint = "other";
             let shown: String = path.chars().take(200).collect();
-            return Err(Error::new(Kind::PathNotFound, format!("There is nothing at {shown}.")).into());
+            return Err(
+                Error::new(Kind::PathNotFound, format!("There is nothing at {shown}.")).into(),
+            );
         };
         x.record.endpoint = endpoint.name();
         if !endpoint.allows(&session.req_header().method) {
@@ -165,15 +175,28 @@ impl Gateway {
         if endpoint == Endpoint::Alive {
             x.silent = true;
             let body = Bytes::from_static(b"{\"status\":\"ok\",\"service\":\"strait\"}\n");
-            return Ok(reply::whole(session, x, 200, vec![(http::header::CONTENT_TYPE, reply::JSON)], body).await);
+            return Ok(reply::whole(
+                session,
+                x,
+                200,
+                vec![(http::header::CONTENT_TYPE, reply::JSON)],
+                body,
+            )
+            .await);
         }
         let head = self.admit_caller(now, session, x)?;
         x.phase(Phase::Access, x.started);
         match endpoint {
             Endpoint::Models => Ok(models::list(now, head.key.as_deref(), session, x).await),
             Endpoint::Model(id) => Ok(models::one(now, head.key.as_deref(), id, session, x).await?),
-            Endpoint::ChatCompletions => self.model_lane(Protocol::OpenaiChat, now, head, session, x, limits).await,
-            Endpoint::Messages => self.model_lane(Protocol::Anthropic, now, head, session, x, limits).await,
+            Endpoint::ChatCompletions => {
+                self.model_lane(Protocol::OpenaiChat, now, head, session, x, limits)
+                    .await
+            }
+            Endpoint::Messages => {
+                self.model_lane(Protocol::Anthropic, now, head, session, x, limits)
+                    .await
+            }
             Endpoint::Alive => Ok(Ok(())),
         }
     }
@@ -189,7 +212,10 @@ impl Gateway {
                 Error::new(Kind::InvalidKey, "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
             })?;
             let key = now.keys.find(&presented);
-            Some(key.ok_or_else(|| Error::new(Kind::InvalidKey, "The API key is not known here."))?.clone())
+            Some(
+                key.ok_or_else(|| Error::new(Kind::InvalidKey, "The API key is not known here."))?
+                    .clone(),
+            )
         };
         x.record.key = key.as_ref().map(|key| key.name.clone());
         let controls = Controls::read(headers)?;
@@ -212,14 +238,22 @@ impl Gateway {
         x.record.client_protocol = protocol.name();
         let Head { controls, key } = head;
         let reading = Instant::now();
-        let body = intake::body(session, now.snapshot.server.max_body, now.snapshot.server.body_timeout).await?;
+        let body = intake::body(
+            session,
+            now.snapshot.server.max_body,
+            now.snapshot.server.body_timeout,
+        )
+        .await?;
         let parsing = Instant::now();
         x.waited += parsing - reading;
         x.record.request_bytes = body.len() as u64;
         let envelope = Envelope::read(&body, protocol, intake::MOST_DEPTH)?;
         x.record.stream = envelope.stream;
         x.record.model_requested = envelope.model.to_string();
-        x.record.user = controls.user.clone().or_else(|| envelope.user.as_deref().map(str::to_owned));
+        x.record.user = controls
+            .user
+            .clone()
+            .or_else(|| envelope.user.as_deref().map(str::to_owned));
         let routing = x.phase(Phase::Read, parsing);
         let (route, asked) = self.routes(now, key.as_deref(), &envelope)?;
         let limiting = x.phase(Phase::Route, routing);
@@ -229,9 +263,17 @@ impl Gateway {
         };
         x.phase(Phase::Access, limiting);
         let header = session.req_header();
-        let query = header.uri.query().filter(|query| !query.contains("key=")).map(str::to_owned);
+        let query = header
+            .uri
+            .query()
+            .filter(|query| !query.contains("key="))
+            .map(str::to_owned);
         let forwarded = intake::forwarded(&header.headers, protocol);
-        let beta = header.headers.get("anthropic-beta").map(|value| value.as_bytes().to_vec()).unwrap_or_default();
+        let beta = header
+            .headers
+            .get("anthropic-beta")
+            .map(|value| value.as_bytes().to_vec())
+            .unwrap_or_default();
         let id = x.record.id.clone();
         let mut ask = Ask {
             protocol,
@@ -245,7 +287,10 @@ impl Gateway {
             keep: false,
         };
         let tenant = key.as_ref().map_or("", |key| &key.name);
-        let keep = match self.cached(now, &ask, tenant, &beta, &route, limits, session, x).await? {
+        let keep = match self
+            .cached(now, &ask, tenant, &beta, &route, limits, session, x)
+            .await?
+        {
             Cached::Answered(done) => {
                 if let Some(permit) = &mut permit {
                     permit.settle(0);
@@ -264,7 +309,12 @@ impl Gateway {
         match won {
             Some(Ok(won)) => {
                 let limits = std::mem::take(limits);
-                let delivery = Delivery { ask: &ask, permit: permit.as_mut(), limits, keep };
+                let delivery = Delivery {
+                    ask: &ask,
+                    permit: permit.as_mut(),
+                    limits,
+                    keep,
+                };
                 Ok(Box::pin(delivery.forward(*won, session, x)).await)
             }
             Some(Err(lost)) => {
@@ -275,9 +325,17 @@ impl Gateway {
                     let error = &lost.error;
                     let (status, body) = match &lost.verbatim {
                         Some(verbatim) => (verbatim.status, verbatim.body.clone()),
-                        None => (error.kind.status(), crate::protocol::error_body(protocol, error, &id).into()),
+                        None => (
+                            error.kind.status(),
+                            crate::protocol::error_body(protocol, error, &id).into(),
+                        ),
                     };
-                    keep.refuse(status, error.kind.code(), body, error.retry_after.map(reply::whole_seconds));
+                    keep.refuse(
+                        status,
+                        error.kind.code(),
+                        body,
+                        error.retry_after.map(reply::whole_seconds),
+                    );
                 }
                 Err(lost)
             }
@@ -302,36 +360,59 @@ impl Gateway {
                 return None;
             }
             // Whoever still waits may leave too: look again from time to time.
-            if let Ok(done) = tokio::time::timeout(Duration::from_millis(250), &mut attempts).await {
+            if let Ok(done) = tokio::time::timeout(Duration::from_millis(250), &mut attempts).await
+            {
                 return Some(done);
             }
         }
     }
 
     /// Resolves the model and the fallbacks that the request names; the key must allow each.
-    fn routes(&self, now: &Now, key: Option<&Key>, envelope: &Envelope<'_>) -> Result<(Arc<Route>, Vec<Arc<Route>>)> {
+    fn routes(
+        &self,
+        now: &Now,
+        key: Option<&Key>,
+        envelope: &Envelope<'_>,
+    ) -> Result<(Arc<Route>, Vec<Arc<Route>>)> {
         let allowed = |model: &str, param: &'static str| {
             if key.is_none_or(|key| key.allows(model)) {
                 return Ok(());
             }
             let shown: String = model.chars().take(100).collect();
             let message = format!("This API key may not use the model `{shown}`.");
-            Err(Error { param: Some(param.into()), ..Error::new(Kind::ModelNotAllowed, message) })
+            Err(Error {
+                param: Some(param.into()),
+                ..Error::new(Kind::ModelNotAllowed, message)
+            })
         };
         allowed(&envelope.model, "model")?;
         let route = now.table.resolve(&envelope.model)?;
         let mut asked = Vec::with_capacity(envelope.fallbacks.len());
         for name in &envelope.fallbacks {
             allowed(name, "fallbacks")?;
-            let route = now.table.resolve(name).map_err(|error| Error { param: Some("fallbacks".into()), ..error })?;
+            let route = now.table.resolve(name).map_err(|error| Error {
+                param: Some("fallbacks".into()),
+                ..error
+            })?;
             asked.push(route);
         }
         Ok((route, asked))
     }
 
     /// Admits the request within the key's limits. The limits' headers go with every answer.
-    fn admit(&self, key: &Key, envelope: &Envelope<'_>, x: &mut Exchange, limits: &mut Headers) -> Result<Permit> {
-        let outcome = self.core.limiter.admit(&key.name, &key.limits, envelope.estimate_tokens(), x.started);
+    fn admit(
+        &self,
+        key: &Key,
+        envelope: &Envelope<'_>,
+        x: &mut Exchange,
+        limits: &mut Headers,
+    ) -> Result<Permit> {
+        let outcome = self.core.limiter.admit(
+            &key.name,
+            &key.limits,
+            envelope.estimate_tokens(),
+            x.started,
+        );
         match outcome {
             Ok(permit) => {
                 for (name, value) in permit.headers().iter() {
@@ -350,7 +431,10 @@ impl Gateway {
     }
 
     /// Consults the cache: an answer, or what is to be done with the one that comes.
-    #[expect(clippy::too_many_arguments, reason = "everything that a kept answer depends on")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that a kept answer depends on"
+    )]
     async fn cached(
         &self,
         now: &Now,
@@ -364,11 +448,24 @@ impl Gateway {
     ) -> Result<Cached> {
         let control = ask.controls.cache;
         let cache = self.core.cache.load_full();
-        let Some(cache) = cache.as_ref().as_ref().filter(|_| control != CacheControl::NoStore) else {
+        let Some(cache) = cache
+            .as_ref()
+            .as_ref()
+            .filter(|_| control != CacheControl::NoStore)
+        else {
             x.record.cache = CacheOutcome::Bypass;
-            return if control == CacheControl::OnlyIfCached { Err(kept::not_cached()) } else { Ok(Cached::Ask(None)) };
+            return if control == CacheControl::OnlyIfCached {
+                Err(kept::not_cached())
+            } else {
+                Ok(Cached::Ask(None))
+            };
         };
-        let scope = cache::Scope { tenant, protocol: ask.protocol, route: route.fingerprint, beta };
+        let scope = cache::Scope {
+            tenant,
+            protocol: ask.protocol,
+            route: route.fingerprint,
+            beta,
+        };
         let looking = Instant::now();
         let key = cache::Key::of(&scope, ask.envelope, ask.body);
         let ttl = ask.controls.cache_ttl.unwrap_or(now.snapshot.cache.ttl);
@@ -389,15 +486,29 @@ impl Gateway {
                 x.phase(Phase::Cache, looking);
             }
             if let Some(entry) = kept {
-                let replay =
-                    Replay { protocol: ask.protocol, shape: &shape, stream: ask.envelope.stream, outcome, limits: std::mem::take(limits) };
-                return Ok(Cached::Answered(kept::replay(replay, &entry, session, x).await?));
+                let replay = Replay {
+                    protocol: ask.protocol,
+                    shape: &shape,
+                    stream: ask.envelope.stream,
+                    outcome,
+                    limits: std::mem::take(limits),
+                };
+                return Ok(Cached::Answered(
+                    kept::replay(replay, &entry, session, x).await?,
+                ));
             }
             if control == CacheControl::OnlyIfCached {
                 return Err(kept::not_cached());
             }
             let follower = match cache.flights.join(key) {
-                Ticket::Lead(lead) => return Ok(Cached::Ask(Some(Keep::new(key, ttl, Some(lead), cache.clone())))),
+                Ticket::Lead(lead) => {
+                    return Ok(Cached::Ask(Some(Keep::new(
+                        key,
+                        ttl,
+                        Some(lead),
+                        cache.clone(),
+                    ))));
+                }
                 Ticket::Follow(follower) => follower,
             };
             let waiting = Instant::now();
@@ -412,16 +523,30 @@ impl Gateway {
             match told {
                 Ok(Outcome::Answered(entry)) => {
                     let outcome = CacheOutcome::Coalesced;
-                    let replay =
-                        Replay { protocol: ask.protocol, shape: &shape, stream: ask.envelope.stream, outcome, limits: std::mem::take(limits) };
-                    return Ok(Cached::Answered(kept::replay(replay, &entry, session, x).await?));
+                    let replay = Replay {
+                        protocol: ask.protocol,
+                        shape: &shape,
+                        stream: ask.envelope.stream,
+                        outcome,
+                        limits: std::mem::take(limits),
+                    };
+                    return Ok(Cached::Answered(
+                        kept::replay(replay, &entry, session, x).await?,
+                    ));
                 }
                 Ok(Outcome::Refused(shared)) => {
                     let limits = std::mem::take(limits);
-                    return Ok(Cached::Answered(kept::refused(shared, limits, session, x).await));
+                    return Ok(Cached::Answered(
+                        kept::refused(shared, limits, session, x).await,
+                    ));
                 }
                 Ok(Outcome::Abandoned) => outcome = CacheOutcome::Coalesced,
-                Err(_) => return Err(Error::new(Kind::Timeout, "The total time for this request is over (timer: total).")),
+                Err(_) => {
+                    return Err(Error::new(
+                        Kind::Timeout,
+                        "The total time for this request is over (timer: total).",
+                    ));
+                }
             }
         }
         // Leaders fell away one after the other: ask on our own.

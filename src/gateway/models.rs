@@ -21,7 +21,12 @@ struct Listed {
 }
 
 /// Answers the list.
-pub async fn list(now: &Arc<Now>, key: Option<&Key>, session: &mut Session, x: &mut Exchange) -> pingora::Result<()> {
+pub async fn list(
+    now: &Arc<Now>,
+    key: Option<&Key>,
+    session: &mut Session,
+    x: &mut Exchange,
+) -> pingora::Result<()> {
     let listed = listed(now, key);
     let mut body = Vec::with_capacity(listed.len() * 160);
     match x.protocol {
@@ -54,7 +59,10 @@ pub async fn one(
 ) -> Result<pingora::Result<()>> {
     let id = unescape(id);
     if !key.is_none_or(|key| key.allows(&id)) {
-        return Err(Error::new(Kind::ModelNotAllowed, "This API key may not use that model."));
+        return Err(Error::new(
+            Kind::ModelNotAllowed,
+            "This API key may not use that model.",
+        ));
     }
     let route = now.table.resolve(&id)?;
     let target = route.targets.first();
@@ -65,12 +73,22 @@ pub async fn one(
     };
     let mut body = Vec::new();
     write(&model, x.protocol, &mut body);
-    Ok(reply::whole(session, x, 200, vec![(http::header::CONTENT_TYPE, JSON)], Bytes::from(body)).await)
+    Ok(reply::whole(
+        session,
+        x,
+        200,
+        vec![(http::header::CONTENT_TYPE, JSON)],
+        Bytes::from(body),
+    )
+    .await)
 }
 
 /// Model ids with a slash come escaped from some clients.
 fn unescape(id: &str) -> String {
-    id.replace("%2F", "/").replace("%2f", "/").replace("%3A", ":").replace("%3a", ":")
+    id.replace("%2F", "/")
+        .replace("%2f", "/")
+        .replace("%3A", ":")
+        .replace("%3a", ":")
 }
 
 fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
@@ -78,7 +96,10 @@ fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
     let mut listed = Vec::new();
     for name in now.table.configured_names() {
         if allowed(name) {
-            let target = now.table.configured_route(name).and_then(|route| route.targets.first());
+            let target = now
+                .table
+                .configured_route(name)
+                .and_then(|route| route.targets.first());
             listed.push(Listed {
                 id: name.to_owned(),
                 owner: "strait".to_owned(),
@@ -89,7 +110,11 @@ fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
     for provider in now.table.providers() {
         if provider.demo {
             if allowed("demo/echo") {
-                listed.push(Listed { id: "demo/echo".to_owned(), owner: "demo".to_owned(), entry: None });
+                listed.push(Listed {
+                    id: "demo/echo".to_owned(),
+                    owner: "demo".to_owned(),
+                    entry: None,
+                });
             }
             continue;
         }
@@ -97,7 +122,11 @@ fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
             let id = format!("{}/{}", provider.name, entry.id);
             let asked = entry.status != Status::Retired && entry.mode == Mode::Chat;
             if asked && allowed(&id) {
-                listed.push(Listed { id, owner: provider.name.clone(), entry: Some(entry) });
+                listed.push(Listed {
+                    id,
+                    owner: provider.name.clone(),
+                    entry: Some(entry),
+                });
             }
         }
     }

@@ -43,22 +43,38 @@ pub struct Delivery<'a> {
 }
 
 /// Adds the headers that name who answered.
-pub fn name(headers: &mut Headers, named: (HeaderValue, HeaderValue), attempts: usize, cache: CacheOutcome) {
+pub fn name(
+    headers: &mut Headers,
+    named: (HeaderValue, HeaderValue),
+    attempts: usize,
+    cache: CacheOutcome,
+) {
     headers.push(header("x-strait-provider", named.0));
     headers.push(header("x-strait-model", named.1));
     headers.push(header("x-strait-attempts", HeaderValue::from(attempts)));
-    headers.push(header("x-strait-cache", HeaderValue::from_static(cache.as_str())));
+    headers.push(header(
+        "x-strait-cache",
+        HeaderValue::from_static(cache.as_str()),
+    ));
 }
 
 /// Returns the header that tells the time spent in the gateway itself so far.
 pub fn overhead(x: &Exchange) -> (http::HeaderName, HeaderValue) {
     let own = x.started.elapsed().saturating_sub(x.waited);
-    header("x-strait-overhead-us", HeaderValue::from(u64::try_from(own.as_micros()).unwrap_or(u64::MAX)))
+    header(
+        "x-strait-overhead-us",
+        HeaderValue::from(u64::try_from(own.as_micros()).unwrap_or(u64::MAX)),
+    )
 }
 
 impl Delivery<'_> {
     /// Sends `won` to the client and settles what it took.
-    pub async fn forward(self, won: Won, session: &mut Session, x: &mut Exchange) -> pingora::Result<()> {
+    pub async fn forward(
+        self,
+        won: Won,
+        session: &mut Session,
+        x: &mut Exchange,
+    ) -> pingora::Result<()> {
         let began = Instant::now();
         let Won { meta, flow } = won;
         let candidate = meta.candidate();
@@ -77,8 +93,14 @@ impl Delivery<'_> {
         match flow {
             Flow::Whole { body, whole } => self.whole(&meta, body, whole, session, x).await,
             Flow::Long { answer, held } => self.long(&meta, answer, held, session, x).await,
-            Flow::Stream { answer, through, held, raw } => {
-                self.stream(&meta, answer, *through, held, raw, session, x).await
+            Flow::Stream {
+                answer,
+                through,
+                held,
+                raw,
+            } => {
+                self.stream(&meta, answer, *through, held, raw, session, x)
+                    .await
             }
         }
     }
@@ -91,7 +113,12 @@ impl Delivery<'_> {
         headers.extend(meta.headers.iter().filter(|(name, _)| !ours(name)).cloned());
         let candidate = meta.candidate();
         let attempts = x.record.attempts.len();
-        name(&mut headers, candidate.named.clone(), attempts, x.record.cache);
+        name(
+            &mut headers,
+            candidate.named.clone(),
+            attempts,
+            x.record.cache,
+        );
         headers.push(overhead(x));
         headers
     }
@@ -110,7 +137,11 @@ impl Delivery<'_> {
         session: &mut Session,
         x: &mut Exchange,
     ) -> pingora::Result<()> {
-        let taken = account::Taken { usage: whole.usage, output_chars: body.len() as u64, complete: true };
+        let taken = account::Taken {
+            usage: whole.usage,
+            output_chars: body.len() as u64,
+            complete: true,
+        };
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         x.record.finish = whole.finish.map(finish_name);
@@ -146,20 +177,43 @@ impl Delivery<'_> {
         let mut next = Some(held);
         let mut size = 0;
         let outcome = loop {
-            let Some(piece) = next.take() else { break Ok(()) };
+            let Some(piece) = next.take() else {
+                break Ok(());
+            };
             size += piece.len() as u64;
-            if session.write_response_body(Some(piece), false).await.is_err() {
-                break Err(Error::new(Kind::ClientGone, "The client left during the answer."));
+            if session
+                .write_response_body(Some(piece), false)
+                .await
+                .is_err()
+            {
+                break Err(Error::new(
+                    Kind::ClientGone,
+                    "The client left during the answer.",
+                ));
             }
             let left = meta.deadline.saturating_duration_since(Instant::now());
             match tokio::time::timeout(meta.timers.idle.min(left), answer.read()).await {
                 Ok(Ok(piece)) => next = piece,
-                Ok(Err(_)) => break Err(Error::new(Kind::UpstreamBroken, "The provider cut its answer.")),
-                Err(_) => break Err(Error::new(Kind::Timeout, "The provider went silent in its answer (timer: idle).")),
+                Ok(Err(_)) => {
+                    break Err(Error::new(
+                        Kind::UpstreamBroken,
+                        "The provider cut its answer.",
+                    ));
+                }
+                Err(_) => {
+                    break Err(Error::new(
+                        Kind::Timeout,
+                        "The provider went silent in its answer (timer: idle).",
+                    ));
+                }
             }
         };
         x.record.response_bytes = size;
-        let taken = account::Taken { usage: None, output_chars: size, complete: false };
+        let taken = account::Taken {
+            usage: None,
+            output_chars: size,
+            complete: false,
+        };
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         match outcome {
@@ -177,7 +231,10 @@ impl Delivery<'_> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one stream, named once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one stream, named once"
+    )]
     async fn stream(
         mut self,
         meta: &Meta,
@@ -189,8 +246,14 @@ impl Delivery<'_> {
         x: &mut Exchange,
     ) -> pingora::Result<()> {
         let mut headers = self.headers(meta, x);
-        headers.push((http::header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")));
-        headers.push((http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache")));
+        headers.push((
+            http::header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream; charset=utf-8"),
+        ));
+        headers.push((
+            http::header::CACHE_CONTROL,
+            HeaderValue::from_static("no-cache"),
+        ));
         // nginx and its kin hold streams back without this.
         headers.push(header("x-accel-buffering", HeaderValue::from_static("no")));
         x.record.ttft = Some(x.started.elapsed());
@@ -211,8 +274,16 @@ impl Delivery<'_> {
         }
         let outcome = pump.run(&mut answer, held, meta, session, x).await;
         let seen = pump.through.seen();
-        let Seen { usage, output_chars, .. } = seen.clone();
-        let taken = account::Taken { usage, output_chars, complete: outcome.is_ok() };
+        let Seen {
+            usage,
+            output_chars,
+            ..
+        } = seen.clone();
+        let taken = account::Taken {
+            usage,
+            output_chars,
+            complete: outcome.is_ok(),
+        };
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         x.record.finish = seen.finish.map(finish_name);
@@ -222,7 +293,8 @@ impl Delivery<'_> {
                 Err(_) => answer.abandon().await,
             }
         }
-        pump.finish(outcome, &seen, meta, self.ask, session, x).await
+        pump.finish(outcome, &seen, meta, self.ask, session, x)
+            .await
     }
 }
 
@@ -262,12 +334,17 @@ impl Pump {
     ) -> Result<(), Error> {
         let mut out = Vec::new();
         self.give(held, session, x).await;
-        let Some(answer) = answer else { return self.check() };
+        let Some(answer) = answer else {
+            return self.check();
+        };
         let wake = tokio::time::sleep(LOOK_EVERY.min(meta.timers.idle));
         tokio::pin!(wake);
         loop {
             if self.gone && !self.keep.as_ref().is_some_and(Keep::has_followers) {
-                return Err(Error::new(Kind::ClientGone, "The client left during the answer."));
+                return Err(Error::new(
+                    Kind::ClientGone,
+                    "The client left during the answer.",
+                ));
             }
             self.check()?;
             let woke = tokio::select! {
@@ -295,7 +372,10 @@ impl Pump {
                     if self.through.finished() {
                         return Ok(());
                     }
-                    return Err(Error::new(Kind::UpstreamBroken, "The provider cut its stream."));
+                    return Err(Error::new(
+                        Kind::UpstreamBroken,
+                        "The provider cut its stream.",
+                    ));
                 }
                 Woke::Piece(Err(failure)) => {
                     // Some close without ceremony after the end: what was whole stays whole.
@@ -304,29 +384,46 @@ impl Pump {
                     if self.through.finished() {
                         return Ok(());
                     }
-                    let message = if failure.stage == Stage::Body { "The provider cut its stream." } else { "The provider failed." };
+                    let message = if failure.stage == Stage::Body {
+                        "The provider cut its stream."
+                    } else {
+                        "The provider failed."
+                    };
                     return Err(Error::new(Kind::UpstreamBroken, message).with_cause(failure.cause));
                 }
                 Woke::ClientLeft => self.gone = true,
                 Woke::Timer => {
                     let now = Instant::now();
                     if now >= meta.deadline {
-                        return Err(Error::new(Kind::Timeout, "The total time for this request is over (timer: total)."));
+                        return Err(Error::new(
+                            Kind::Timeout,
+                            "The total time for this request is over (timer: total).",
+                        ));
                     }
                     let drain = **x.core.drain.load();
-                    if drain.is_some_and(|until| until.saturating_duration_since(now) < LAST_WORDS) {
+                    if drain.is_some_and(|until| until.saturating_duration_since(now) < LAST_WORDS)
+                    {
                         return Err(Error::new(Kind::Overloaded, "The gateway is restarting."));
                     }
                     if now - self.last_read >= meta.timers.idle {
-                        return Err(Error::new(Kind::Timeout, "The provider went silent in its stream (timer: idle)."));
+                        return Err(Error::new(
+                            Kind::Timeout,
+                            "The provider went silent in its stream (timer: idle).",
+                        ));
                     }
-                    if now - self.last_write >= PING_EVERY && self.through.at_boundary() && !self.gone {
+                    if now - self.last_write >= PING_EVERY
+                        && self.through.at_boundary()
+                        && !self.gone
+                    {
                         let ping = Bytes::from_static(protocol::ping_frame(x.protocol));
                         self.write(ping, session, x).await;
                     }
                     let next = (self.last_read + meta.timers.idle).min(meta.deadline);
                     let ping = self.last_write.max(now - PING_EVERY / 2) + PING_EVERY;
-                    let next = next.min(ping).min(now + LOOK_EVERY).max(now + Duration::from_millis(1));
+                    let next = next
+                        .min(ping)
+                        .min(now + LOOK_EVERY)
+                        .max(now + Duration::from_millis(1));
                     wake.as_mut().reset(next.into());
                 }
             }
@@ -335,7 +432,9 @@ impl Pump {
 
     /// Returns the failure that the provider's stream has told, if any.
     fn check(&self) -> Result<(), Error> {
-        let Some((class, message)) = self.through.failure() else { return Ok(()) };
+        let Some((class, message)) = self.through.failure() else {
+            return Ok(());
+        };
         if self.through.finished() {
             return Ok(());
         }
@@ -343,7 +442,9 @@ impl Pump {
             FailureClass::Overloaded => Kind::UpstreamUnavailable,
             FailureClass::RateLimited => Kind::RateLimited,
             FailureClass::InvalidRequest => Kind::InvalidRequest,
-            FailureClass::Server | FailureClass::Garbage | FailureClass::Cut => Kind::UpstreamBroken,
+            FailureClass::Server | FailureClass::Garbage | FailureClass::Cut => {
+                Kind::UpstreamBroken
+            }
         };
         let message: String = message.chars().take(2000).collect();
         Err(Error::new(kind, message))
@@ -380,7 +481,11 @@ impl Pump {
         }
         x.record.response_bytes += piece.len() as u64;
         // A client that doesn't read holds us here, and so the provider: nothing grows.
-        if session.write_response_body(Some(piece), false).await.is_err() {
+        if session
+            .write_response_body(Some(piece), false)
+            .await
+            .is_err()
+        {
             self.gone = true;
         }
         self.last_write = Instant::now();
@@ -408,7 +513,8 @@ impl Pump {
         if let Some(keep) = self.keep.take() {
             match &outcome {
                 Ok(()) => {
-                    let complete = seen.finished && seen.finish.is_none_or(|finish| finish != Finish::Length);
+                    let complete =
+                        seen.finished && seen.finish.is_none_or(|finish| finish != Finish::Length);
                     keep.stream(meta, x, complete);
                 }
                 Err(error) => {
@@ -427,7 +533,8 @@ impl Pump {
             Ok(()) => {
                 if ask.protocol == Protocol::OpenaiChat && !self.through.marked_done() {
                     // The answer is whole, but its provider sends no end marker; clients wait for one.
-                    self.write(Bytes::from_static(b"data: [DONE]\n\n"), session, x).await;
+                    self.write(Bytes::from_static(b"data: [DONE]\n\n"), session, x)
+                        .await;
                 }
             }
             Err(error) => {
@@ -443,7 +550,12 @@ impl Pump {
 }
 
 /// Writes the head of an answer whose length is not known.
-async fn begin(session: &mut Session, x: &mut Exchange, status: u16, headers: Headers) -> pingora::Result<()> {
+async fn begin(
+    session: &mut Session,
+    x: &mut Exchange,
+    status: u16,
+    headers: Headers,
+) -> pingora::Result<()> {
     let mut head = ResponseHeader::build_no_case(status, Some(headers.len() + 3))?;
     for (name, value) in headers {
         head.append_header(name, value)?;
@@ -451,7 +563,10 @@ async fn begin(session: &mut Session, x: &mut Exchange, status: u16, headers: He
     reply::name_request(&mut head, x)?;
     match session.req_header().version {
         http::Version::HTTP_11 => {
-            head.insert_header(http::header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+            head.insert_header(
+                http::header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            )?;
         }
         http::Version::HTTP_10 => session.set_keepalive(None),
         _ => {}
@@ -466,15 +581,24 @@ fn with_cost(body: Bytes, pico: u64) -> Bytes {
     if json::members(&body, usize::MAX, &mut members).is_err() {
         return body;
     }
-    let usage = members.iter().find(|member| json::key(&body, member) == "usage");
-    let Some(usage) = usage.map(|member| member.value.clone()).filter(|range| body[range.clone()].first() == Some(&b'{')) else {
+    let usage = members
+        .iter()
+        .find(|member| json::key(&body, member) == "usage");
+    let Some(usage) = usage
+        .map(|member| member.value.clone())
+        .filter(|range| body[range.clone()].first() == Some(&b'{'))
+    else {
         return body;
     };
     let inner = body.slice(usage.clone());
     let usd = cost::usd(pico);
     let mut edits = Edits::new();
     edits.insert_member(&inner, "cost", usd.as_bytes());
-    edits.insert_member(&inner, "cost_details", format!("{{\"upstream_inference_cost\":{usd}}}").as_bytes());
+    edits.insert_member(
+        &inner,
+        "cost_details",
+        format!("{{\"upstream_inference_cost\":{usd}}}").as_bytes(),
+    );
     let mut outer = Edits::new();
     outer.replace(usage, edits.apply(&inner).to_vec());
     outer.apply(&body)

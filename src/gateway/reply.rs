@@ -89,7 +89,12 @@ async fn discard(session: &mut Session) {
 }
 
 /// Writes an error in the client's protocol. `extra` are headers such as the limits'.
-pub async fn error(session: &mut Session, x: &mut Exchange, error: &Error, extra: Headers) -> pingora::Result<()> {
+pub async fn error(
+    session: &mut Session,
+    x: &mut Exchange,
+    error: &Error,
+    extra: Headers,
+) -> pingora::Result<()> {
     x.fail(error);
     if let Some(cause) = &error.cause {
         tracing::debug!(id = x.record.id, code = error.kind.code(), cause, "refused");
@@ -102,7 +107,10 @@ pub async fn error(session: &mut Session, x: &mut Exchange, error: &Error, extra
         headers.push(header("x-should-retry", "false"));
     }
     if let Some(wait) = error.retry_after {
-        headers.push((http::header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+        headers.push((
+            http::header::RETRY_AFTER,
+            HeaderValue::from(whole_seconds(wait)),
+        ));
     }
     whole(session, x, error.kind.status(), headers, body.into()).await
 }
@@ -113,17 +121,34 @@ pub fn whole_seconds(wait: Duration) -> u64 {
 }
 
 /// Writes what is left when no target answered.
-pub async fn lost(session: &mut Session, x: &mut Exchange, lost: Lost, extra: Headers) -> pingora::Result<()> {
+pub async fn lost(
+    session: &mut Session,
+    x: &mut Exchange,
+    lost: Lost,
+    extra: Headers,
+) -> pingora::Result<()> {
     x.fail(&lost.error);
-    let Some(Verbatim { status, mut headers, body }) = lost.verbatim else {
+    let Some(Verbatim {
+        status,
+        mut headers,
+        body,
+    }) = lost.verbatim
+    else {
         return error(session, x, &lost.error, extra).await;
     };
     // With limits of our own the provider's would contradict them.
-    let limited = extra.iter().any(|(name, _)| name.as_str().starts_with("x-ratelimit-"));
+    let limited = extra
+        .iter()
+        .any(|(name, _)| name.as_str().starts_with("x-ratelimit-"));
     headers.retain(|(name, _)| !limited || !name.as_str().starts_with("x-ratelimit-"));
-    let waits = headers.iter().any(|(name, _)| *name == http::header::RETRY_AFTER);
+    let waits = headers
+        .iter()
+        .any(|(name, _)| *name == http::header::RETRY_AFTER);
     if let (false, Some(wait)) = (waits, lost.error.retry_after) {
-        headers.push((http::header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait))));
+        headers.push((
+            http::header::RETRY_AFTER,
+            HeaderValue::from(whole_seconds(wait)),
+        ));
     }
     headers.extend(extra);
     whole(session, x, status, headers, body).await

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
+use super::Exchange;
 use super::ask::{Ask, Outgoing};
 use super::attempt::{Busy, Flow, Lost, Meta, Tried, Try, Verbatim, Won};
 use super::through::Through;
 use super::verdict::{self, Judgement, Verdict};
-use super::Exchange;
 use crate::error::{Error, Kind};
 use crate::observe::record::Phase;
 use crate::protocol::event::FailureClass;
@@ -46,7 +46,14 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     timers.connect = timers.connect.min(left);
     timers.first_byte = timers.first_byte.min(left);
     let sent = x.phase(Phase::Prepare, preparing);
-    let answer = upstream::send(pool.connector(), &plan.place.peer, &|| head(ask, plan, to, outgoing.body.len()), &outgoing.body, &timers).await;
+    let answer = upstream::send(
+        pool.connector(),
+        &plan.place.peer,
+        &|| head(ask, plan, to, outgoing.body.len()),
+        &outgoing.body,
+        &timers,
+    )
+    .await;
     let waited = x.phase(Phase::Upstream, sent) - sent;
     x.waited += waited;
     let mut answer = match answer {
@@ -65,7 +72,10 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     }
     if !answer.decode() {
         answer.abandon().await;
-        return broken("The provider compressed its answer in a way that was not asked for.", "garbage");
+        return broken(
+            "The provider compressed its answer in a way that was not asked for.",
+            "garbage",
+        );
     }
     if !(200..300).contains(&status) {
         let headers = answer.head().headers.clone();
@@ -75,24 +85,49 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     }
     let headers = &answer.head().headers;
     let events = content_type(headers).is_some_and(|kind| kind.starts_with("text/event-stream"));
-    let length = headers.get(http::header::CONTENT_LENGTH).filter(|_| !answer.is_decoded());
+    let length = headers
+        .get(http::header::CONTENT_LENGTH)
+        .filter(|_| !answer.is_decoded());
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
-    let hold = Hold { ask, plan, to, timers, outgoing, headers: passed(headers), length, status, busy };
+    let hold = Hold {
+        ask,
+        plan,
+        to,
+        timers,
+        outgoing,
+        headers: passed(headers),
+        length,
+        status,
+        busy,
+    };
     match (ask.envelope.stream, events) {
         (true, true) => hold.stream(answer, x).await,
         (_, false) => hold.whole(answer, x).await,
         (false, true) => {
             answer.abandon().await;
-            broken("The provider sent a stream that was not asked for.", "garbage")
+            broken(
+                "The provider sent a stream that was not asked for.",
+                "garbage",
+            )
         }
     }
 }
 
 /// Builds the request's head.
-fn head(ask: &Ask<'_>, plan: &Try<'_>, to: Protocol, length: usize) -> pingora::Result<Box<RequestHeader>> {
+fn head(
+    ask: &Ask<'_>,
+    plan: &Try<'_>,
+    to: Protocol,
+    length: usize,
+) -> pingora::Result<Box<RequestHeader>> {
     let candidate = plan.candidate();
     let endpoint = &candidate.endpoints[plan.place.endpoint];
-    let at = candidate.provider.protocols.iter().position(|speaks| speaks.protocol == to).unwrap_or_default();
+    let at = candidate
+        .provider
+        .protocols
+        .iter()
+        .position(|speaks| speaks.protocol == to)
+        .unwrap_or_default();
     let path = &endpoint.paths[at];
     let same = to == ask.protocol;
     let mut head = match ask.query.filter(|_| same) {
@@ -103,11 +138,21 @@ fn head(ask: &Ask<'_>, plan: &Try<'_>, to: Protocol, length: usize) -> pingora::
         None => RequestHeader::build_no_case("POST", path, Some(16))?,
     };
     head.insert_header(http::header::HOST, endpoint.host.clone())?;
-    head.insert_header(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    head.insert_header(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    )?;
     head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(length))?;
-    let accept = if ask.envelope.stream { "text/event-stream" } else { "application/json" };
+    let accept = if ask.envelope.stream {
+        "text/event-stream"
+    } else {
+        "application/json"
+    };
     head.insert_header(http::header::ACCEPT, HeaderValue::from_static(accept))?;
-    head.insert_header(http::header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
+    head.insert_header(
+        http::header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    )?;
     for (name, value) in &candidate.headers[plan.credential.unwrap_or_default()] {
         head.insert_header(name.clone(), value.clone())?;
     }
@@ -132,7 +177,13 @@ pub fn passed(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
         let text = name.as_str();
         let fit = matches!(
             text,
-            "retry-after" | "retry-after-ms" | "x-should-retry" | "request-id" | "openai-processing-ms" | "openai-version" | "warning"
+            "retry-after"
+                | "retry-after-ms"
+                | "x-should-retry"
+                | "request-id"
+                | "openai-processing-ms"
+                | "openai-version"
+                | "warning"
         ) || text.starts_with("x-ratelimit-")
             || text.starts_with("anthropic-ratelimit-");
         if fit {
@@ -151,7 +202,9 @@ fn wire(failure: Failure) -> Tried {
     let message = match (failure.stage, failure.timed_out) {
         (Stage::Resolve, _) => "The provider's name could not be resolved.",
         (Stage::Connect, false) => "The provider could not be connected to.",
-        (Stage::Connect | Stage::Tls, true) => "The provider did not take the connection in time (timer: connect).",
+        (Stage::Connect | Stage::Tls, true) => {
+            "The provider did not take the connection in time (timer: connect)."
+        }
         (Stage::Tls, false) => "The provider's TLS handshake failed.",
         (Stage::Send, false) => "The provider closed the connection while the request was sent.",
         (Stage::Send, true) => "The provider stopped reading the request.",
@@ -163,12 +216,26 @@ fn wire(failure: Failure) -> Tried {
     let outcome = failure.outcome();
     let judgement = verdict::of_failure(&failure);
     let lost = Error::new(kind, message).with_cause(failure.cause).into();
-    Tried::Lost { lost, judgement, outcome, told: None }
+    Tried::Lost {
+        lost,
+        judgement,
+        outcome,
+        told: None,
+    }
 }
 
 fn broken(message: &'static str, outcome: &'static str) -> Tried {
-    let judgement = Judgement { verdict: Verdict::Retry, blame: Some(Blame::Serving), account: false };
-    Tried::Lost { lost: Error::new(Kind::UpstreamBroken, message).into(), judgement, outcome, told: None }
+    let judgement = Judgement {
+        verdict: Verdict::Retry,
+        blame: Some(Blame::Serving),
+        account: false,
+    };
+    Tried::Lost {
+        lost: Error::new(Kind::UpstreamBroken, message).into(),
+        judgement,
+        outcome,
+        told: None,
+    }
 }
 
 /// Reads an error's body, as much as is shown; what goes wrong meanwhile leaves it shorter.
@@ -192,11 +259,17 @@ fn refused(ask: &Ask<'_>, from: Protocol, status: u16, headers: &HeaderMap, body
     let judgement = verdict::of_status(status, &body);
     let told = match judgement.verdict {
         Verdict::Fail => None,
-        Verdict::Retry | Verdict::Next => verdict::retry_after(headers, &body, jiff::Timestamp::now()),
+        Verdict::Retry | Verdict::Next => {
+            verdict::retry_after(headers, &body, jiff::Timestamp::now())
+        }
     };
     let lost = if judgement.account {
         // Not the client's credential, and not its business.
-        Error::new(Kind::UpstreamAccount, "The provider refused the gateway's own account for this model.").into()
+        Error::new(
+            Kind::UpstreamAccount,
+            "The provider refused the gateway's own account for this model.",
+        )
+        .into()
     } else {
         let kind = match status {
             404 => Kind::ModelNotFound,
@@ -207,18 +280,31 @@ fn refused(ask: &Ask<'_>, from: Protocol, status: u16, headers: &HeaderMap, body
             400..=499 => Kind::InvalidRequest,
             _ => Kind::UpstreamBroken,
         };
-        let said = said(&body).unwrap_or_else(|| format!("The provider answered with status {status}."));
+        let said =
+            said(&body).unwrap_or_else(|| format!("The provider answered with status {status}."));
         let mut error = Error::new(kind, said);
         error.retry_after = told;
         let json = memchr::memchr(b'{', &body).is_some();
         let verbatim = (from == ask.protocol && json && status >= 400).then(|| {
             let mut headers: Vec<_> = passed(headers);
-            headers.push((http::header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
-            Verbatim { status, headers, body: body.clone() }
+            headers.push((
+                http::header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            ));
+            Verbatim {
+                status,
+                headers,
+                body: body.clone(),
+            }
         });
         Lost { error, verbatim }
     };
-    Tried::Lost { lost, judgement, outcome: "status", told }
+    Tried::Lost {
+        lost,
+        judgement,
+        outcome: "status",
+        told,
+    }
 }
 
 /// Finds the message in an error body of any of the usual shapes.
@@ -240,7 +326,9 @@ fn said(body: &[u8]) -> Option<String> {
         Inner::Object { message } => message,
         Inner::Text(text) => Some(text),
     });
-    let said = inner.or(body.message).or_else(|| body.detail.map(|detail| detail.to_string()))?;
+    let said = inner
+        .or(body.message)
+        .or_else(|| body.detail.map(|detail| detail.to_string()))?;
     Some(said.chars().take(2000).collect())
 }
 
@@ -322,19 +410,32 @@ impl Hold<'_> {
             let outcome = match class {
                 FailureClass::Garbage => "garbage",
                 FailureClass::Cut => "cut",
-                FailureClass::Overloaded | FailureClass::RateLimited | FailureClass::InvalidRequest | FailureClass::Server => {
-                    "error_event"
-                }
+                FailureClass::Overloaded
+                | FailureClass::RateLimited
+                | FailureClass::InvalidRequest
+                | FailureClass::Server => "error_event",
             };
-            let outcome = if *class == FailureClass::Cut && size == 0 { "empty" } else { outcome };
+            let outcome = if *class == FailureClass::Cut && size == 0 {
+                "empty"
+            } else {
+                outcome
+            };
             let judgement = verdict::of_event(*class);
             answer.abandon().await;
-            return Tried::Lost { lost, judgement, outcome, told: None };
+            return Tried::Lost {
+                lost,
+                judgement,
+                outcome,
+                told: None,
+            };
         }
         if ended && !through.finished() {
             let (message, outcome) = match size {
                 0 => ("The provider sent an empty stream.", "empty"),
-                _ => ("The provider cut its stream before it said anything.", "cut"),
+                _ => (
+                    "The provider cut its stream before it said anything.",
+                    "cut",
+                ),
             };
             return broken(message, outcome);
         }
@@ -344,7 +445,12 @@ impl Hold<'_> {
         } else {
             Some(answer)
         };
-        self.won(Flow::Stream { answer, through: Box::new(through), held, raw })
+        self.won(Flow::Stream {
+            answer,
+            through: Box::new(through),
+            held,
+            raw,
+        })
     }
 
     /// Reads a whole answer, and converts it where the client asked for another protocol or for a stream.
@@ -369,7 +475,10 @@ impl Hold<'_> {
             if size > MOST_WHOLE {
                 if self.to != self.ask.protocol || self.ask.envelope.stream {
                     answer.abandon().await;
-                    return broken("The provider's answer is too large to translate.", "garbage");
+                    return broken(
+                        "The provider's answer is too large to translate.",
+                        "garbage",
+                    );
                 }
                 let held = first.unwrap_or_else(|| body.freeze());
                 return self.won(Flow::Long { answer, held });
@@ -384,12 +493,20 @@ impl Hold<'_> {
         if whole.is_error {
             let lost = event_error(FailureClass::Server, &said(&body).unwrap_or_default());
             let judgement = verdict::of_event(FailureClass::Server);
-            return Tried::Lost { lost, judgement, outcome: "error_event", told: None };
+            return Tried::Lost {
+                lost,
+                judgement,
+                outcome: "error_event",
+                told: None,
+            };
         }
         if !whole.is_answer {
             let (message, outcome) = match body.len() {
                 0 => ("The provider sent an empty answer.", "empty"),
-                _ => ("The provider sent something that is not an answer.", "garbage"),
+                _ => (
+                    "The provider sent something that is not an answer.",
+                    "garbage",
+                ),
             };
             return broken(message, outcome);
         }
@@ -399,7 +516,12 @@ impl Hold<'_> {
         match convert(&body, self.to, self.ask, &self.outgoing.shape) {
             Ok(Converted::Whole(body)) => self.won(Flow::Whole { body, whole }),
             Ok(Converted::Stream(frames, through)) => {
-                let flow = Flow::Stream { answer: None, through, held: vec![frames], raw: Vec::new() };
+                let flow = Flow::Stream {
+                    answer: None,
+                    through,
+                    held: vec![frames],
+                    raw: Vec::new(),
+                };
                 self.won(flow)
             }
             Err(_) => broken("The provider sent an answer that can't be read.", "garbage"),
@@ -413,14 +535,24 @@ enum Converted {
 }
 
 /// Says a whole answer in the client's protocol, as a stream when it asked for one.
-fn convert(body: &[u8], from: Protocol, ask: &Ask<'_>, shape: &Shape) -> crate::error::Result<Converted> {
+fn convert(
+    body: &[u8],
+    from: Protocol,
+    ask: &Ask<'_>,
+    shape: &Shape,
+) -> crate::error::Result<Converted> {
     let response = protocol::decode_response(from, body, shape)?;
     if !ask.envelope.stream {
-        return Ok(Converted::Whole(protocol::encode_response(ask.protocol, &response, shape).into()));
+        return Ok(Converted::Whole(
+            protocol::encode_response(ask.protocol, &response, shape).into(),
+        ));
     }
     let frames = Bytes::from(super::form::stream_of(&response, ask.protocol, shape));
     // Our own frames, watched like a provider's: one way to know usage, finish and failures.
-    let mut through = Through::pass(ask.protocol, ask.protocol == Protocol::OpenaiChat && !ask.envelope.include_usage);
+    let mut through = Through::pass(
+        ask.protocol,
+        ask.protocol == Protocol::OpenaiChat && !ask.envelope.include_usage,
+    );
     let mut held = Vec::new();
     through.feed(frames, &mut held);
     through.end(&mut held);
@@ -437,6 +569,10 @@ fn event_error(class: FailureClass, message: &str) -> Lost {
         _ => Kind::UpstreamBroken,
     };
     let message: String = message.chars().take(2000).collect();
-    let message = if message.is_empty() { "The provider failed without a word.".to_owned() } else { message };
+    let message = if message.is_empty() {
+        "The provider failed without a word.".to_owned()
+    } else {
+        message
+    };
     Error::new(kind, message).into()
 }

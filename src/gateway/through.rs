@@ -133,14 +133,24 @@ impl Through {
 impl Translator {
     fn feed(&mut self, chunk: &Bytes, out: &mut Vec<Bytes>) {
         let mut written = Vec::with_capacity(chunk.len() * 2);
-        let Self { splitter, decoder, encoder, seen } = self;
+        let Self {
+            splitter,
+            decoder,
+            encoder,
+            seen,
+        } = self;
         let whole = splitter.push(chunk, |frame| {
             if !frame.is_comment {
-                decoder.feed(frame.event, &frame.data, &mut |event| step(seen, encoder, &event, &mut written));
+                decoder.feed(frame.event, &frame.data, &mut |event| {
+                    step(seen, encoder, &event, &mut written)
+                });
             }
         });
         if whole.is_err() && seen.failure.is_none() && !seen.finished {
-            seen.failure = Some((FailureClass::Garbage, "An event of the stream is too large.".to_owned()));
+            seen.failure = Some((
+                FailureClass::Garbage,
+                "An event of the stream is too large.".to_owned(),
+            ));
         }
         if !written.is_empty() {
             out.push(Bytes::from(written));
@@ -149,10 +159,17 @@ impl Translator {
 
     fn end(&mut self, out: &mut Vec<Bytes>) {
         let mut written = Vec::new();
-        let Self { splitter, decoder, encoder, seen } = self;
+        let Self {
+            splitter,
+            decoder,
+            encoder,
+            seen,
+        } = self;
         splitter.finish(|frame| {
             if !frame.is_comment {
-                decoder.feed(frame.event, &frame.data, &mut |event| step(seen, encoder, &event, &mut written));
+                decoder.feed(frame.event, &frame.data, &mut |event| {
+                    step(seen, encoder, &event, &mut written)
+                });
             }
         });
         decoder.end(&mut |event| step(seen, encoder, &event, &mut written));
@@ -188,12 +205,20 @@ fn step(seen: &mut Seen, encoder: &mut StreamEncoder, event: &Event<'_>, written
         Event::Open { block, .. } => match block {
             // An empty block says nothing yet; its first delta does.
             Block::Text | Block::Refusal | Block::Reasoning => {}
-            Block::ToolCall { .. } | Block::RedactedReasoning { .. } | Block::Opaque { .. } => seen.semantic = true,
+            Block::ToolCall { .. } | Block::RedactedReasoning { .. } | Block::Opaque { .. } => {
+                seen.semantic = true
+            }
         },
         Event::Delta { delta, .. } => {
             let length = match delta {
-                Delta::Text(text) | Delta::Refusal(text) | Delta::Reasoning(text) | Delta::Arguments(text) => text.len(),
-                Delta::Signature(_) | Delta::Citation { .. } | Delta::Logprobs(_) | Delta::Opaque { .. } => 0,
+                Delta::Text(text)
+                | Delta::Refusal(text)
+                | Delta::Reasoning(text)
+                | Delta::Arguments(text) => text.len(),
+                Delta::Signature(_)
+                | Delta::Citation { .. }
+                | Delta::Logprobs(_)
+                | Delta::Opaque { .. } => 0,
             };
             seen.output_chars += length as u64;
             seen.semantic = seen.semantic || length > 0;

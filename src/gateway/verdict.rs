@@ -31,24 +31,40 @@ pub struct Judgement {
 }
 
 const fn judge(verdict: Verdict, blame: Option<Blame>) -> Judgement {
-    Judgement { verdict, blame, account: false }
+    Judgement {
+        verdict,
+        blame,
+        account: false,
+    }
 }
 
 /// Judges an upstream's error status. `body` is its beginning, for providers that put the reason there alone.
 pub fn of_status(status: u16, body: &[u8]) -> Judgement {
     let says = |needle: &[u8]| memchr::memmem::find(body, needle).is_some();
     match status {
-        401 | 403 => Judgement { verdict: Verdict::Retry, blame: Some(Blame::Credential), account: true },
+        401 | 403 => Judgement {
+            verdict: Verdict::Retry,
+            blame: Some(Blame::Credential),
+            account: true,
+        },
         // DeepSeek, OpenRouter and others: no credit left.
-        402 => Judgement { verdict: Verdict::Retry, blame: Some(Blame::Credential), account: true },
+        402 => Judgement {
+            verdict: Verdict::Retry,
+            blame: Some(Blame::Credential),
+            account: true,
+        },
         // OpenAI says so of an account without credit; waiting doesn't help.
-        429 if says(b"insufficient_quota") => {
-            Judgement { verdict: Verdict::Retry, blame: Some(Blame::Credential), account: true }
-        }
+        429 if says(b"insufficient_quota") => Judgement {
+            verdict: Verdict::Retry,
+            blame: Some(Blame::Credential),
+            account: true,
+        },
         // Anthropic says so with a 400.
-        400 if says(b"credit balance is too low") => {
-            Judgement { verdict: Verdict::Retry, blame: Some(Blame::Credential), account: true }
-        }
+        400 if says(b"credit balance is too low") => Judgement {
+            verdict: Verdict::Retry,
+            blame: Some(Blame::Credential),
+            account: true,
+        },
         429 => judge(Verdict::Retry, Some(Blame::Quota)),
         404 => judge(Verdict::Next, Some(Blame::Model)),
         408 | 409 | 425 => judge(Verdict::Retry, None),
@@ -62,7 +78,9 @@ pub fn of_status(status: u16, body: &[u8]) -> Judgement {
 /// Judges a failure on the wire.
 pub fn of_failure(failure: &Failure) -> Judgement {
     match failure.stage {
-        Stage::Resolve | Stage::Connect | Stage::Tls => judge(Verdict::Retry, Some(Blame::Endpoint)),
+        Stage::Resolve | Stage::Connect | Stage::Tls => {
+            judge(Verdict::Retry, Some(Blame::Endpoint))
+        }
         Stage::Send | Stage::Head | Stage::Body => judge(Verdict::Retry, Some(Blame::Serving)),
     }
 }
@@ -72,9 +90,10 @@ pub fn of_event(class: FailureClass) -> Judgement {
     match class {
         FailureClass::InvalidRequest => judge(Verdict::Fail, None),
         FailureClass::RateLimited => judge(Verdict::Retry, Some(Blame::Quota)),
-        FailureClass::Overloaded | FailureClass::Server | FailureClass::Garbage | FailureClass::Cut => {
-            judge(Verdict::Retry, Some(Blame::Serving))
-        }
+        FailureClass::Overloaded
+        | FailureClass::Server
+        | FailureClass::Garbage
+        | FailureClass::Cut => judge(Verdict::Retry, Some(Blame::Serving)),
     }
 }
 
@@ -93,7 +112,12 @@ pub fn event_status(class: FailureClass) -> u16 {
 /// `retry-after-ms` and `retry-after` (seconds or an HTTP date) are asked first; the reset headers count only
 /// where the matching `remaining` is 0, because providers send them with every answer.
 pub fn retry_after(headers: &HeaderMap, body: &[u8], now: jiff::Timestamp) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
     if let Some(millis) = text("retry-after-ms").and_then(|value| value.parse::<f64>().ok()) {
         return seconds(millis / 1000.0);
     }
@@ -126,7 +150,9 @@ fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
 }
 
 fn seconds(number: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(number).ok().filter(|wait| *wait <= Duration::from_secs(30 * 86_400))
+    Duration::try_from_secs_f64(number)
+        .ok()
+        .filter(|wait| *wait <= Duration::from_secs(30 * 86_400))
 }
 
 /// Reads OpenAI's reset times: `6m0s`, `1h2m`, `12ms`, `1.5s`.
@@ -137,7 +163,9 @@ fn span(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         total += number
             * match &rest[..unit] {
                 "ms" => 0.001,
@@ -180,13 +208,43 @@ mod tests {
     #[test]
     fn every_way_to_say_not_before_is_read() {
         assert_eq!(wait(&[("retry-after", "7")], ""), Some(7.0));
-        assert_eq!(wait(&[("retry-after-ms", "250"), ("retry-after", "1")], ""), Some(0.25));
-        assert_eq!(wait(&[("retry-after", "Wed, 25 Nov 2026 12:00:30 GMT")], ""), Some(30.0));
-        assert_eq!(wait(&[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "6m0s")], ""), Some(360.0));
-        assert_eq!(wait(&[("x-ratelimit-remaining-tokens", "9"), ("x-ratelimit-reset-tokens", "6m0s")], ""), None);
-        let anthropic = [("anthropic-ratelimit-tokens-remaining", "0"), ("anthropic-ratelimit-tokens-reset", "2026-11-25T12:00:05Z")];
+        assert_eq!(
+            wait(&[("retry-after-ms", "250"), ("retry-after", "1")], ""),
+            Some(0.25)
+        );
+        assert_eq!(
+            wait(&[("retry-after", "Wed, 25 Nov 2026 12:00:30 GMT")], ""),
+            Some(30.0)
+        );
+        assert_eq!(
+            wait(
+                &[
+                    ("x-ratelimit-remaining-tokens", "0"),
+                    ("x-ratelimit-reset-tokens", "6m0s")
+                ],
+                ""
+            ),
+            Some(360.0)
+        );
+        assert_eq!(
+            wait(
+                &[
+                    ("x-ratelimit-remaining-tokens", "9"),
+                    ("x-ratelimit-reset-tokens", "6m0s")
+                ],
+                ""
+            ),
+            None
+        );
+        let anthropic = [
+            ("anthropic-ratelimit-tokens-remaining", "0"),
+            ("anthropic-ratelimit-tokens-reset", "2026-11-25T12:00:05Z"),
+        ];
         assert_eq!(wait(&anthropic, ""), Some(5.0));
-        assert_eq!(wait(&[], r#"{"error":{"details":[{"retryDelay": "17s"}]}}"#), Some(17.0));
+        assert_eq!(
+            wait(&[], r#"{"error":{"details":[{"retryDelay": "17s"}]}}"#),
+            Some(17.0)
+        );
         assert_eq!(wait(&[], "{}"), None);
     }
 
@@ -194,7 +252,10 @@ mod tests {
     fn nonsense_waits_are_ignored() {
         for value in ["-1", "NaN", "1e300", "soon", ""] {
             let mut headers = HeaderMap::new();
-            headers.insert("retry-after", HeaderValue::from_str(value).expect("a header value"));
+            headers.insert(
+                "retry-after",
+                HeaderValue::from_str(value).expect("a header value"),
+            );
             assert_eq!(retry_after(&headers, b"", now()), None, "{value}");
         }
         for text in ["s", "5", "5x", "..s", "m5"] {
@@ -206,11 +267,21 @@ mod tests {
     fn the_table_blames_the_right_one() {
         assert_eq!(of_status(401, b"").blame, Some(Blame::Credential));
         assert_eq!(of_status(429, b"").blame, Some(Blame::Quota));
-        assert_eq!(of_status(429, br#"{"code":"insufficient_quota"}"#).blame, Some(Blame::Credential));
+        assert_eq!(
+            of_status(429, br#"{"code":"insufficient_quota"}"#).blame,
+            Some(Blame::Credential)
+        );
         assert_eq!(of_status(529, b"").blame, Some(Blame::Serving));
-        assert_eq!(of_status(404, b""), judge(Verdict::Next, Some(Blame::Model)));
+        assert_eq!(
+            of_status(404, b""),
+            judge(Verdict::Next, Some(Blame::Model))
+        );
         for status in [400, 413, 415, 422] {
-            assert_eq!(of_status(status, b""), judge(Verdict::Fail, None), "{status}");
+            assert_eq!(
+                of_status(status, b""),
+                judge(Verdict::Fail, None),
+                "{status}"
+            );
         }
     }
 }

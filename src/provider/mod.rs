@@ -132,7 +132,11 @@ impl Provider {
         self.protocols
             .iter()
             .find(|speaks| speaks.protocol == client)
-            .unwrap_or_else(|| self.protocols.first().expect("a provider is checked to speak something"))
+            .unwrap_or_else(|| {
+                self.protocols
+                    .first()
+                    .expect("a provider is checked to speak something")
+            })
     }
 }
 
@@ -146,7 +150,10 @@ impl Endpoint {
             Protocol::OpenaiChat => format!("{}/chat/completions", self.base_path),
             // Anthropic's SDKs append `/v1/messages` to a base without `/v1`; OpenAI's base ends in it.
             Protocol::Anthropic => {
-                let base = self.base_path.strip_suffix("/v1").unwrap_or(&self.base_path);
+                let base = self
+                    .base_path
+                    .strip_suffix("/v1")
+                    .unwrap_or(&self.base_path);
                 format!("{base}/v1/messages")
             }
         }
@@ -155,7 +162,15 @@ impl Endpoint {
     /// Returns `host:port`, with brackets around an IPv6 address, for `Host` and for look-ups.
     pub fn authority(&self) -> String {
         let default_port = if self.tls { 443 } else { 80 };
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == default_port { host } else { format!("{host}:{}", self.port) }
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        if self.port == default_port {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
     }
 }

@@ -22,7 +22,11 @@ pub struct RetryBudget {
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self { balance: AtomicI64::new(MOST), started: Instant::now(), paid_ms: AtomicU64::new(0) }
+        Self {
+            balance: AtomicI64::new(MOST),
+            started: Instant::now(),
+            paid_ms: AtomicU64::new(0),
+        }
     }
 }
 
@@ -37,9 +41,11 @@ impl RetryBudget {
     /// Takes one retry; false when the budget is spent.
     pub fn spend(&self, now: Instant) -> bool {
         self.pay_steady(now);
-        let taken = self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| {
-            (balance >= COST).then_some(balance - COST)
-        });
+        let taken = self
+            .balance
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |balance| {
+                (balance >= COST).then_some(balance - COST)
+            });
         taken.is_ok()
     }
 
@@ -51,9 +57,15 @@ impl RetryBudget {
             return;
         }
         // One of several racing callers pays; the others find it paid.
-        if self.paid_ms.compare_exchange(paid, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self
+            .paid_ms
+            .compare_exchange(paid, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+        {
             let paid = |balance: i64| Some(balance.saturating_add(due).min(MOST.max(balance)));
-            let _ = self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, paid);
+            let _ = self
+                .balance
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, paid);
         }
     }
 }
@@ -82,7 +94,10 @@ mod tests {
         while budget.spend(budget.started) {}
         assert!(budget.spend(budget.started + Duration::from_millis(200)));
         assert!(budget.spend(budget.started + Duration::from_millis(200)));
-        assert!(!budget.spend(budget.started + Duration::from_millis(200)), "two in 200 ms, not three");
+        assert!(
+            !budget.spend(budget.started + Duration::from_millis(200)),
+            "two in 200 ms, not three"
+        );
     }
 
     #[test]

@@ -118,7 +118,9 @@ impl Cooldowns {
         if self.count.load(Ordering::Relaxed) == 0 {
             return Standing::Good;
         }
-        let Some(entry) = self.entries.get(&scope) else { return Standing::Good };
+        let Some(entry) = self.entries.get(&scope) else {
+            return Standing::Good;
+        };
         if let Some(until) = entry.told_until.filter(|until| *until > now) {
             return Standing::Told(until);
         }
@@ -152,7 +154,9 @@ impl Cooldowns {
         }
         // A "not before" outlives one lucky answer that was under way when it came.
         let now = Instant::now();
-        let removed = self.entries.remove_if(&scope, |_, entry| entry.told_until.is_none_or(|until| until <= now));
+        let removed = self.entries.remove_if(&scope, |_, entry| {
+            entry.told_until.is_none_or(|until| until <= now)
+        });
         if removed.is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
@@ -170,7 +174,8 @@ impl Cooldowns {
         told: Option<Duration>,
         now: Instant,
     ) -> bool {
-        if self.count.load(Ordering::Relaxed) >= MOST_ENTRIES && !self.entries.contains_key(&scope) {
+        if self.count.load(Ordering::Relaxed) >= MOST_ENTRIES && !self.entries.contains_key(&scope)
+        {
             self.sweep(now);
             if self.count.load(Ordering::Relaxed) >= MOST_ENTRIES {
                 return false;
@@ -179,7 +184,17 @@ impl Cooldowns {
         let mut entry = self.entries.entry(scope).or_insert_with(|| {
             self.count.fetch_add(1, Ordering::Relaxed);
             let (provider, name) = (provider.into(), name().into_boxed_str());
-            Entry { provider, name, blame, failures: 0, soft_until: None, told_until: None, probe: None, seen: now, reason }
+            Entry {
+                provider,
+                name,
+                blame,
+                failures: 0,
+                soft_until: None,
+                told_until: None,
+                probe: None,
+                seen: now,
+                reason,
+            }
         });
         entry.failures = entry.failures.saturating_add(1);
         entry.reason = reason;
@@ -204,7 +219,11 @@ impl Cooldowns {
     /// Drops entries that ended long enough ago to say nothing any more.
     pub fn sweep(&self, now: Instant) {
         self.entries.retain(|_, entry| {
-            let ends = entry.soft_until.max(entry.told_until).unwrap_or(entry.seen).max(entry.seen);
+            let ends = entry
+                .soft_until
+                .max(entry.told_until)
+                .unwrap_or(entry.seen)
+                .max(entry.seen);
             let keep = ends + SOFT_MOST * 5 > now;
             if !keep {
                 self.count.fetch_sub(1, Ordering::Relaxed);
@@ -228,7 +247,9 @@ impl Cooldowns {
             .filter_map(|entry| {
                 let told = entry.told_until.filter(|until| *until > now);
                 let probing = entry.probe.filter(|lease| *lease > now);
-                let until = told.or(entry.soft_until.filter(|until| *until > now)).or(probing)?;
+                let until = told
+                    .or(entry.soft_until.filter(|until| *until > now))
+                    .or(probing)?;
                 Some(Listed {
                     provider: entry.provider.to_string(),
                     name: entry.name.to_string(),
@@ -253,7 +274,15 @@ mod tests {
     }
 
     fn fail(cooldowns: &Cooldowns, blame: Blame, told: Option<u64>, now: Instant) -> bool {
-        cooldowns.failed(scope(), blame, "lab", || "m".into(), "status", told.map(Duration::from_secs), now)
+        cooldowns.failed(
+            scope(),
+            blame,
+            "lab",
+            || "m".into(),
+            "status",
+            told.map(Duration::from_secs),
+            now,
+        )
     }
 
     #[test]
@@ -264,7 +293,10 @@ mod tests {
         assert!(!fail(&cooldowns, Blame::Serving, None, now));
         assert_eq!(cooldowns.standing(scope(), now), Standing::Good);
         assert!(fail(&cooldowns, Blame::Serving, None, now));
-        assert_eq!(cooldowns.standing(scope(), now), Standing::Cooling(now + SOFT_FIRST));
+        assert_eq!(
+            cooldowns.standing(scope(), now),
+            Standing::Cooling(now + SOFT_FIRST)
+        );
     }
 
     #[test]
@@ -274,7 +306,10 @@ mod tests {
         fail(&cooldowns, Blame::Serving, None, now);
         fail(&cooldowns, Blame::Serving, None, now);
         cooldowns.succeeded(scope());
-        assert!(!fail(&cooldowns, Blame::Serving, None, now), "the count should have started again");
+        assert!(
+            !fail(&cooldowns, Blame::Serving, None, now),
+            "the count should have started again"
+        );
     }
 
     #[test]
@@ -285,7 +320,10 @@ mod tests {
         let later = now + SOFT_FIRST + Duration::from_millis(1);
         assert_eq!(cooldowns.standing(scope(), later), Standing::Good);
         cooldowns.asked(scope(), later);
-        assert_eq!(cooldowns.standing(scope(), later), Standing::Cooling(later + PROBE_LEASE));
+        assert_eq!(
+            cooldowns.standing(scope(), later),
+            Standing::Cooling(later + PROBE_LEASE)
+        );
         assert!(cooldowns.succeeded(scope()), "it had been cooling");
         assert_eq!(cooldowns.standing(scope(), later), Standing::Good);
     }
@@ -296,9 +334,15 @@ mod tests {
         let now = Instant::now();
         fail(&cooldowns, Blame::Quota, Some(30), now);
         fail(&cooldowns, Blame::Quota, Some(5), now);
-        assert_eq!(cooldowns.standing(scope(), now), Standing::Told(now + Duration::from_secs(30)));
+        assert_eq!(
+            cooldowns.standing(scope(), now),
+            Standing::Told(now + Duration::from_secs(30))
+        );
         cooldowns.succeeded(scope());
-        assert_eq!(cooldowns.standing(scope(), now), Standing::Told(now + Duration::from_secs(30)));
+        assert_eq!(
+            cooldowns.standing(scope(), now),
+            Standing::Told(now + Duration::from_secs(30))
+        );
     }
 
     #[test]
@@ -307,7 +351,10 @@ mod tests {
         let now = Instant::now();
         for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
             fail(&cooldowns, Blame::Endpoint, None, now);
-            assert_eq!(cooldowns.standing(scope(), now), Standing::Cooling(now + Duration::from_secs(expected)));
+            assert_eq!(
+                cooldowns.standing(scope(), now),
+                Standing::Cooling(now + Duration::from_secs(expected))
+            );
         }
     }
 

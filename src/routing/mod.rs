@@ -66,6 +66,9 @@ pub struct Retries {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { max_attempts: 4, backoff: Duration::from_millis(250) }
+        Self {
+            max_attempts: 4,
+            backoff: Duration::from_millis(250),
+        }
     }
 }

@@ -15,8 +15,11 @@ pub fn order(route: &Route) -> Vec<usize> {
         Strategy::Fallback => {}
         Strategy::Weighted => {
             // Efraimidis and Spirakis: sorting by -ln(u)/w draws without replacement in proportion to weight.
-            let draw = |index: &usize| -(1.0 - fastrand::f64()).ln() / f64::from(route.targets[*index].weight.max(1));
-            let mut drawn: Vec<(f64, usize)> = order.iter().map(|index| (draw(index), *index)).collect();
+            let draw = |index: &usize| {
+                -(1.0 - fastrand::f64()).ln() / f64::from(route.targets[*index].weight.max(1))
+            };
+            let mut drawn: Vec<(f64, usize)> =
+                order.iter().map(|index| (draw(index), *index)).collect();
             drawn.sort_by(|a, b| a.0.total_cmp(&b.0));
             order = drawn.into_iter().map(|(_, index)| index).collect();
         }
@@ -32,7 +35,8 @@ pub fn order(route: &Route) -> Vec<usize> {
                 let target = &route.targets[index];
                 f64::from(target.inflight.load(Ordering::Relaxed)) / f64::from(target.weight.max(1))
             };
-            let mut loads: Vec<(f64, usize)> = order.iter().map(|index| (busy(*index), *index)).collect();
+            let mut loads: Vec<(f64, usize)> =
+                order.iter().map(|index| (busy(*index), *index)).collect();
             loads.sort_by(|a, b| a.0.total_cmp(&b.0));
             order = loads.into_iter().map(|(_, index)| index).collect();
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize};
 use dashmap::DashMap;
 use http::{HeaderName, HeaderValue};
 
-use super::{Blame, Cooldowns, Model, RetryBudget, Retries, Scope, Strategy};
+use super::{Blame, Cooldowns, Model, Retries, RetryBudget, Scope, Strategy};
 use crate::error::{Error, Kind, Result};
 use crate::protocol::Facts;
 use crate::provider::catalogue::{self, Model as Entry};
@@ -100,14 +100,26 @@ impl Table {
         models: &HashMap<String, Arc<Model>>,
         state: Arc<State>,
     ) -> Self {
-        let mut table = Self { providers, pools, provider_index, models: HashMap::new(), direct: DashMap::new(), state };
-        table.models = models.iter().map(|(name, model)| (name.clone(), Arc::new(table.configured(model)))).collect();
+        let mut table = Self {
+            providers,
+            pools,
+            provider_index,
+            models: HashMap::new(),
+            direct: DashMap::new(),
+            state,
+        };
+        table.models = models
+            .iter()
+            .map(|(name, model)| (name.clone(), Arc::new(table.configured(model))))
+            .collect();
         table
     }
 
     fn configured(&self, model: &Model) -> Route {
         let targets = model.targets.iter();
-        let targets: Vec<_> = targets.map(|t| self.candidate(t.provider, &t.model, t.weight, true)).collect();
+        let targets: Vec<_> = targets
+            .map(|t| self.candidate(t.provider, &t.model, t.weight, true))
+            .collect();
         Route {
             name: model.name.clone(),
             label: model.name.as_str().into(),
@@ -117,7 +129,12 @@ impl Table {
             fallbacks: model.fallbacks.clone(),
             timeouts: model.timeouts,
             retries: model.retries,
-            turn: self.state.turns.entry(model.name.clone()).or_default().clone(),
+            turn: self
+                .state
+                .turns
+                .entry(model.name.clone())
+                .or_default()
+                .clone(),
         }
     }
 
@@ -128,7 +145,11 @@ impl Table {
         let mut facts = entry.map(catalogue::facts).unwrap_or_default();
         facts.developer_role = provider.quirks.developer_role;
         facts.max_completion_tokens = provider.quirks.max_completion_tokens;
-        let label = if named || entry.is_some() { model.into() } else { "other".into() };
+        let label = if named || entry.is_some() {
+            model.into()
+        } else {
+            "other".into()
+        };
         let scopes = provider.credentials.iter().map(|credential| {
             (
                 Scope::of(Blame::Credential, &provider.name, &[&credential.name]),
@@ -139,10 +160,15 @@ impl Table {
         let endpoints = provider.endpoints.iter().map(|endpoint| {
             let authority = endpoint.authority();
             EndpointScopes {
-                host: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("invalid")),
+                host: HeaderValue::from_str(&authority)
+                    .unwrap_or(HeaderValue::from_static("invalid")),
                 serving: Scope::of(Blame::Serving, &provider.name, &[model, &authority]),
                 endpoint: Scope::of(Blame::Endpoint, &provider.name, &[&authority]),
-                paths: provider.protocols.iter().map(|speaks| endpoint.path(speaks).into_bytes().into()).collect(),
+                paths: provider
+                    .protocols
+                    .iter()
+                    .map(|speaks| endpoint.path(speaks).into_bytes().into())
+                    .collect(),
                 authority: authority.into(),
             }
         });
@@ -167,7 +193,12 @@ impl Table {
             weight,
             entry,
             facts,
-            region: Region::of(provider.endpoints.first().map_or("", |endpoint| &endpoint.host)),
+            region: Region::of(
+                provider
+                    .endpoints
+                    .first()
+                    .map_or("", |endpoint| &endpoint.host),
+            ),
             inflight,
             provider,
         }
@@ -185,7 +216,9 @@ impl Table {
         if targets.is_empty() {
             return Err(self.unknown(name));
         }
-        let known = targets.iter().any(|target| target.entry.is_some() || target.provider.demo);
+        let known = targets
+            .iter()
+            .any(|target| target.entry.is_some() || target.provider.demo);
         let route = Arc::new(Route {
             name: name.to_owned(),
             label: if known { name.into() } else { "other".into() },
@@ -218,7 +251,9 @@ impl Table {
                 seen.push((index, id));
             }
         }
-        seen.into_iter().map(|(index, id)| self.candidate(index, id, 1, false)).collect()
+        seen.into_iter()
+            .map(|(index, id)| self.candidate(index, id, 1, false))
+            .collect()
     }
 
     fn unknown(&self, name: &str) -> Error {
@@ -230,26 +265,48 @@ impl Table {
             message.push_str(&near.join(", "));
             message.push('.');
         } else if let Some(provider) = catalogue::bare(name).map(|(provider, _)| provider).next() {
-            message.push_str(&format!(" Provider `{provider}` serves it, but has no key here."));
+            message.push_str(&format!(
+                " Provider `{provider}` serves it, but has no key here."
+            ));
         }
-        Error { param: Some("model".into()), ..Error::new(Kind::ModelNotFound, message) }
+        Error {
+            param: Some("model".into()),
+            ..Error::new(Kind::ModelNotFound, message)
+        }
     }
 
     /// Returns up to five names that clients may use and that look like `name`.
     fn closest(&self, name: &str) -> Vec<String> {
         let enabled = |candidate: &String| {
-            candidate.split_once('/').is_none_or(|(provider, _)| self.provider_index.contains_key(provider))
+            candidate
+                .split_once('/')
+                .is_none_or(|(provider, _)| self.provider_index.contains_key(provider))
         };
-        let own = self.models.keys().map(|known| (distance(name, known), known.clone()));
-        let mut near: Vec<_> = own.filter(|(far, known)| *far <= known.len().max(name.len()) / 3 + 1).collect();
+        let own = self
+            .models
+            .keys()
+            .map(|known| (distance(name, known), known.clone()));
+        let mut near: Vec<_> = own
+            .filter(|(far, known)| *far <= known.len().max(name.len()) / 3 + 1)
+            .collect();
         near.sort();
         let mut near: Vec<String> = near.into_iter().map(|(_, known)| known).take(3).collect();
-        near.extend(catalogue::closest(name).into_iter().filter(enabled).take(5 - near.len()));
+        near.extend(
+            catalogue::closest(name)
+                .into_iter()
+                .filter(enabled)
+                .take(5 - near.len()),
+        );
         near
     }
 
     /// Returns the routes to ask in turn: the model's own, its fallbacks, then those that the request names.
-    pub fn chain(&self, first: Arc<Route>, asked: &[Arc<Route>], fallbacks: bool) -> Vec<Arc<Route>> {
+    pub fn chain(
+        &self,
+        first: Arc<Route>,
+        asked: &[Arc<Route>],
+        fallbacks: bool,
+    ) -> Vec<Arc<Route>> {
         let mut chain = vec![first];
         if !fallbacks {
             return chain;
@@ -269,7 +326,9 @@ impl Table {
         }
         for name in chain[at].fallbacks.clone() {
             // The configuration was checked: a fallback that doesn't resolve has lost its key since.
-            let Ok(route) = self.resolve(&name) else { continue };
+            let Ok(route) = self.resolve(&name) else {
+                continue;
+            };
             if chain.iter().all(|known| known.name != route.name) {
                 chain.push(route);
                 self.follow(chain, chain.len() - 1, depth + 1);
@@ -318,7 +377,10 @@ fn fingerprint(targets: &[Candidate]) -> u64 {
 /// Returns the headers of each credential's requests. The configuration was checked: all of them can be sent.
 fn headers(provider: &Provider) -> Vec<Vec<(HeaderName, HeaderValue)>> {
     let fixed = provider.headers.iter().filter_map(|(name, value)| {
-        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+        Some((
+            HeaderName::from_bytes(name.as_bytes()).ok()?,
+            HeaderValue::from_str(value).ok()?,
+        ))
     });
     let fixed: Vec<_> = fixed.collect();
     if provider.credentials.is_empty() {
@@ -327,7 +389,10 @@ fn headers(provider: &Provider) -> Vec<Vec<(HeaderName, HeaderValue)>> {
     let each = provider.credentials.iter().map(|credential| {
         let own = match &provider.auth {
             Auth::None => None,
-            Auth::Bearer => Some((http::header::AUTHORIZATION, format!("Bearer {}", credential.key.expose()))),
+            Auth::Bearer => Some((
+                http::header::AUTHORIZATION,
+                format!("Bearer {}", credential.key.expose()),
+            )),
             Auth::Header(name) => HeaderName::from_bytes(name.as_bytes())
                 .ok()
                 .map(|name| (name, credential.key.expose().to_owned())),
@@ -344,7 +409,10 @@ fn headers(provider: &Provider) -> Vec<Vec<(HeaderName, HeaderValue)>> {
 
 /// Returns the edit distance of two short names, over their first 64 bytes.
 fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (&a.as_bytes()[..a.len().min(64)], &b.as_bytes()[..b.len().min(64)]);
+    let (a, b) = (
+        &a.as_bytes()[..a.len().min(64)],
+        &b.as_bytes()[..b.len().min(64)],
+    );
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut corner = i;

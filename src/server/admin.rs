@@ -31,11 +31,16 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 impl Admin {
     pub fn new(link: Link, token: Secret) -> Self {
-        Self { link, token: sha256(token.expose().as_bytes()) }
+        Self {
+            link,
+            token: sha256(token.expose().as_bytes()),
+        }
     }
 
     fn is_admin(&self, session: &ServerSession) -> bool {
-        let header = session.get_header("authorization").and_then(|value| value.to_str().ok());
+        let header = session
+            .get_header("authorization")
+            .and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -48,17 +53,25 @@ impl Admin {
         let method = session.req_header().method.clone();
         let reads = method == Method::GET || method == Method::HEAD;
         match path.as_str() {
-            "/health" | "/health/live" if reads => json_answer(StatusCode::OK, &json!({"status": "ok"})),
+            "/health" | "/health/live" if reads => {
+                json_answer(StatusCode::OK, &json!({"status": "ok"}))
+            }
             "/health/ready" if reads => self.ready(),
             "/metrics" if reads => self.metrics(),
-            _ if !path.starts_with("/admin/v1/") => fault(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path."),
+            _ if !path.starts_with("/admin/v1/") => fault(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "There is nothing at this path.",
+            ),
             _ if !self.is_admin(session) => {
                 let mut answer = fault(
                     StatusCode::UNAUTHORIZED,
                     "invalid_admin_token",
                     "Send the admin token as `Authorization: Bearer TOKEN`.",
                 );
-                answer.headers_mut().insert("www-authenticate", http::HeaderValue::from_static("Bearer"));
+                answer
+                    .headers_mut()
+                    .insert("www-authenticate", http::HeaderValue::from_static("Bearer"));
                 answer
             }
             "/admin/v1/reload" if method == Method::POST => self.reload().await,
@@ -69,25 +82,42 @@ impl Admin {
                 self.link.core.routing.cooldowns.clear();
                 self.cooldowns()
             }
-            "/admin/v1/reload" | "/admin/v1/explain" | "/admin/v1/status" | "/admin/v1/cooldowns" => {
-                fault(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path takes another method.")
-            }
-            _ => fault(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path."),
+            "/admin/v1/reload"
+            | "/admin/v1/explain"
+            | "/admin/v1/status"
+            | "/admin/v1/cooldowns" => fault(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This path takes another method.",
+            ),
+            _ => fault(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "There is nothing at this path.",
+            ),
         }
     }
 
     fn ready(&self) -> Response<Vec<u8>> {
         let ready = self.link.ready.load(Ordering::Acquire);
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
         let generation = self.link.core.now.load().snapshot.generation;
-        json_answer(status, &json!({"status": if ready { "ready" } else { "not ready" }, "config_generation": generation}))
+        json_answer(
+            status,
+            &json!({"status": if ready { "ready" } else { "not ready" }, "config_generation": generation}),
+        )
     }
 
     fn metrics(&self) -> Response<Vec<u8>> {
         let core = &self.link.core;
         let cache = core.cache.load();
         if let Some(cache) = cache.as_ref() {
-            core.metrics.set_cache(cache.bytes(), cache.entries() as u64);
+            core.metrics
+                .set_cache(cache.bytes(), cache.entries() as u64);
         }
         let listed = core.routing.cooldowns.list(Instant::now());
         let cooling = listed.into_iter().map(|entry| Cooldown {
@@ -108,14 +138,18 @@ impl Admin {
         core.metrics.set_health(health.collect());
         let mut answer = Response::new(core.metrics.render());
         let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        answer
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, kind);
         answer
     }
 
     async fn reload(&self) -> Response<Vec<u8>> {
         let link = self.link.clone();
         match tokio::task::spawn_blocking(move || link.reload()).await {
-            Ok(Ok(generation)) => json_answer(StatusCode::OK, &json!({"config_generation": generation})),
+            Ok(Ok(generation)) => {
+                json_answer(StatusCode::OK, &json!({"config_generation": generation}))
+            }
             Ok(Err(mistakes)) => {
                 let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
                 let body = json!({"error": {
@@ -125,7 +159,11 @@ impl Admin {
                 }});
                 json_answer(StatusCode::UNPROCESSABLE_ENTITY, &body)
             }
-            Err(_) => fault(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The reload failed."),
+            Err(_) => fault(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "The reload failed.",
+            ),
         }
     }
 
@@ -143,14 +181,19 @@ impl Admin {
         match tokio::time::timeout(BODY_TIME, reading).await {
             Ok(true) => {}
             Ok(false) | Err(_) => {
-                return fault(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "The body is too large or too slow.");
+                return fault(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "request_too_large",
+                    "The body is too large or too slow.",
+                );
             }
         }
         let now = self.link.core.now.load_full();
         match explain::explain(&now, &body) {
             Ok(explained) => json_answer(StatusCode::OK, &explained),
             Err(error) => {
-                let status = StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                let status =
+                    StatusCode::from_u16(error.kind.status()).unwrap_or(StatusCode::BAD_REQUEST);
                 fault(status, error.kind.code(), &error.message)
             }
         }
@@ -173,8 +216,12 @@ impl Admin {
                 json!({"provider": pool.provider, "addresses": places.collect::<Vec<_>>()})
             })
             .collect();
-        let disabled: Vec<Value> =
-            now.snapshot.disabled.iter().map(|(name, why)| json!({"provider": name, "reason": why})).collect();
+        let disabled: Vec<Value> = now
+            .snapshot
+            .disabled
+            .iter()
+            .map(|(name, why)| json!({"provider": name, "reason": why}))
+            .collect();
         json_answer(
             StatusCode::OK,
             &json!({
@@ -216,12 +263,17 @@ fn json_answer(status: StatusCode, body: &Value) -> Response<Vec<u8>> {
     let mut answer = Response::new(text);
     *answer.status_mut() = status;
     let kind = http::HeaderValue::from_static("application/json");
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    answer
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, kind);
     answer
 }
 
 fn fault(status: StatusCode, code: &str, message: &str) -> Response<Vec<u8>> {
-    json_answer(status, &json!({"error": {"code": code, "message": message}}))
+    json_answer(
+        status,
+        &json!({"error": {"code": code, "message": message}}),
+    )
 }
 
 #[async_trait]
@@ -229,7 +281,9 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let mut answer = self.answer(session).await;
         let length = http::HeaderValue::from(answer.body().len());
-        answer.headers_mut().insert(http::header::CONTENT_LENGTH, length);
+        answer
+            .headers_mut()
+            .insert(http::header::CONTENT_LENGTH, length);
         if session.req_header().method == Method::HEAD {
             answer.body_mut().clear();
         }

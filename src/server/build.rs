@@ -47,7 +47,11 @@ struct Running {
 
 impl Pools {
     fn new(start: mpsc::UnboundedSender<Start>) -> Self {
-        Self { upstream: Upstream::new(), running: Mutex::default(), start }
+        Self {
+            upstream: Upstream::new(),
+            running: Mutex::default(),
+            start,
+        }
     }
 
     /// Returns the pools of `providers`, index by index; starts new ones and stops those that are gone.
@@ -60,7 +64,9 @@ impl Pools {
                 pools.push(None);
                 continue;
             }
-            let old = running.remove(&provider.name).filter(|old| same(&old.provider, provider));
+            let old = running
+                .remove(&provider.name)
+                .filter(|old| same(&old.provider, provider));
             let kept = old.unwrap_or_else(|| self.begin(provider));
             pools.push(Some(kept.pool.clone()));
             next.insert(provider.name.clone(), kept);
@@ -77,8 +83,15 @@ impl Pools {
         let pool = Arc::new(Pool::new(provider, connector));
         let (stop, stopped) = watch::channel(false);
         // Nobody listens in commands that only explain.
-        let _ = self.start.send(Start { pool: pool.clone(), stop: stopped });
-        Running { provider: provider.clone(), pool, stop }
+        let _ = self.start.send(Start {
+            pool: pool.clone(),
+            stop: stopped,
+        });
+        Running {
+            provider: provider.clone(),
+            pool,
+            stop,
+        }
     }
 }
 
@@ -87,7 +100,12 @@ fn same(a: &Provider, b: &Provider) -> bool {
 }
 
 /// Builds what a request needs from a snapshot.
-fn now(snapshot: Arc<Snapshot>, pools: &Pools, state: &Arc<routing::State>, pepper: &[u8; 32]) -> Now {
+fn now(
+    snapshot: Arc<Snapshot>,
+    pools: &Pools,
+    state: &Arc<routing::State>,
+    pepper: &[u8; 32],
+) -> Now {
     let table = Table::new(
         snapshot.providers.clone(),
         pools.follow(&snapshot.providers),
@@ -95,7 +113,11 @@ fn now(snapshot: Arc<Snapshot>, pools: &Pools, state: &Arc<routing::State>, pepp
         &snapshot.models,
         state.clone(),
     );
-    Now { keys: Keys::build(&snapshot.keys, pepper), table, snapshot }
+    Now {
+        keys: Keys::build(&snapshot.keys, pepper),
+        table,
+        snapshot,
+    }
 }
 
 /// Builds what routing needs of a snapshot, with nothing running: for a dry run.
@@ -122,13 +144,22 @@ impl Parts {
             metrics,
             drain: ArcSwap::from_pointee(None),
         };
-        Ok(Self { core: Arc::new(core), pools, starts: Mutex::new(Some(starts)) })
+        Ok(Self {
+            core: Arc::new(core),
+            pools,
+            starts: Mutex::new(Some(starts)),
+        })
     }
 
     /// Puts a new snapshot in force. Requests in flight end on the one that they began with.
     pub fn apply(core: &Core, pools: &Pools, snapshot: &Arc<Snapshot>) {
         let before = core.now.load_full();
-        core.now.store(Arc::new(now(snapshot.clone(), pools, &core.routing, &pepper())));
+        core.now.store(Arc::new(now(
+            snapshot.clone(),
+            pools,
+            &core.routing,
+            &pepper(),
+        )));
         if before.snapshot.cache != snapshot.cache {
             match (core.cache.load_full().as_ref(), snapshot.cache.enabled) {
                 (Some(cache), true) => cache.resize(snapshot.cache.memory),
@@ -143,13 +174,18 @@ impl Parts {
 }
 
 fn cache_of(snapshot: &Snapshot) -> Option<Arc<Cache>> {
-    snapshot.cache.enabled.then(|| Arc::new(Cache::new(&snapshot.cache)))
+    snapshot
+        .cache
+        .enabled
+        .then(|| Arc::new(Cache::new(&snapshot.cache)))
 }
 
 /// Returns the secret that keys are hashed with: random, new in every process, never stored.
 fn pepper() -> [u8; 32] {
     use ring::rand::SecureRandom;
     let mut pepper = [0; 32];
-    ring::rand::SystemRandom::new().fill(&mut pepper).expect("the system gives random numbers");
+    ring::rand::SystemRandom::new()
+        .fill(&mut pepper)
+        .expect("the system gives random numbers");
     pepper
 }

@@ -58,10 +58,27 @@ pub struct Control {
 }
 
 impl Control {
-    pub fn new(parts: Parts, store: Arc<Store>, phases: broadcast::Receiver<ExecutionPhase>) -> Self {
-        let Parts { core, pools, starts } = parts;
-        let link = Link { core, pools, store, ready: Arc::new(AtomicBool::new(false)) };
-        Self { link, starts, phases: Mutex::new(Some(phases)) }
+    pub fn new(
+        parts: Parts,
+        store: Arc<Store>,
+        phases: broadcast::Receiver<ExecutionPhase>,
+    ) -> Self {
+        let Parts {
+            core,
+            pools,
+            starts,
+        } = parts;
+        let link = Link {
+            core,
+            pools,
+            store,
+            ready: Arc::new(AtomicBool::new(false)),
+        };
+        Self {
+            link,
+            starts,
+            phases: Mutex::new(Some(phases)),
+        }
     }
 
     pub fn link(&self) -> Link {
@@ -72,8 +89,13 @@ impl Control {
     async fn reload(&self) {
         let link = self.link.clone();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading, monotonic()]);
-        if tokio::task::spawn_blocking(move || link.reload()).await.is_err() {
-            tracing::error!("the reload failed in an unexpected way; the old configuration is in force");
+        if tokio::task::spawn_blocking(move || link.reload())
+            .await
+            .is_err()
+        {
+            tracing::error!(
+                "the reload failed in an unexpected way; the old configuration is in force"
+            );
         }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
@@ -99,20 +121,28 @@ impl Control {
         }
         core.writer.flush_and_stop(Duration::from_secs(5));
         tracing::info!("stopped");
-        #[expect(clippy::disallowed_methods, reason = "Pingora would sleep the whole grace period, idle or not")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "Pingora would sleep the whole grace period, idle or not"
+        )]
         std::process::exit(0);
     }
 }
 
 fn monotonic() -> sd_notify::NotifyState<'static> {
-    sd_notify::NotifyState::monotonic_usec_now().unwrap_or(sd_notify::NotifyState::Status("reloading"))
+    sd_notify::NotifyState::monotonic_usec_now()
+        .unwrap_or(sd_notify::NotifyState::Status("reloading"))
 }
 
 #[async_trait]
 impl BackgroundService for Control {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let Some(mut starts) = self.starts.lock().take() else { return };
-        let Some(mut phases) = self.phases.lock().take() else { return };
+        let Some(mut starts) = self.starts.lock().take() else {
+            return;
+        };
+        let Some(mut phases) = self.phases.lock().take() else {
+            return;
+        };
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
             Err(error) => {
@@ -128,7 +158,8 @@ impl BackgroundService for Control {
                 // One waiting change stands for all that come meanwhile.
                 let _ = changed.try_send(());
             });
-            told.map_err(|error| tracing::warn!(%error, "the configuration file is not watched")).ok()
+            told.map_err(|error| tracing::warn!(%error, "the configuration file is not watched"))
+                .ok()
         });
         // The first look-up parses the catalogue's index: not in somebody's request.
         let warm = tokio::task::spawn_blocking(|| catalogue::model("", "").is_some());
@@ -181,7 +212,12 @@ impl Control {
         let now = self.link.core.now.load();
         let snapshot = &now.snapshot;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let file = snapshot.file.as_ref().map_or("built-in defaults".to_owned(), |file| file.display().to_string());
+        let file = snapshot
+            .file
+            .as_ref()
+            .map_or("built-in defaults".to_owned(), |file| {
+                file.display().to_string()
+            });
         tracing::info!(
             listen = snapshot.server.listen.join(" "),
             tls = snapshot.server.tls.is_some(),
@@ -192,14 +228,29 @@ impl Control {
         if now.keys.is_open() {
             tracing::warn!("no client keys are configured: everyone who can connect is served");
         }
-        let mut enabled: Vec<&str> = snapshot.providers.iter().map(|provider| provider.name.as_str()).collect();
+        let mut enabled: Vec<&str> = snapshot
+            .providers
+            .iter()
+            .map(|provider| provider.name.as_str())
+            .collect();
         enabled.sort_unstable();
-        tracing::info!(providers = enabled.join(" "), models = now.table.configured_names().join(" "), "enabled");
-        let mut missing: Vec<String> =
-            snapshot.disabled.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+        tracing::info!(
+            providers = enabled.join(" "),
+            models = now.table.configured_names().join(" "),
+            "enabled"
+        );
+        let mut missing: Vec<String> = snapshot
+            .disabled
+            .iter()
+            .map(|(name, why)| format!("{name} ({why})"))
+            .collect();
         missing.sort_unstable();
         if !missing.is_empty() {
-            tracing::info!(count = missing.len(), providers = missing.join(", "), "not enabled");
+            tracing::info!(
+                count = missing.len(),
+                providers = missing.join(", "),
+                "not enabled"
+            );
         }
     }
 }

@@ -79,7 +79,10 @@ impl Default for Settings {
 
 impl Default for AdminSettings {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8081".into(), token: None }
+        Self {
+            listen: "127.0.0.1:8081".into(),
+            token: None,
+        }
     }
 }
 
@@ -108,13 +111,24 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut server = Server::new_with_opt_and_conf(Opt { upgrade, ..Opt::default() }, process(&snapshot));
+    let mut server = Server::new_with_opt_and_conf(
+        Opt {
+            upgrade,
+            ..Opt::default()
+        },
+        process(&snapshot),
+    );
     let phases = server.watch_execution_phase();
     server.bootstrap();
-    let mut proxy = pingora::proxy::ProxyServiceBuilder::new(&server.configuration, Gateway { core: parts.core.clone() })
-        .name("strait")
-        .server_options(options())
-        .build();
+    let mut proxy = pingora::proxy::ProxyServiceBuilder::new(
+        &server.configuration,
+        Gateway {
+            core: parts.core.clone(),
+        },
+    )
+    .name("strait")
+    .server_options(options())
+    .build();
     for address in &snapshot.server.listen {
         let buffers = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
         let mut listener = ListenerConfig::tcp(address).l4_buffer(buffers);
@@ -130,7 +144,10 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
         proxy.add_listener(listener);
     }
     let control = control::Control::new(parts, store.clone(), phases);
-    let mut admin = Service::new("admin".to_owned(), HttpServer::new_app(admin::Admin::new(control.link(), token)));
+    let mut admin = Service::new(
+        "admin".to_owned(),
+        HttpServer::new_app(admin::Admin::new(control.link(), token)),
+    );
     admin.threads = Some(1);
     admin.add_tcp(&snapshot.admin.listen);
     server.add_service(proxy);
@@ -168,14 +185,20 @@ fn process(snapshot: &Snapshot) -> ServerConf {
 }
 
 fn tls_settings(tls: &Tls) -> pingora::Result<TlsSettings> {
-    let mut settings = TlsSettings::intermediate(&tls.cert.to_string_lossy(), &tls.key.to_string_lossy())?;
+    let mut settings =
+        TlsSettings::intermediate(&tls.cert.to_string_lossy(), &tls.key.to_string_lossy())?;
     settings.enable_h2();
     Ok(settings)
 }
 
 /// Pingora panics where it can't listen: say it kindly first.
 fn can_listen(snapshot: &Snapshot) -> Result<(), (String, std::io::Error)> {
-    for address in snapshot.server.listen.iter().chain([&snapshot.admin.listen]) {
+    for address in snapshot
+        .server
+        .listen
+        .iter()
+        .chain([&snapshot.admin.listen])
+    {
         std::net::TcpListener::bind(address.as_str()).map_err(|error| (address.clone(), error))?;
     }
     Ok(())
@@ -212,7 +235,9 @@ fn read_token(path: &Path) -> std::io::Result<Option<Secret>> {
 fn new_token() -> std::io::Result<Secret> {
     use ring::rand::SecureRandom;
     let mut bytes = [0u8; 32];
-    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("no random numbers"))?;
+    ring::rand::SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| std::io::Error::other("no random numbers"))?;
     let mut text = String::with_capacity(64);
     for byte in bytes {
         text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
@@ -224,7 +249,11 @@ fn new_token() -> std::io::Result<Secret> {
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")
 }

@@ -66,7 +66,9 @@ mod tests {
     use flate2::write::{GzEncoder, ZlibEncoder};
 
     fn text() -> Vec<u8> {
-        (0..20_000u32).flat_map(|n| n.to_string().into_bytes()).collect()
+        (0..20_000u32)
+            .flat_map(|n| n.to_string().into_bytes())
+            .collect()
     }
 
     #[test]
@@ -94,7 +96,10 @@ mod tests {
         packer.write_all(b"data: 1\n\n").expect("memory");
         packer.flush().expect("memory");
         let mut inflate = Inflate::gzip();
-        assert_eq!(&inflate.unpack(packer.get_ref()).expect("well packed")[..], b"data: 1\n\n");
+        assert_eq!(
+            &inflate.unpack(packer.get_ref()).expect("well packed")[..],
+            b"data: 1\n\n"
+        );
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl Default for Upstream {
 
 impl Upstream {
     pub fn new() -> Self {
-        Self { connectors: Mutex::new(HashMap::new()) }
+        Self {
+            connectors: Mutex::new(HashMap::new()),
+        }
     }
 
     /// Returns the connector that trusts the certificate authorities in `ca`.
@@ -132,16 +134,28 @@ async fn send_once(
         Ok(Err(error)) => return Err(Failure::new(connect_stage(error.etype()), false, &error)),
         Ok(Ok(connected)) => connected,
     };
-    let mut answer = Answer { session, connector: connector.clone(), peer: peer.clone(), reused, inflate: None };
+    let mut answer = Answer {
+        session,
+        connector: connector.clone(),
+        peer: peer.clone(),
+        reused,
+        inflate: None,
+    };
     answer.session.set_write_timeout(Some(WRITE_STALL));
     answer.session.set_read_timeout(None);
     let sent = answer.write(head, body).await;
     // An upstream may refuse a large request before it has read it all: its answer counts, not the broken pipe.
     let early = sent.is_err();
-    let wait = if early { Duration::from_secs(1).min(timers.first_byte) } else { timers.first_byte };
+    let wait = if early {
+        Duration::from_secs(1).min(timers.first_byte)
+    } else {
+        timers.first_byte
+    };
     match tokio::time::timeout(wait, answer.read_head()).await {
         Ok(Ok(())) => Ok(answer),
-        Ok(Err(_)) | Err(_) if early => Err(sent.err().unwrap_or_else(|| Failure::timer(Stage::Send, reused))),
+        Ok(Err(_)) | Err(_) if early => Err(sent
+            .err()
+            .unwrap_or_else(|| Failure::timer(Stage::Send, reused))),
         Ok(Err(error)) => Err(Failure::new(Stage::Head, reused, &error)),
         Err(_) => Err(Failure::timer(Stage::Head, reused)),
     }
@@ -163,12 +177,18 @@ impl Answer {
     async fn write(&mut self, head: Box<RequestHeader>, body: &Bytes) -> Result<(), Failure> {
         let reused = self.reused;
         let failed = |error: Box<pingora::Error>| Failure::new(Stage::Send, reused, &error);
-        self.session.write_request_header(head).await.map_err(failed)?;
+        self.session
+            .write_request_header(head)
+            .await
+            .map_err(failed)?;
         let mut rest = body.clone();
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(WRITE_PIECE));
             let last = rest.is_empty();
-            self.session.write_request_body(piece, last).await.map_err(failed)?;
+            self.session
+                .write_request_body(piece, last)
+                .await
+                .map_err(failed)?;
         }
         if !body.is_empty() && self.session.as_http2().is_some() {
             return Ok(());
@@ -180,7 +200,10 @@ impl Answer {
     async fn read_head(&mut self) -> pingora::Result<()> {
         loop {
             self.session.read_response_header().await?;
-            let head = self.session.response_header().or_err(ErrorType::ReadError, "no response header")?;
+            let head = self
+                .session
+                .response_header()
+                .or_err(ErrorType::ReadError, "no response header")?;
             if !head.status.is_informational() {
                 return Ok(());
             }
@@ -188,7 +211,9 @@ impl Answer {
     }
 
     pub fn head(&self) -> &ResponseHeader {
-        self.session.response_header().expect("an Answer is made after its head was read")
+        self.session
+            .response_header()
+            .expect("an Answer is made after its head was read")
     }
 
     /// Reads the next piece of the body; `None` at its end. Cancel-safe: a dropped read loses nothing.
@@ -197,7 +222,9 @@ impl Answer {
         loop {
             let read = self.session.read_response_body().await;
             let piece = read.map_err(|error| Failure::new(Stage::Body, reused, &error))?;
-            let (Some(inflate), Some(packed)) = (&mut self.inflate, &piece) else { return Ok(piece) };
+            let (Some(inflate), Some(packed)) = (&mut self.inflate, &piece) else {
+                return Ok(piece);
+            };
             let unpacked = inflate.unpack(packed).map_err(|cause| Failure {
                 stage: Stage::Body,
                 timed_out: false,
@@ -216,7 +243,9 @@ impl Answer {
     /// Returns false for a coding that can't be undone here.
     pub fn decode(&mut self) -> bool {
         let coding = self.head().headers.get(http::header::CONTENT_ENCODING);
-        let Some(coding) = coding.map(|coding| coding.as_bytes().to_ascii_lowercase()) else { return true };
+        let Some(coding) = coding.map(|coding| coding.as_bytes().to_ascii_lowercase()) else {
+            return true;
+        };
         self.inflate = match coding.as_slice() {
             b"" | b"identity" => None,
             b"gzip" | b"x-gzip" => Some(inflate::Inflate::gzip()),
@@ -234,7 +263,9 @@ impl Answer {
     /// Gives the connection back for reuse. Only for an answer that was read to its end.
     pub async fn release(mut self) {
         if self.session.response_done() {
-            self.connector.release_http_session(self.session, &*self.peer, Some(IDLE_CONNECTION)).await;
+            self.connector
+                .release_http_session(self.session, &*self.peer, Some(IDLE_CONNECTION))
+                .await;
         }
     }
 
@@ -253,15 +284,30 @@ impl Failure {
                 | ErrorType::ReadTimedout
                 | ErrorType::WriteTimedout
         );
-        Self { stage, timed_out, reused, cause: describe(error) }
+        Self {
+            stage,
+            timed_out,
+            reused,
+            cause: describe(error),
+        }
     }
 
     pub fn timer(stage: Stage, reused: bool) -> Self {
-        Self { stage, timed_out: true, reused, cause: "timed out".to_owned() }
+        Self {
+            stage,
+            timed_out: true,
+            reused,
+            cause: "timed out".to_owned(),
+        }
     }
 
     pub fn unresolved(host: &str) -> Self {
-        Self { stage: Stage::Resolve, timed_out: false, reused: false, cause: format!("{host} has no address") }
+        Self {
+            stage: Stage::Resolve,
+            timed_out: false,
+            reused: false,
+            cause: format!("{host} has no address"),
+        }
     }
 
     /// A pooled connection that the other side had closed: says nothing about the provider.

@@ -72,8 +72,12 @@ impl Pool {
             health: provider.health.clone(),
             connector: connector.clone(),
         });
-        let mut balancer = LoadBalancer::from_backends(Backends::new(Box::new(Dns(shared.clone()))));
-        let named = provider.endpoints.iter().any(|endpoint| endpoint.host.parse::<IpAddr>().is_err());
+        let mut balancer =
+            LoadBalancer::from_backends(Backends::new(Box::new(Dns(shared.clone()))));
+        let named = provider
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.host.parse::<IpAddr>().is_err());
         balancer.update_frequency = named.then_some(RESOLVE_EVERY);
         if let Some(health) = &provider.health {
             balancer.set_health_check(Box::new(Probe(shared.clone())));
@@ -121,7 +125,11 @@ impl Pool {
     /// Picks an address by weight among the healthy ones for which `avoid` is false.
     ///
     /// Asked again without `avoid` and health when nothing is left: a bad address is better than none.
-    pub fn pick(&self, avoid: impl Fn(usize, &SocketAddr) -> bool, desperate: bool) -> Option<Place> {
+    pub fn pick(
+        &self,
+        avoid: impl Fn(usize, &SocketAddr) -> bool,
+        desperate: bool,
+    ) -> Option<Place> {
         let places = self.shared.places.load();
         if let [only] = places.as_slice() {
             let healthy = self.shared.health.is_none() || self.is_healthy(only);
@@ -133,26 +141,47 @@ impl Pool {
             places.iter().find(|place| place.address == *address)
         };
         let accept = |backend: &Backend, healthy: bool| {
-            find(backend).is_some_and(|place| desperate || (healthy && !avoid(place.endpoint, &place.address)))
+            find(backend).is_some_and(|place| {
+                desperate || (healthy && !avoid(place.endpoint, &place.address))
+            })
         };
         // Weighted round robin names one address several times: look far enough to see each of them once.
-        let tries = self.endpoints.iter().map(|endpoint| endpoint.weight as usize).sum::<usize>().max(places.len());
-        let backend = self.balancer.select_with(b"", tries.saturating_mul(4).min(4096), accept)?;
+        let tries = self
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.weight as usize)
+            .sum::<usize>()
+            .max(places.len());
+        let backend = self
+            .balancer
+            .select_with(b"", tries.saturating_mul(4).min(4096), accept)?;
         find(&backend).cloned()
     }
 
     /// Returns every known address with its endpoint and health.
     pub fn places(&self) -> Vec<(Place, bool)> {
-        self.shared.places.load().iter().map(|place| (place.clone(), self.is_healthy(place))).collect()
+        self.shared
+            .places
+            .load()
+            .iter()
+            .map(|place| (place.clone(), self.is_healthy(place)))
+            .collect()
     }
 
     fn is_healthy(&self, place: &Place) -> bool {
-        self.balancer.backends().ready(&backend(place.address, self.endpoints[place.endpoint].weight))
+        self.balancer.backends().ready(&backend(
+            place.address,
+            self.endpoints[place.endpoint].weight,
+        ))
     }
 }
 
 fn backend(address: SocketAddr, weight: u32) -> Backend {
-    Backend { addr: PingoraAddr::Inet(address), weight: weight.max(1) as usize, ext: Extensions::new() }
+    Backend {
+        addr: PingoraAddr::Inet(address),
+        weight: weight.max(1) as usize,
+        ext: Extensions::new(),
+    }
 }
 
 impl Shared {
@@ -171,7 +200,11 @@ impl Shared {
             #[cfg(target_os = "linux")]
             user_timeout: Duration::from_secs(0),
         });
-        Place { address, endpoint: index, peer: Arc::new(peer) }
+        Place {
+            address,
+            endpoint: index,
+            peer: Arc::new(peer),
+        }
     }
 }
 
@@ -185,7 +218,9 @@ impl ServiceDiscovery for Dns {
         let mut places: Vec<Place> = Vec::new();
         for (index, endpoint) in self.0.endpoints.iter().enumerate() {
             let before = known.iter().filter(|place| place.endpoint == index);
-            let addresses = match tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await {
+            let addresses = match tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+                .await
+            {
                 Ok(found) => found.collect::<Vec<_>>(),
                 Err(error) => {
                     tracing::warn!(provider = self.0.provider, host = endpoint.host, %error, "name not resolved");
@@ -195,7 +230,10 @@ impl ServiceDiscovery for Dns {
             for address in addresses {
                 if places.iter().all(|place| place.address != address) {
                     // The same peer object keeps its pooled connections; a new one with equal fields would too.
-                    let old = before.clone().find(|place| place.address == address).cloned();
+                    let old = before
+                        .clone()
+                        .find(|place| place.address == address)
+                        .cloned();
                     places.push(old.unwrap_or_else(|| self.0.place(address, index)));
                 }
             }
@@ -215,14 +253,23 @@ struct Probe(Arc<Shared>);
 #[async_trait]
 impl HealthCheck for Probe {
     async fn check(&self, target: &Backend) -> pingora::Result<()> {
-        let health = self.0.health.as_ref().or_err(ErrorType::InternalError, "no health check")?;
-        let address = target.addr.as_inet().or_err(ErrorType::InternalError, "not an inet address")?;
+        let health = self
+            .0
+            .health
+            .as_ref()
+            .or_err(ErrorType::InternalError, "no health check")?;
+        let address = target
+            .addr
+            .as_inet()
+            .or_err(ErrorType::InternalError, "not an inet address")?;
         let places = self.0.places.load_full();
         let place = places.iter().find(|place| place.address == *address);
         let place = place.or_err(ErrorType::InternalError, "address is gone")?;
         let check = async {
             let Some(path) = &health.path else {
-                tokio::net::TcpStream::connect(address).await.or_err(ErrorType::ConnectError, "health check")?;
+                tokio::net::TcpStream::connect(address)
+                    .await
+                    .or_err(ErrorType::ConnectError, "health check")?;
                 return Ok(());
             };
             let endpoint = &self.0.endpoints[place.endpoint];
@@ -233,11 +280,16 @@ impl HealthCheck for Probe {
             session.write_request_header(Box::new(head)).await?;
             session.finish_request_body().await?;
             session.read_response_header().await?;
-            let status = session.response_header().map_or(0, |head| head.status.as_u16());
+            let status = session
+                .response_header()
+                .map_or(0, |head| head.status.as_u16());
             // A small body is read so that the connection can be reused; a large one is not worth it.
             for _ in 0..16 {
                 if session.read_response_body().await?.is_none() {
-                    self.0.connector.release_http_session(session, &*place.peer, Some(health.every * 2)).await;
+                    self.0
+                        .connector
+                        .release_http_session(session, &*place.peer, Some(health.every * 2))
+                        .await;
                     break;
                 }
             }
@@ -254,14 +306,28 @@ impl HealthCheck for Probe {
 
     async fn health_status_change(&self, target: &Backend, healthy: bool) {
         let places = self.0.places.load_full();
-        let place = target.addr.as_inet().and_then(|a| places.iter().find(|place| place.address == *a));
+        let place = target
+            .addr
+            .as_inet()
+            .and_then(|a| places.iter().find(|place| place.address == *a));
         let Some(place) = place else { return };
         let authority = self.0.endpoints[place.endpoint].authority();
-        tracing::info!(provider = self.0.provider, endpoint = authority, healthy, "endpoint health changed");
+        tracing::info!(
+            provider = self.0.provider,
+            endpoint = authority,
+            healthy,
+            "endpoint health changed"
+        );
     }
 
     fn health_threshold(&self, success: bool) -> usize {
-        let Some(health) = &self.0.health else { return 1 };
-        if success { health.healthy_after } else { health.unhealthy_after }
+        let Some(health) = &self.0.health else {
+            return 1;
+        };
+        if success {
+            health.healthy_after
+        } else {
+            health.unhealthy_after
+        }
     }
 }
