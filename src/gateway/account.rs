@@ -2,7 +2,7 @@
 
 use super::Exchange;
 use super::ask::Ask;
-use super::attempt::Meta;
+use super::outcome::Meta;
 use crate::protocol::usage::Usage;
 use crate::provider::cost;
 use crate::routing::Candidate;

@@ -9,8 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::ask::Ask;
-use super::attempt::{Busy, Flow, Meta, Won};
 use super::intake::new_id;
+use super::outcome::{Busy, Flow, Meta, Won};
 use super::through::Through;
 use crate::protocol::chat::{Finish, Part, Response, Role};
 use crate::protocol::collect::replay;
@@ -98,7 +98,6 @@ pub fn answer(
         protocol: ask.protocol,
         status: 200,
         headers: Vec::new(),
-        shape,
         timers,
         deadline,
         dropped: Vec::new(),

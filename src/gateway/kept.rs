@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use pingora::proxy::Session;
 
-use super::attempt::Meta;
+use super::outcome::Meta;
 use super::reply::{self, Headers, header, header_value};
 use super::through::Through;
 use super::{Exchange, account, form, relay};

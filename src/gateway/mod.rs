@@ -6,7 +6,7 @@
 
 mod account;
 mod ask;
-pub mod attempt;
+mod attempt;
 mod demo;
 mod exchange;
 pub mod explain;
@@ -14,6 +14,8 @@ mod form;
 mod intake;
 mod kept;
 mod models;
+mod outcome;
+mod pump;
 mod relay;
 mod reply;
 mod send;
@@ -42,10 +44,10 @@ use crate::protocol::{Protocol, Shape};
 use crate::routing::{self, Route, Table};
 
 use ask::Ask;
-use attempt::Lost;
 pub use exchange::Exchange;
 use intake::{CacheControl, Controls, Endpoint};
 use kept::{Keep, Replay};
+use outcome::Lost;
 use relay::Delivery;
 use reply::Headers;
 

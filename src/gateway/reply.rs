@@ -8,7 +8,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::Exchange;
-use super::attempt::{Lost, Verbatim};
+use super::outcome::{Lost, Verbatim};
 use crate::error::{Error, Kind};
 use crate::protocol::{self, Protocol};
 

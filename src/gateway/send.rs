@@ -8,7 +8,7 @@ use pingora::http::RequestHeader;
 
 use super::Exchange;
 use super::ask::{Ask, Outgoing};
-use super::attempt::{Busy, Flow, Lost, Meta, Tried, Try, Verbatim, Won};
+use super::outcome::{Busy, Flow, Lost, Meta, Tried, Try, Verbatim, Won};
 use super::through::Through;
 use super::verdict::{self, Judgement, Verdict};
 use crate::error::{Error, Kind};
@@ -349,14 +349,13 @@ struct Hold<'a> {
 
 impl Hold<'_> {
     fn won(self, flow: Flow) -> Tried {
-        let Outgoing { dropped, shape, .. } = self.outgoing;
+        let Outgoing { dropped, .. } = self.outgoing;
         let meta = Meta {
             route: self.plan.route.clone(),
             target: self.plan.target,
             protocol: self.to,
             status: self.status,
             headers: self.headers,
-            shape,
             timers: self.timers,
             deadline: self.plan.deadline,
             dropped,
