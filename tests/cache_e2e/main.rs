@@ -1,5 +1,4 @@
 //! The exact cache and single flight, through the whole program over real sockets.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "../common/mod.rs"]
 mod common;

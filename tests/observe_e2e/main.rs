@@ -1,5 +1,4 @@
 //! What is told of the traffic, after the fact: records, metrics and headers, through the whole program.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -59,7 +59,7 @@ fn an_address_that_dies_is_left_out_and_taken_back_without_a_failure() {
                 })
                 .collect();
             std::thread::sleep(Duration::from_millis(200));
-            second = None;
+            drop(second.take());
             if more.is_empty() {
                 std::thread::sleep(Duration::from_secs(1));
             } else {
