@@ -580,7 +580,8 @@ impl Usage {
                 ",\"server_tool_use\":{\"web_search_requests\":",
                 self.searches,
             );
-            out.push(b'}');
+            // Fetches have no price of their own and aren't counted here, but the SDK's type demands the field.
+            out.extend_from_slice(b",\"web_fetch_requests\":0}");
         }
         // The SDK's type knows these three alone.
         match self.tier.as_deref() {

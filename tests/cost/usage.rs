@@ -257,7 +257,7 @@ fn what_is_written_is_read_back() {
         String::from_utf8(json).unwrap(),
         "{\"input_tokens\":69,\"cache_creation_input_tokens\":11,\"cache_read_input_tokens\":20,\"cache_creation\":\
          {\"ephemeral_5m_input_tokens\":5,\"ephemeral_1h_input_tokens\":6},\"output_tokens\":50,\
-         \"output_tokens_details\":{\"thinking_tokens\":30},\"server_tool_use\":{\"web_search_requests\":2},\
+         \"output_tokens_details\":{\"thinking_tokens\":30},\"server_tool_use\":{\"web_search_requests\":2,\"web_fetch_requests\":0},\
          \"service_tier\":\"standard\"}"
     );
 }
