@@ -170,18 +170,20 @@ impl Strait {
             .sum()
     }
 
-    /// Waits until there are `count` records, and returns all.
+    /// Waits until there are `count` records, and returns all in the order in which their exchanges began: a
+    /// client has its answer before the record is written, and the next may overtake it.
     pub fn records(&self, count: usize) -> Vec<Value> {
         let until = Instant::now() + Duration::from_secs(10);
         loop {
             let text =
                 std::fs::read_to_string(dir_path(&self.dir, "records.jsonl")).unwrap_or_default();
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            let records: Vec<Value> = whole
+            let mut records: Vec<Value> = whole
                 .lines()
                 .map(|line| serde_json::from_str(line).unwrap())
                 .collect();
             if records.len() >= count {
+                records.sort_by(|one, other| one["time"].as_str().cmp(&other["time"].as_str()));
                 return records;
             }
             assert!(

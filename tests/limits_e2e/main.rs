@@ -409,6 +409,10 @@ fn no_more_requests_at_once_than_allowed_and_every_permit_comes_back() {
             });
             let answer = post(&strait, dialect, &auth, &dialect.body("fast", "hi", false));
             assert_eq!(answer.status, 200, "round {round}: {}", answer.text());
+            // The client has its answer a moment before the permit is back.
+            eventually("it is gone", || {
+                strait.metric("strait_inflight", &[]) == 0.0
+            });
         }
     }
     eventually("the provider was told", || {
