@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::server::{ExecutionPhase, ShutdownWatch};
 use pingora::services::background::BackgroundService;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
@@ -20,6 +20,8 @@ use crate::provider::catalogue;
 const TICK: Duration = Duration::from_secs(1);
 /// Cooldowns, idle limits and gauges are looked after this often.
 const SWEEP_EVERY: u32 = 15;
+/// Listeners that don't take connections within this are announced all the same.
+const LISTEN_TIME: Duration = Duration::from_secs(5);
 
 /// What the admin port needs of the running process.
 #[derive(Clone)]
@@ -116,8 +118,13 @@ impl Control {
         tracing::info!(inflight = core.metrics.inflight(), "stopping");
         // Connections that were accepted but not yet served get a moment to say what they want.
         tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut interrupts = signal(SignalKind::interrupt()).ok();
         while core.metrics.inflight() > 0 && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                // Whoever presses Ctrl-C again will not wait.
+                () = interrupted(&mut interrupts) => break,
+            }
         }
         core.writer.flush_and_stop(Duration::from_secs(5));
         tracing::info!("stopped");
@@ -126,6 +133,25 @@ impl Control {
             reason = "Pingora would sleep the whole grace period, idle or not"
         )]
         std::process::exit(0);
+    }
+}
+
+async fn interrupted(interrupts: &mut Option<Signal>) {
+    match interrupts {
+        Some(interrupts) => {
+            interrupts.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until connections are taken: Pingora says that it runs before its listeners do.
+async fn listening(addresses: &[String]) {
+    let until = Instant::now() + LISTEN_TIME;
+    for address in addresses {
+        while tokio::net::TcpStream::connect(address).await.is_err() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
@@ -183,6 +209,8 @@ impl BackgroundService for Control {
                 Some(()) = changes.recv(), if watched => self.reload().await,
                 phase = phases.recv() => match phase {
                     Ok(ExecutionPhase::Running) => {
+                        let now = self.link.core.now.load_full();
+                        listening(&now.snapshot.server.listen).await;
                         self.link.ready.store(true, Ordering::Release);
                         self.announce();
                     }

@@ -10,13 +10,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
 use pingora::apps::http_app::HttpServer;
 use pingora::listeners::ListenerConfig;
 use pingora::listeners::tls::TlsSettings;
 use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::configuration::{Opt, ServerConf};
-use pingora::server::{RunArgs, Server};
+use pingora::server::{
+    RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, UnixShutdownSignalWatch,
+};
 use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 
@@ -153,8 +156,26 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
     server.add_service(proxy);
     server.add_service(admin);
     server.add_service(background_service("control", control));
-    server.run(RunArgs::default());
+    server.run(RunArgs {
+        shutdown_signal: Box::new(Stop),
+    });
     ExitCode::SUCCESS
+}
+
+/// SIGQUIT hands the sockets over; SIGTERM and SIGINT stop gracefully. Pingora's fast way on SIGINT would lose records,
+/// and now and then it never ends.
+struct Stop;
+
+#[async_trait]
+impl ShutdownSignalWatch for Stop {
+    async fn recv(&self) -> ShutdownSignal {
+        match UnixShutdownSignalWatch.recv().await {
+            ShutdownSignal::GracefulUpgrade => ShutdownSignal::GracefulUpgrade,
+            ShutdownSignal::GracefulTerminate | ShutdownSignal::FastShutdown => {
+                ShutdownSignal::GracefulTerminate
+            }
+        }
+    }
 }
 
 fn options() -> HttpServerOptions {
