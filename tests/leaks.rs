@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +26,7 @@ fn provider(url: &str) -> String {
 /// Streams that never end by themselves, and a key that may have 60 of them.
 fn endless() -> (Strait, Mock) {
     let mock = mock(
-        "[[rule]]\nmodel = \"endless\"\nsteps = [{ chunks = 100000, chunk_gap = \"20ms\", text = \"so\" }]\n\
+        "[[rule]]\nmodel = \"endless\"\nsteps = [{ chunks = 200, chunk_gap = \"300ms\", text_bytes = 1000 }]\n\
          [[rule]]\nmodel = \"silent\"\nsteps = [{ stall_after = 2 }]\n\
          [[rule]]\nmodel = \"slow\"\nsteps = [{ stall_head = true }]\n",
     );
@@ -35,28 +35,29 @@ fn endless() -> (Strait, Mock) {
     (Strait::start(&config), mock)
 }
 
+/// Begins a request and leaves: after the first event, or without having looked.
 fn leave(strait: &Strait, dialect: Dialect, model: &str, stream: bool, look: bool) {
     let body = dialect.body(model, "hello", stream).to_string();
-    let mut answer = strait
-        .client()
-        .send_only(dialect.path(), &KEY, body.as_bytes());
-    if look {
-        let mut some = [0; 2000];
-        let mut seen = Vec::new();
-        while !String::from_utf8_lossy(&seen).contains("data: ") {
-            let length = answer.read(&mut some).unwrap();
-            assert!(
-                length > 0,
-                "the stream ended: {}",
-                String::from_utf8_lossy(&seen)
-            );
-            seen.extend_from_slice(&some[..length]);
+    if !look {
+        strait
+            .client()
+            .send_only(dialect.path(), &KEY, body.as_bytes());
+        return;
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut answer = strait
+            .client()
+            .send("POST", dialect.path(), &KEY, body.as_bytes())
+            .unwrap();
+        // Until the gateway has seen that others left, they hold their permits.
+        if answer.status != 429 {
+            assert_eq!(answer.status, 200);
+            answer.until("data: ");
+            return;
         }
-        assert!(
-            seen.starts_with(b"HTTP/1.1 200"),
-            "{}",
-            String::from_utf8_lossy(&seen)
-        );
+        assert!(Instant::now() < until, "permits are not given back");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -90,7 +91,22 @@ fn holds_nothing(strait: &Strait, mock: &Mock) {
     let refused = strait
         .client()
         .post("/v1/chat/completions", &KEY, body.as_bytes());
-    assert_eq!(refused.status, 429, "the limit holds");
+    let why = || {
+        strait
+            .records(0)
+            .into_iter()
+            .rev()
+            .take(3)
+            .map(|record| record.to_string())
+            .collect::<String>()
+    };
+    assert_eq!(
+        refused.status,
+        429,
+        "the limit holds: {} {}",
+        refused.text(),
+        why()
+    );
     drop(streams);
     eventually("the gauge reads 0 again", || {
         strait.metric("strait_inflight", &[]) == 0.0
@@ -104,11 +120,6 @@ fn a_thousand_clients_that_leave_in_mid_stream_leave_nothing_behind() {
         for turn in 0..20 {
             let dialect = Dialect::ALL[(at + turn) % 2];
             leave(&strait, dialect, "lab/endless", true, true);
-            // Until the gateway has seen that one leave, it holds its permit.
-            let most = Instant::now() + Duration::from_secs(20);
-            while strait.metric("strait_inflight", &[]) > 55.0 && Instant::now() < most {
-                std::thread::sleep(Duration::from_millis(5));
-            }
         }
     });
     eventually("no call is in progress", || mock.counts().in_progress == 0);
@@ -122,7 +133,12 @@ fn a_thousand_clients_that_leave_in_mid_stream_leave_nothing_behind() {
         others.is_empty(),
         "not every upstream call was cancelled: {others:?}"
     );
-    let records = strait.records(1000);
+    eventually("the gauge reads 0", || {
+        strait.metric("strait_inflight", &[]) == 0.0
+    });
+    let refused = strait.metric("strait_rate_limited_total", &[]) as usize;
+    let mut records = strait.records(1000 + refused);
+    records.retain(|record| record["status"] != 429);
     assert_eq!(records.len(), 1000);
     for record in &records {
         assert_eq!(record["status"], 499, "{record}");
@@ -342,6 +358,8 @@ fn a_silent_stream_gets_pings_between_frames_and_never_within() {
                 .filter(|event| event["type"] == "ping")
                 .count(),
         };
-        assert!((1..=2).contains(&pings), "{pings} pings: {case}");
+        // What is passed on as it comes may be in the middle of a frame, where no ping may be.
+        let least = usize::from(!within);
+        assert!((least..=2).contains(&pings), "{pings} pings: {case}");
     });
 }

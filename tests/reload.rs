@@ -144,7 +144,7 @@ fn a_stream_in_flight_ends_on_the_configuration_that_it_began_with() {
         .client()
         .send("POST", "/v1/chat/completions", &[], body.as_bytes())
         .unwrap();
-    let start = stream.until("all");
+    let start = stream.until("\"a\"");
     // Neither the model nor its provider is there any more.
     strait.write_config("[models.else]\ntargets = [\"demo/echo\"]\n", "");
     assert_eq!(strait.admin("POST", "/admin/v1/reload", "").status, 200);
@@ -173,7 +173,7 @@ fn limits_survive_a_reload() {
         )
     };
     let mock = mock(
-        "[[rule]]\nmodel = \"slow\"\nsteps = [{ chunks = 100000, chunk_gap = \"20ms\", text = \"so\" }]\n",
+        "[[rule]]\nmodel = \"slow\"\nsteps = [{ chunks = 200, chunk_gap = \"300ms\", text_bytes = 1000 }]\n",
     );
     let strait = Strait::start(&(lab(&mock) + &keys(10)));
     let key = [("authorization", "Bearer key-of-the-test")];

@@ -1,0 +1,520 @@
+//! The process: how it starts, what it refuses to start with, and how it ends.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use common::dialect::{Dialect, events};
+use common::wire::Wire;
+use common::{Client, Strait, eventually, free, mock};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// The program with nothing around it: in `dir`, with no variables, its output in files there.
+fn program(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strait"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .current_dir(dir)
+        .args(args);
+    command
+        .stdout(File::create(dir.join("out")).unwrap())
+        .stderr(File::create(dir.join("err")).unwrap());
+    command
+}
+
+fn read(dir: &Path, name: &str) -> String {
+    std::fs::read_to_string(dir.join(name)).unwrap_or_default()
+}
+
+/// A running program, killed when it drops.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Starts, and waits until it is ready.
+    fn start(dir: &Path, args: &[&str], env: &[(&str, &str)], admin: SocketAddr) -> Self {
+        let mut running = Self(
+            program(dir, args)
+                .envs(env.iter().copied())
+                .spawn()
+                .unwrap(),
+        );
+        let until = Instant::now() + SOON;
+        while !Client::new(admin)
+            .try_get("/health/ready")
+            .is_ok_and(|answer| answer.status == 200)
+        {
+            let ended = running.0.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "not ready ({ended:?}): {}",
+                read(dir, "err")
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        running
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let until = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{name}"), &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+/// Runs to the end: exit code, standard output, standard error.
+fn run(dir: &Path, args: &[&str], input: &str) -> (Option<i32>, String, String) {
+    let mut running = Running(program(dir, args).stdin(Stdio::piped()).spawn().unwrap());
+    running
+        .0
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let status = running.end();
+    (status.code(), read(dir, "out"), read(dir, "err"))
+}
+
+fn slow(gap: &str) -> strait::mock::Mock {
+    mock(&format!(
+        "[[rule]]\nsteps = [{{ text = \"said slowly and to the end\", chunks = 30, chunk_gap = \"{gap}\" }}]\n"
+    ))
+}
+
+fn lab(mock: &strait::mock::Mock) -> String {
+    format!(
+        "[providers.lab]\nprotocols = [\"openai-chat\", \"anthropic\"]\nbase_url = \"{}/v1\"\nkey = \"k\"\n",
+        mock.url()
+    )
+}
+
+fn open(strait: &Strait, dialect: Dialect) -> common::http::Stream {
+    let body = dialect.body("lab/x", "hi", true).to_string();
+    let stream = strait
+        .client()
+        .send("POST", dialect.path(), &[], body.as_bytes())
+        .unwrap();
+    assert_eq!(stream.status, 200);
+    stream
+}
+
+#[test]
+fn on_sigterm_streams_end_by_themselves_and_then_the_process() {
+    let mock = slow("100ms");
+    let mut strait = Strait::start_with(&lab(&mock), "drain = \"20s\"", &[]);
+    let mut streams = Dialect::ALL.map(|dialect| (dialect, open(&strait, dialect)));
+    let starts = streams.each_mut().map(|(_, stream)| stream.until("data: "));
+    // A connection that is kept, and idle.
+    let mut idle = Wire::open(strait.addr);
+    idle.request("GET", "/health", &[], b"");
+    assert_eq!(idle.answer().unwrap().status, 200);
+    let stopped = Instant::now();
+    strait.signal("TERM");
+    eventually("new connections are refused, or told", || {
+        let answer = strait.client().try_get("/v1/models");
+        answer.is_err() || answer.is_ok_and(|answer| answer.status == 503)
+    });
+    for ((dialect, stream), start) in streams.into_iter().zip(starts) {
+        let mut answer = stream.whole().unwrap();
+        answer.body.splice(0..0, start.into_bytes());
+        answer
+            .headers
+            .push(("content-type".into(), "text/event-stream".into()));
+        assert!(
+            dialect.said(&answer).text.contains("to the end"),
+            "{}",
+            answer.text()
+        );
+    }
+    let status = strait.wait_exit(SOON).expect("the process ends");
+    assert_eq!(status.code(), Some(0), "{}", strait.log());
+    assert!(
+        stopped.elapsed() < Duration::from_secs(15),
+        "it waited for the drain time with nothing in flight"
+    );
+    let records = strait.records(2);
+    assert!(
+        records
+            .iter()
+            .filter(|record| record["stream"] == true)
+            .all(|record| record["status"] == 200)
+    );
+}
+
+#[test]
+fn a_stream_that_outlasts_the_drain_time_is_told_so_in_its_dialect() {
+    let mock =
+        mock("[[rule]]\nsteps = [{ chunks = 600, chunk_gap = \"100ms\", text_bytes = 3000 }]\n");
+    let silent = mock_silent();
+    let config = lab(&mock) + &lab(&silent).replace("[providers.lab]", "[providers.silent]");
+    let mut strait = Strait::start_with(&config, "drain = \"6s\"", &[]);
+    let streams = Dialect::ALL.map(|dialect| {
+        ["lab/x", "silent/x"].map(|model| {
+            let body = dialect.body(model, "hi", true).to_string();
+            let mut stream = strait
+                .client()
+                .send("POST", dialect.path(), &[], body.as_bytes())
+                .unwrap();
+            let start = stream.until("data: ");
+            (dialect, model, stream, start)
+        })
+    });
+    strait.signal("TERM");
+    for (dialect, model, stream, start) in streams.into_iter().flatten() {
+        let answer = stream.whole().unwrap();
+        let text = start + &answer.text();
+        let case = format!(
+            "{model}, {dialect:?}: {}",
+            &text[text.len().saturating_sub(500)..]
+        );
+        assert!(answer.complete, "cut: {case}");
+        let last: Value = events(&answer).pop().unwrap();
+        assert!(
+            dialect.error(&last).is_some(),
+            "no error at the end: {case}"
+        );
+        assert!(!text.contains("message_stop"), "a false end: {case}");
+    }
+    let status = strait.wait_exit(SOON).expect("the process ends");
+    assert_eq!(status.code(), Some(0), "{}", strait.log());
+    for record in strait.records(4) {
+        assert_eq!(record["error"], "overloaded", "{record}");
+    }
+}
+
+fn mock_silent() -> strait::mock::Mock {
+    mock("[[rule]]\nsteps = [{ text = \"so\", chunks = 10, stall_after = 2 }]\n")
+}
+
+#[test]
+fn a_second_interrupt_ends_what_the_first_let_go_on() {
+    let mock = slow("1s");
+    let mut strait = Strait::start_with(&lab(&mock), "drain = \"1h\"", &[]);
+    let mut stream = open(&strait, Dialect::OpenAi);
+    stream.until("data: ");
+    strait.signal("INT");
+    eventually("it stops", || strait.log().contains("stopping"));
+    assert!(
+        strait.wait_exit(Duration::from_secs(1)).is_none(),
+        "the stream was not waited for"
+    );
+    strait.signal("INT");
+    let status = strait.wait_exit(SOON).expect("the process ends");
+    assert_eq!(status.code(), Some(0), "{}", strait.log());
+}
+
+#[test]
+fn with_nothing_in_flight_the_process_ends_at_once_and_can_start_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    write(
+        dir.path(),
+        &format!("[server]\nlisten = [\"{addr}\"]\n[admin]\nlisten = \"{admin}\"\n"),
+    );
+    for signal in ["TERM", "TERM", "INT"] {
+        let mut running = Running::start(dir.path(), &[], &[], admin);
+        // A client that keeps its connection holds nobody up.
+        let mut idle = Wire::open(addr);
+        idle.request("GET", "/health", &[], b"");
+        assert_eq!(idle.answer().unwrap().status, 200);
+        let stopped = Instant::now();
+        running.signal(signal);
+        assert_eq!(
+            running.end().code(),
+            Some(0),
+            "{signal}: {}",
+            read(dir.path(), "err")
+        );
+        assert!(stopped.elapsed() < Duration::from_secs(10), "{signal}");
+    }
+}
+
+fn write(dir: &Path, config: &str) {
+    std::fs::write(dir.join("strait.toml"), config).unwrap();
+}
+
+#[test]
+fn an_admin_token_is_made_and_kept_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    let state = dir.path().join("deep/state");
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{addr}\"]\n[admin]\nlisten = \"{admin}\"\n[state]\ndir = \"{}\"\n[log]\nlevel = \"debug\"\n",
+            state.display()
+        ),
+    );
+    let mut tokens = Vec::new();
+    for start in 0..2 {
+        let running = Running::start(dir.path(), &[], &[], admin);
+        let file = state.join("admin-token");
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let token = std::fs::read_to_string(&file).unwrap().trim().to_owned();
+        assert!(token.len() >= 32, "{} characters", token.len());
+        let ask = |token: &str| {
+            let value = format!("Bearer {token}");
+            Client::new(admin)
+                .request("GET", "/admin/v1/status", &[("authorization", &value)], b"")
+                .status
+        };
+        assert_eq!((ask(&token), ask("wrong"), ask("")), (200, 401, 401));
+        for name in ["out", "err"] {
+            assert!(
+                !read(dir.path(), name).contains(&token),
+                "the token is in {name}"
+            );
+        }
+        if start == 0 {
+            assert!(
+                read(dir.path(), "err").contains("admin-token"),
+                "the file is named: {}",
+                read(dir.path(), "err")
+            );
+        }
+        tokens.push(token);
+        drop(running);
+    }
+    assert_eq!(tokens[0], tokens[1], "a restart keeps it");
+}
+
+#[test]
+fn an_open_gateway_on_every_address_has_to_be_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, admin) = (free().port(), free());
+    let config = |more: &str| {
+        format!("[server]\nlisten = [\"0.0.0.0:{port}\"]\n{more}\n[admin]\nlisten = \"{admin}\"\n")
+    };
+    write(dir.path(), &config(""));
+    for args in [&["serve"][..], &["check"], &[]] {
+        let (code, out, err) = run(dir.path(), args, "");
+        assert_eq!(code, Some(1), "{args:?}");
+        assert!((out + &err).contains("server.open"), "{args:?}");
+    }
+    write(dir.path(), &config("open = true"));
+    drop(Running::start(dir.path(), &[], &[], admin));
+    write(
+        dir.path(),
+        &(config("") + "[[keys]]\nname = \"a\"\nkey = \"key-of-the-test\"\n"),
+    );
+    drop(Running::start(dir.path(), &[], &[], admin));
+}
+
+#[test]
+fn a_bad_configuration_is_told_whole_by_check_and_by_serve() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "[server]\nlisten = [\"nowhere\"]\nmax_bodi = \"1MiB\"\nbody_timeout = 5\n[providers.lab]\nprotocols = [\"openai-chat\"]\n\
+         base_url = \"ftp://a\"\nkey = \"env:STRAIT_TEST_KEY_THAT_IS_NOT_SET\"\n[models.m]\ntargets = [\"labb/x\"]\n",
+    );
+    for args in [
+        &["check"][..],
+        &["serve"],
+        &[],
+        &["check", "--config", "strait.toml"],
+    ] {
+        let (code, out, err) = run(dir.path(), args, "");
+        let told = out + &err;
+        assert_eq!(code, Some(1), "{args:?}: {told}");
+        for mistake in [
+            "server.listen",
+            "max_bodi",
+            "body_timeout",
+            "base_url",
+            "STRAIT_TEST_KEY_THAT_IS_NOT_SET",
+            "labb",
+        ] {
+            assert!(
+                told.contains(mistake),
+                "{args:?} does not tell {mistake}: {told}"
+            );
+        }
+        assert!(told.contains("strait.toml:2"), "with file and line: {told}");
+        assert!(
+            told.contains("max_body") && told.contains("lab"),
+            "with a suggestion: {told}"
+        );
+    }
+    let (code, _, err) = run(dir.path(), &["serve", "--config", "not-there.toml"], "");
+    assert_eq!(code, Some(1));
+    assert!(err.contains("not-there.toml"), "{err}");
+    write(dir.path(), "");
+    let (code, out, _) = run(dir.path(), &["check"], "");
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    for config in [
+        format!(
+            "[server]\nlisten = [\"{addr}\"]\n[admin]\nlisten = \"{}\"\n",
+            free()
+        ),
+        format!(
+            "[server]\nlisten = [\"{}\"]\n[admin]\nlisten = \"{addr}\"\n",
+            free()
+        ),
+    ] {
+        write(dir.path(), &config);
+        let (code, _, err) = run(dir.path(), &[], "");
+        assert_eq!(code, Some(1));
+        assert!(
+            err.contains(&addr.to_string()) && !err.contains("panicked"),
+            "{err}"
+        );
+    }
+}
+
+fn echoes(addr: SocketAddr) {
+    for dialect in Dialect::ALL {
+        for stream in [false, true] {
+            let body = dialect.body("demo/echo", "hello there", stream).to_string();
+            let answer = Client::new(addr).post(dialect.path(), &[], body.as_bytes());
+            assert_eq!(
+                answer.status,
+                200,
+                "{dialect:?}, stream {stream}: {}",
+                answer.text()
+            );
+            assert_eq!(common::dialect::is_stream(&answer), stream);
+            assert_eq!(
+                dialect.said(&answer).text,
+                "hello there",
+                "{dialect:?}, stream {stream}"
+            );
+            assert!(answer.header("x-request-id").is_some());
+        }
+    }
+}
+
+#[test]
+fn the_program_alone_answers_a_first_request_and_says_what_it_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    write(
+        dir.path(),
+        &format!("[server]\nlisten = [\"{addr}\"]\n[admin]\nlisten = \"{admin}\"\n"),
+    );
+    let key = "sk-test-a-key-that-must-not-be-shown";
+    let running = Running::start(dir.path(), &[], &[("MISTRAL_API_KEY", key)], admin);
+    echoes(addr);
+    let log = read(dir.path(), "err");
+    for told in [
+        &*addr.to_string(),
+        &*admin.to_string(),
+        "demo",
+        "mistral",
+        "OPENAI_API_KEY",
+    ] {
+        assert!(log.contains(told), "{told} is not told: {log}");
+    }
+    assert!(!log.contains(key));
+    eventually("a record for each on standard output", || {
+        read(dir.path(), "out").lines().count() >= 4
+    });
+    let out = read(dir.path(), "out");
+    let records: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        records
+            .iter()
+            .all(|record| record["status"] == 200 && record["provider"] == "demo"),
+        "{out}"
+    );
+    drop(running);
+}
+
+#[test]
+fn with_no_file_at_all_it_listens_where_the_manual_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (
+        SocketAddr::from(([127, 0, 0, 1], 8080)),
+        SocketAddr::from(([127, 0, 0, 1], 8081)),
+    );
+    if [addr, admin]
+        .iter()
+        .any(|addr| std::net::TcpListener::bind(addr).is_err())
+    {
+        println!("port 8080 or 8081 is taken on this machine: not tested");
+        return;
+    }
+    let _running = Running::start(dir.path(), &[], &[], admin);
+    echoes(addr);
+}
+
+#[test]
+fn explain_tells_who_would_be_asked_and_asks_nobody() {
+    let mock = mock("");
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        &(lab(&mock) + "[models.two]\ntargets = [\"lab/x\", \"demo/echo\"]\n"),
+    );
+    let body = common::chat("two", "hello").to_string();
+    let (code, out, err) = run(dir.path(), &["explain"], &body);
+    assert_eq!(code, Some(0), "{err}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    let candidates = told["candidates"].as_array().unwrap();
+    let names: Vec<_> = candidates
+        .iter()
+        .map(|candidate| candidate["provider"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["lab", "demo"]);
+    assert!(candidates.iter().all(|candidate| {
+        candidate["reason"]
+            .as_str()
+            .is_some_and(|reason| !reason.is_empty())
+    }));
+    assert!(mock.calls().is_empty());
+    for (body, named) in [
+        ("{", ""),
+        (
+            r#"{"model":"twoo","messages":[{"role":"user","content":"a"}]}"#,
+            "Closest: two",
+        ),
+    ] {
+        let (code, out, err) = run(dir.path(), &["explain"], body);
+        assert_eq!(code, Some(1), "{out}");
+        assert!(out.is_empty() && err.contains(named), "{out}{err}");
+    }
+}
