@@ -32,7 +32,7 @@ use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
 use crate::access::{self, Key, Keys};
-use crate::cache::{self, Cache, Outcome, Ticket};
+use crate::cache::{self, Cache, Follower, Outcome, Ticket};
 use crate::config::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::limit::{Limiter, Permit};
@@ -487,72 +487,65 @@ impl Gateway {
             if outcome == CacheOutcome::Hit {
                 x.phase(Phase::Cache, looking);
             }
-            if let Some(entry) = kept {
-                let replay = Replay {
-                    protocol: ask.protocol,
-                    shape: &shape,
-                    stream: ask.envelope.stream,
-                    outcome,
-                    limits: std::mem::take(limits),
-                };
-                return Ok(Cached::Answered(
-                    kept::replay(replay, &entry, session, x).await?,
-                ));
-            }
-            if control == CacheControl::OnlyIfCached {
-                return Err(kept::not_cached());
-            }
-            let follower = match cache.flights.join(key) {
-                Ticket::Lead(lead) => {
-                    return Ok(Cached::Ask(Some(Keep::new(
-                        key,
-                        ttl,
-                        Some(lead),
-                        cache.clone(),
-                    ))));
-                }
-                Ticket::Follow(follower) => follower,
-            };
-            let waiting = Instant::now();
-            let total = ask.timeouts_of(route, None).total;
-            let told = tokio::select! {
-                told = tokio::time::timeout(total, follower.wait()) => told,
-                _ = session.as_downstream_mut().read_body_or_idle(true) => {
-                    return Err(Error::new(Kind::ClientGone, "The client left before the answer."));
-                }
-            };
-            x.waited += waiting.elapsed();
-            match told {
-                Ok(Outcome::Answered(entry)) => {
-                    let outcome = CacheOutcome::Coalesced;
-                    let replay = Replay {
-                        protocol: ask.protocol,
-                        shape: &shape,
-                        stream: ask.envelope.stream,
-                        outcome,
-                        limits: std::mem::take(limits),
+            let entry = match kept {
+                Some(entry) => entry,
+                None if control == CacheControl::OnlyIfCached => return Err(kept::not_cached()),
+                None => {
+                    let follower = match cache.flights.join(key) {
+                        Ticket::Follow(follower) => follower,
+                        Ticket::Lead(lead) => {
+                            let keep = Keep::new(key, ttl, Some(lead), cache.clone());
+                            return Ok(Cached::Ask(Some(keep)));
+                        }
                     };
-                    return Ok(Cached::Answered(
-                        kept::replay(replay, &entry, session, x).await?,
-                    ));
+                    outcome = CacheOutcome::Coalesced;
+                    match self.follow(follower, ask, route, session, x).await? {
+                        Outcome::Answered(entry) => entry,
+                        Outcome::Refused(shared) => {
+                            let limits = std::mem::take(limits);
+                            let refused = kept::refused(shared, limits, session, x).await;
+                            return Ok(Cached::Answered(refused));
+                        }
+                        Outcome::Abandoned => continue,
+                    }
                 }
-                Ok(Outcome::Refused(shared)) => {
-                    let limits = std::mem::take(limits);
-                    return Ok(Cached::Answered(
-                        kept::refused(shared, limits, session, x).await,
-                    ));
-                }
-                Ok(Outcome::Abandoned) => outcome = CacheOutcome::Coalesced,
-                Err(_) => {
-                    return Err(Error::new(
-                        Kind::Timeout,
-                        "The total time for this request is over (timer: total).",
-                    ));
-                }
-            }
+            };
+            let replay = Replay {
+                protocol: ask.protocol,
+                shape: &shape,
+                stream: ask.envelope.stream,
+                outcome,
+                limits: std::mem::take(limits),
+            };
+            let replayed = kept::replay(replay, &entry, session, x).await?;
+            return Ok(Cached::Answered(replayed));
         }
         // Leaders fell away one after the other: ask on our own.
         Ok(Cached::Ask(Some(Keep::new(key, ttl, None, cache.clone()))))
+    }
+
+    /// Waits for the answer to another identical request, while this client is there.
+    async fn follow(
+        &self,
+        follower: Follower,
+        ask: &Ask<'_>,
+        route: &Route,
+        session: &mut Session,
+        x: &mut Exchange,
+    ) -> Result<Outcome> {
+        let waiting = Instant::now();
+        let total = ask.timeouts_of(route, None).total;
+        let told = tokio::select! {
+            told = tokio::time::timeout(total, follower.wait()) => told,
+            _ = session.as_downstream_mut().read_body_or_idle(true) => {
+                return Err(Error::new(Kind::ClientGone, "The client left before the answer."));
+            }
+        };
+        x.waited += waiting.elapsed();
+        told.map_err(|_| {
+            let message = "The total time for this request is over (timer: total).";
+            Error::new(Kind::Timeout, message)
+        })
     }
 }
 
