@@ -111,7 +111,7 @@ fn lab(dialect: Dialect, step: &str) -> (Strait, Mock, Mock) {
         protocols = ["{protocol}"]
         base_url = "{}/v1"
         key = "bad-provider-key"
-        timeouts = {{ connect = "2s", first_byte = "400ms", idle = "400ms", total = "20s" }}
+        timeouts = {{ connect = "2s", first_byte = "1500ms", idle = "1500ms", total = "20s" }}
         [providers.good]
         protocols = ["{protocol}"]
         base_url = "{}/v1"
