@@ -125,6 +125,8 @@ impl<'b> Envelope<'b> {
                     }
                     envelope.metadata = Some(value);
                 }
+                // Anthropic has a field of that name too, with objects or the word "default".
+                "fallbacks" if protocol == Protocol::Anthropic && is_anthropics(body, &value) => {}
                 "fallbacks" => {
                     envelope.fallbacks = fallbacks(body, value)?;
                     envelope.ours.push(index);
@@ -294,6 +296,15 @@ fn check_messages(body: &[u8], value: Range<usize>) -> Result<()> {
         return Err(Error::field("messages", "`messages` is empty."));
     }
     Ok(())
+}
+
+/// Returns whether a value of `fallbacks` is one of Anthropic's: the word "default", or a list of objects.
+fn is_anthropics(body: &[u8], value: &Range<usize>) -> bool {
+    let value = &body[value.clone()];
+    match value.strip_prefix(b"[") {
+        Some(inside) => inside.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{'),
+        None => value.first() == Some(&b'"'),
+    }
 }
 
 fn fallbacks(body: &[u8], value: Range<usize>) -> Result<Vec<Cow<'_, str>>> {

@@ -51,6 +51,26 @@ fn the_smallest_request_has_the_defaults() {
 }
 
 #[test]
+fn fallbacks_that_anthropic_knows_are_its_own() {
+    for (value, is_ours) in [
+        (r#"[ {"model":"claude-haiku-4-5"}]"#, false),
+        (r#""default""#, false),
+        (r#"[ "a/b"]"#, true),
+        ("[]", true),
+        ("null", true),
+    ] {
+        let body = format!(r#"{{"model":"m","messages":[{{}}],"fallbacks":{value}}}"#);
+        let envelope = Envelope::read(body.as_bytes(), Protocol::Anthropic, DEPTH).unwrap();
+        assert_eq!(envelope.ours().count(), usize::from(is_ours), "{value}");
+        assert!(is_ours || envelope.fallbacks.is_empty(), "{value}");
+        let read = Envelope::read(body.as_bytes(), Protocol::OpenaiChat, DEPTH);
+        assert_eq!(read.is_ok(), is_ours, "{value} in OpenAI's dialect");
+    }
+    let body = br#"{"model":"m","messages":[{}],"fallbacks":["a",{"model":"b"}]}"#;
+    assert!(Envelope::read(body, Protocol::Anthropic, DEPTH).is_err());
+}
+
+#[test]
 fn anthropic_names_its_user_in_the_metadata() {
     let body = br#"{"model":"m","messages":[{}],"user":"no","metadata":{"user_id":"old","user_\u0069d":"u"}}"#;
     let envelope = Envelope::read(body, Protocol::Anthropic, DEPTH).unwrap();
