@@ -149,7 +149,7 @@ fn write_id(model: Option<&Listed>, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes one model: what the dialect's SDK expects, then context, output limit and price where known.
+/// Writes one model: what the dialect's SDK expects, then the limits of input and output where known.
 fn write(model: &Listed, protocol: Protocol, out: &mut Vec<u8>) {
     match protocol {
         Protocol::OpenaiChat => {
@@ -163,23 +163,76 @@ fn write(model: &Listed, protocol: Protocol, out: &mut Vec<u8>) {
             write_string(&model.id, out);
             out.extend_from_slice(b",\"display_name\":");
             write_string(&model.id, out);
-            out.extend_from_slice(b",\"created_at\":\"1970-01-01T00:00:00Z\"");
+            out.extend_from_slice(b",\"created_at\":\"1970-01-01T00:00:00Z\",\"lifecycle\":\"");
+            let entry = model.entry.map(|entry| (entry.status, entry.sunset));
+            let (status, sunset) = entry.unwrap_or((Status::Current, None));
+            out.extend_from_slice(lifecycle(status).as_bytes());
+            out.push(b'"');
+            if let Some(day) = sunset.filter(|_| status != Status::Current) {
+                out.extend_from_slice(format!(",\"retires_at\":\"{day}T00:00:00Z\"").as_bytes());
+            }
         }
     }
     if let Some(entry) = model.entry {
-        if let Some(context) = entry.context {
-            out.extend_from_slice(format!(",\"context_window\":{context}").as_bytes());
-        }
-        if let Some(most) = entry.max_output {
-            out.extend_from_slice(format!(",\"max_output_tokens\":{most}").as_bytes());
+        let [input, output] = match protocol {
+            Protocol::OpenaiChat => [
+                ("context_window", entry.context),
+                ("max_output_tokens", entry.max_output),
+            ],
+            Protocol::Anthropic => [
+                ("max_input_tokens", entry.max_input.or(entry.context)),
+                ("max_tokens", entry.max_output),
+            ],
+        };
+        for (name, most) in [input, output] {
+            if let Some(most) = most {
+                out.extend_from_slice(format!(",\"{name}\":{most}").as_bytes());
+            }
         }
     }
     out.push(b'}');
 }
 
+/// Returns Anthropic's word for where a model stands.
+fn lifecycle(status: Status) -> &'static str {
+    match status {
+        Status::Current => "active",
+        Status::Deprecated => "deprecated",
+        Status::Retired => "retired",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn anthropics_clients_are_told_what_their_sdk_demands() {
+        let written = |id: &str, entry| {
+            let mut out = Vec::new();
+            let listed = Listed {
+                id: id.to_owned(),
+                owner: String::new(),
+                entry,
+            };
+            write(&listed, Protocol::Anthropic, &mut out);
+            serde_json::from_slice::<serde_json::Value>(&out).expect("JSON is written")
+        };
+        let known = written("s", catalogue::model("anthropic", "claude-sonnet-4-5"));
+        assert_eq!(known["lifecycle"], "deprecated");
+        assert_eq!(known["retires_at"], "2026-11-30T00:00:00Z");
+        assert_eq!(known["max_input_tokens"], 200_000);
+        assert!(
+            known["max_tokens"].is_u64() && known["context_window"].is_null(),
+            "{known}"
+        );
+        let unknown = written("claude-next", None);
+        assert_eq!(unknown["lifecycle"], "active");
+        assert_eq!(
+            (&unknown["id"], &unknown["display_name"]),
+            (&"claude-next".into(), &"claude-next".into())
+        );
+    }
 
     #[test]
     fn escaped_ids_are_read() {
