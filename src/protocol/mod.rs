@@ -48,11 +48,15 @@ pub struct Facts {
     /// The most tokens that it can put out; Anthropic demands a number in every request.
     pub max_output: Option<u32>,
     /// It takes a JSON schema natively (`response_format` or `output_config.format`); otherwise the tool trick.
-    pub json_schema: bool,
+    /// Where nothing is known, OpenAI's dialect is asked natively and Anthropic's by the trick, which all its
+    /// models understand.
+    pub json_schema: Option<bool>,
     /// It rejects `temperature`, `top_p` and `top_k`.
     pub no_sampling: bool,
     /// It reasons, and takes an effort or a budget.
     pub reasoning: bool,
+    /// The effort by which it thinks the least, where it takes one that is next to nothing.
+    pub reasoning_off: Option<chat::Effort>,
     /// It takes `thinking: {type: adaptive}` and `output_config.effort` instead of a token budget.
     pub adaptive_thinking: bool,
     /// It takes `role: developer`; otherwise `system` is written.

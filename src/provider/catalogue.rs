@@ -12,15 +12,13 @@ use jiff::Timestamp;
 
 use super::cost::{Ask, Cost, Place, Price};
 use crate::protocol::Facts;
+use crate::protocol::chat::Effort;
 use crate::protocol::usage::Usage;
 
 use near::Pattern;
 use row::Row;
 
-// Named by path, so that this file means the same when it is compiled from elsewhere.
-#[path = "catalogue/near.rs"]
 mod near;
-#[path = "catalogue/row.rs"]
 mod row;
 
 const MODELS: &str = include_str!("../../conf/models.tsv");
@@ -125,14 +123,52 @@ pub fn facts(model: &Model) -> Facts {
         max_output: model.max_output,
         // Whoever isn't known to call tools is better asked plainly than by the tool trick, but for Claude, all of
         // whose models call tools.
-        json_schema: model.can(Cap::JsonSchema)
-            || !(model.can(Cap::Tools) || model.id.contains("claude")),
+        json_schema: Some(
+            model.can(Cap::JsonSchema) || !(model.can(Cap::Tools) || model.id.contains("claude")),
+        ),
         no_sampling: model.can(Cap::NoSampling),
         reasoning: model.can(Cap::Reasoning),
+        reasoning_off: reasoning_off(model),
         adaptive_thinking: model.can(Cap::AdaptiveThinking),
         developer_role: false,
         max_completion_tokens: false,
     }
+}
+
+/// Returns the effort by which a model thinks the least: `none`, else `minimal`, by its own row or that of its
+/// undated id. Where neither tells, GPT-5 takes `minimal`, and its successors `none`.
+fn reasoning_off(model: &Model) -> Option<Effort> {
+    let mut efforts = &model.efforts;
+    if efforts.is_empty()
+        && let Some(undated) = undated(model.id).and_then(|id| self::model(model.provider, id))
+    {
+        efforts = &undated.efforts;
+    }
+    if efforts.contains(&"none") {
+        return Some(Effort::None);
+    }
+    if efforts.contains(&"minimal") {
+        return Some(Effort::Minimal);
+    }
+    if !efforts.is_empty() || model.id.contains("-chat") {
+        return None;
+    }
+    match model.id.split_once("gpt-5")?.1.as_bytes() {
+        [] => Some(Effort::Minimal),
+        [b'-', word, ..] if word.is_ascii_alphabetic() => Some(Effort::Minimal),
+        [b'.', ..] => Some(Effort::None),
+        _ => None,
+    }
+}
+
+/// Returns the id without the date that it ends in: `gpt-5` of `gpt-5-2025-08-07`.
+fn undated(id: &str) -> Option<&str> {
+    let (rest, date) = id.split_at_checked(id.len().checked_sub("-2025-08-07".len())?)?;
+    let is_date = date.bytes().enumerate().all(|(at, byte)| match at {
+        0 | 5 | 8 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    is_date.then_some(rest)
 }
 
 /// A model at one provider.

@@ -1,5 +1,6 @@
 //! The catalogue: models found, facts, near names, and the rows of providers.
 
+use strait::protocol::chat::Effort;
 use strait::provider::catalogue::{self, Cap, Mode, Status};
 
 #[test]
@@ -64,11 +65,30 @@ fn models_are_found_by_id_then_without_case_then_by_profile() {
 }
 
 #[test]
+fn facts_say_how_to_think_the_least() {
+    for (id, least) in [
+        ("gpt-5", Some(Effort::Minimal)),
+        ("gpt-5-2025-08-07", Some(Effort::Minimal)),
+        ("gpt-5-codex", None),
+        ("gpt-5-chat-latest", None),
+        ("gpt-5.1", Some(Effort::None)),
+        ("gpt-5.4-mini-2026-03-17", Some(Effort::None)),
+        ("gpt-5.6", Some(Effort::None)),
+        ("o3", None),
+        ("gpt-4o", None),
+    ] {
+        let model = catalogue::model("openai", id).unwrap();
+        assert_eq!(catalogue::facts(model).reasoning_off, least, "{id}");
+    }
+}
+
+#[test]
 fn facts_say_what_a_request_may_hold() {
     let opus = catalogue::model("anthropic", "claude-opus-5").unwrap();
     let facts = catalogue::facts(opus);
     assert_eq!(facts.max_output, Some(128_000));
-    assert!(facts.json_schema && facts.no_sampling && facts.reasoning && facts.adaptive_thinking);
+    assert_eq!(facts.json_schema, Some(true));
+    assert!(facts.no_sampling && facts.reasoning && facts.adaptive_thinking);
     assert!(opus.can(Cap::Vision) && !opus.can(Cap::AudioIn));
     let old = catalogue::facts(catalogue::model("anthropic", "claude-sonnet-4-5").unwrap());
     assert!(!old.adaptive_thinking && !old.no_sampling && old.reasoning);
@@ -76,11 +96,11 @@ fn facts_say_what_a_request_may_hold() {
         catalogue::facts(catalogue::model("anthropic", "claude-opus-4-6-20260205").unwrap());
     assert!(dated.adaptive_thinking, "told by its undated row");
     let newest = catalogue::facts(catalogue::model("anthropic", "claude-fable-5-2").unwrap());
-    assert!(newest.adaptive_thinking && newest.json_schema);
+    assert!(newest.adaptive_thinking && newest.json_schema == Some(true));
     assert_eq!(newest.max_output, Some(128_000));
     let routed =
         catalogue::facts(catalogue::model("openrouter", "anthropic/claude-3.7-sonnet").unwrap());
-    assert!(routed.reasoning && !routed.json_schema, "{routed:?}");
+    assert!(routed.reasoning && routed.json_schema == Some(false), "{routed:?}");
     let sonnet = catalogue::model("anthropic", "claude-sonnet-4-5").unwrap();
     assert_eq!(
         (sonnet.status, sonnet.sunset),

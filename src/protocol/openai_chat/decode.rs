@@ -194,8 +194,9 @@ fn tool<'b>(r: &mut Reader<'b>) -> Result<Tool<'b>> {
     // Some clients leave the type out.
     let kind = r.tag("type").unwrap_or("function".into());
     if kind != "function" {
-        let name = r.tag("name").unwrap_or(kind);
+        let name = r.tag("name");
         let raw = r.raw_object()?;
+        let name = name.or_else(|| inner_name(raw, &kind)).unwrap_or(kind);
         let family = Protocol::OpenaiChat;
         return Ok(Tool::Opaque { family, name, raw });
     }
@@ -216,6 +217,19 @@ fn tool<'b>(r: &mut Reader<'b>) -> Result<Tool<'b>> {
         *cache = cached;
     }
     Ok(tool)
+}
+
+/// Returns the name within a tool's own object: `{"type":"custom","custom":{"name":…}}`.
+fn inner_name<'b>(raw: &'b RawValue, kind: &str) -> Option<Str<'b>> {
+    let mut name = None;
+    // What can't be read has none.
+    let _ = Reader::of(raw.get()).object(|r, key| {
+        if key == kind && r.peek() == b'{' {
+            name = r.tag("name");
+        }
+        r.raw().map(drop)
+    });
+    name
 }
 
 fn function<'b>(r: &mut Reader<'b>, cached: Option<&'b RawValue>) -> Result<Tool<'b>> {

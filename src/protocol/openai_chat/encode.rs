@@ -27,6 +27,7 @@ const HIGH_FROM: u32 = 16_384;
 /// Errors: `Unsupported`, naming the client's field.
 pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Translated> {
     let mut notes = Notes::default();
+    refuse(request)?;
     let mut out = Vec::with_capacity(1024);
     let mut object = Object::open(&mut out);
     object.string("model", model);
@@ -39,7 +40,7 @@ pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Trans
     {
         response_format(format, object.key("response_format"));
     }
-    reasoning(request, model, facts, &mut notes, &mut object);
+    reasoning(request, facts, &mut notes, &mut object);
     object.maybe_string("verbosity", request.verbosity.as_deref());
     caller(request, &mut notes, &mut object);
     if request.stream {
@@ -77,6 +78,30 @@ pub(super) fn is_ours(request: &Request<'_>) -> bool {
     request.family == Protocol::OpenaiChat
 }
 
+/// Refuses what would change the answer's meaning if it were left out: the rest of the conversation, and tools.
+fn refuse(request: &Request<'_>) -> Result<()> {
+    if is_ours(request) {
+        return Ok(());
+    }
+    for (name, raw) in &request.extra {
+        let what = match &**name {
+            "thread" => "keeps no threads: send the whole conversation",
+            "mcp_servers" if !is_empty(raw) => "calls no MCP servers",
+            "container" => "has no containers",
+            _ => continue,
+        };
+        let message = format!("The provider of the model {what}");
+        return Err(Error::unsupported(name.to_string(), message));
+    }
+    Ok(())
+}
+
+fn is_empty(list: &RawValue) -> bool {
+    Reader::of(list.get())
+        .list(Reader::raw)
+        .is_ok_and(|items| items.is_empty())
+}
+
 /// Returns the schema, where a tool must stand in for structured output.
 fn tool_trick<'r>(request: &'r Request<'_>, facts: &Facts) -> Option<&'r Format<'r>> {
     let wanted = matches!(request.format, Some(Format::JsonSchema { .. }));
@@ -85,7 +110,7 @@ fn tool_trick<'r>(request: &'r Request<'_>, facts: &Facts) -> Option<&'r Format<
         request.tool_choice,
         None | Some(ToolChoice::Auto | ToolChoice::Required | ToolChoice::None)
     );
-    let needed = wanted && free && !facts.json_schema && !is_ours(request);
+    let needed = wanted && free && facts.json_schema == Some(false) && !is_ours(request);
     request.format.as_ref().filter(|_| needed)
 }
 
@@ -354,13 +379,7 @@ fn response_format(format: &Format<'_>, out: &mut Vec<u8>) {
 }
 
 /// Writes how much to think. To its own family as it came; to another as the nearest `reasoning_effort`.
-fn reasoning(
-    request: &Request<'_>,
-    model: &str,
-    facts: &Facts,
-    notes: &mut Notes,
-    object: &mut Object<'_>,
-) {
+fn reasoning(request: &Request<'_>, facts: &Facts, notes: &mut Notes, object: &mut Object<'_>) {
     let Some(reasoning) = &request.reasoning else {
         return;
     };
@@ -375,8 +394,8 @@ fn reasoning(
     }
     let effort = match reasoning {
         Reasoning::Off if ours => Some("none"),
-        Reasoning::Off => match least_effort(model) {
-            Some(least) => Some(least),
+        Reasoning::Off => match facts.reasoning_off {
+            Some(least) => Some(effort_word(least)),
             None => {
                 notes.drop(name);
                 None
@@ -394,33 +413,27 @@ fn reasoning(
             _ => "low",
         }),
         Reasoning::Adaptive(None) => None,
-        Reasoning::Effort(effort) | Reasoning::Adaptive(Some(effort)) => Some(match effort {
-            Effort::None => "none",
-            Effort::Minimal => "minimal",
-            Effort::Low => "low",
-            Effort::Medium => "medium",
-            Effort::High => "high",
-            Effort::Xhigh if ours => "xhigh",
-            Effort::Max if ours => "max",
-            // Few models know more than high, and the others refuse it.
-            Effort::Xhigh | Effort::Max => {
-                notes.drop("output_config.effort above high");
-                "high"
-            }
-        }),
+        // Few models know more than high, and the others refuse it.
+        Reasoning::Effort(effort) | Reasoning::Adaptive(Some(effort))
+            if !ours && *effort > Effort::High =>
+        {
+            notes.drop("output_config.effort above high");
+            Some("high")
+        }
+        Reasoning::Effort(effort) | Reasoning::Adaptive(Some(effort)) => Some(effort_word(*effort)),
     };
     object.maybe_string("reasoning_effort", effort);
 }
 
-/// Returns the word for the least thinking that an OpenAI model allows; `None` where it always thinks.
-///
-/// GPT-5 takes `minimal`; from GPT-5.1 on it is `none`.
-fn least_effort(model: &str) -> Option<&'static str> {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    match name.strip_prefix("gpt-5")?.as_bytes() {
-        [b'.', ..] => Some("none"),
-        [] | [b'-', ..] => Some("minimal"),
-        _ => None,
+fn effort_word(effort: Effort) -> &'static str {
+    match effort {
+        Effort::None => "none",
+        Effort::Minimal => "minimal",
+        Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::High => "high",
+        Effort::Xhigh => "xhigh",
+        Effort::Max => "max",
     }
 }
 

@@ -10,7 +10,7 @@
 
 use serde_json::value::RawValue;
 
-use super::messages::{write_messages, write_system};
+use super::messages::{conversation, write_messages, write_system};
 use super::plan::{Choice, Notes, Plan, Structure, Thinking};
 use super::schema;
 use crate::error::{Error, Result};
@@ -25,12 +25,13 @@ const SCHEMA_DESCRIPTION: &str =
 pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Translated> {
     let mut notes = Notes::default();
     let plan = Plan::new(request, facts, &mut notes)?;
+    let conversation = conversation(request, plan.same, &mut notes)?;
     let mut out = Vec::with_capacity(size(request));
     let mut body = Object::open(&mut out);
     body.string("model", model);
     text::integer(plan.max_tokens.into(), body.key("max_tokens"));
-    write_system(request, &plan, &mut body)?;
-    write_messages(request, &plan, body.key("messages"), &mut notes)?;
+    write_system(&conversation, &plan, &mut body)?;
+    write_messages(&conversation, &plan, body.key("messages"), &mut notes)?;
     write_tools(request, &plan, facts, &mut body, &mut notes)?;
     if let Some(choice) = choice(&plan, request) {
         write_choice(choice, plan.parallel, body.key("tool_choice"));
@@ -149,7 +150,7 @@ fn write_tools(
                 ..
             } => {
                 return Err(Error::unsupported(
-                    format!("tools.{index}"),
+                    tool_path(request, index),
                     format!("The tool `{name}` is of a kind that an Anthropic model doesn't know"),
                 ));
             }
@@ -168,13 +169,15 @@ fn write_tools(
         }
         if !schema::write_input(*schema, object.key("input_schema")) {
             return Err(Error::field(
-                format!("tools.{index}.function.parameters"),
+                format!("{}.function.parameters", tool_path(request, index)),
                 "The parameters of a tool should be a schema of type `object`",
             ));
         }
         match strict {
             Some(strict) if plan.same => object.boolean("strict", *strict),
-            Some(true) if facts.json_schema && schema.is_some_and(schema::is_native) => {
+            Some(true)
+                if facts.json_schema == Some(true) && schema.is_some_and(schema::is_native) =>
+            {
                 object.boolean("strict", true);
             }
             Some(true) => notes.add("tools.function.strict"),
@@ -207,6 +210,14 @@ fn write_tools(
     }
     out.push(b']');
     Ok(())
+}
+
+/// Returns the path of a tool as the client's protocol spells it.
+fn tool_path(request: &Request<'_>, index: usize) -> String {
+    match request.family {
+        Protocol::OpenaiChat => format!("tools[{index}]"),
+        Protocol::Anthropic => format!("tools.{index}"),
+    }
 }
 
 fn index_of(path: &str) -> Option<usize> {
@@ -269,6 +280,12 @@ fn write_thinking(request: &Request<'_>, plan: &Plan<'_>, body: &mut Object<'_>)
     let mut object = Object::open(body.key("thinking"));
     match thinking {
         Thinking::Disabled => object.string("type", "disabled"),
+        // A newer kind of it stands among the fields that the hub has no word for.
+        Thinking::Adaptive
+            if request
+                .extra
+                .iter()
+                .any(|(name, _)| name == "thinking.type") => {}
         Thinking::Adaptive => object.string("type", "adaptive"),
         Thinking::Enabled(budget) => {
             object.string("type", "enabled");

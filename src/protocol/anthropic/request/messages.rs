@@ -21,22 +21,49 @@ fn is_hoisted(message: &Message<'_>, index: usize, same: bool) -> bool {
     }
 }
 
+/// What is said, parted as Anthropic parts it.
+pub(super) struct Conversation<'r, 'b> {
+    system: Vec<&'r Part<'b>>,
+    turns: Vec<Turn<'r, 'b>>,
+}
+
+/// Parts the messages of a request.
+///
+/// Anthropic demands a turn to answer, so a system prompt that another family's client sends alone becomes the
+/// user's.
+pub(super) fn conversation<'r, 'b>(
+    request: &'r Request<'b>,
+    same: bool,
+    notes: &mut Notes,
+) -> Result<Conversation<'r, 'b>> {
+    let mut system = Vec::new();
+    for (index, message) in request.messages.iter().enumerate() {
+        if is_hoisted(message, index, same) {
+            system.extend(message.parts.iter().filter(|part| !is_blank(part, same)));
+        }
+    }
+    let mut turns = turns(request, same, notes)?;
+    if turns.is_empty() && !same {
+        if system.is_empty() {
+            return Err(Error::field(
+                "messages",
+                "`messages` says nothing: every content is empty.",
+            ));
+        }
+        turns.push(Turn {
+            role: Role::User,
+            parts: std::mem::take(&mut system),
+        });
+    }
+    Ok(Conversation { system, turns })
+}
+
 pub(super) fn write_system(
-    request: &Request<'_>,
+    conversation: &Conversation<'_, '_>,
     plan: &Plan<'_>,
     body: &mut Object<'_>,
 ) -> Result<()> {
-    let mut parts = Vec::new();
-    for (index, message) in request.messages.iter().enumerate() {
-        if is_hoisted(message, index, plan.same) {
-            parts.extend(
-                message
-                    .parts
-                    .iter()
-                    .filter(|part| !is_blank(part, plan.same)),
-            );
-        }
-    }
+    let parts = &conversation.system[..];
     let instruction = match plan.structure {
         Structure::Instruction => Some(JSON_INSTRUCTION),
         Structure::Free | Structure::Native(_) | Structure::Tool { .. } => None,
@@ -52,7 +79,7 @@ pub(super) fn write_system(
                 cache: None,
                 citations: None,
             },
-        ] = parts[..]
+        ] = parts
     {
         text::string(text, out);
         return Ok(());
@@ -124,12 +151,12 @@ struct Turn<'r, 'b> {
 }
 
 pub(super) fn write_messages(
-    request: &Request<'_>,
+    conversation: &Conversation<'_, '_>,
     plan: &Plan<'_>,
     out: &mut Vec<u8>,
     notes: &mut Notes,
 ) -> Result<()> {
-    let turns = turns(request, plan.same, notes)?;
+    let turns = &conversation.turns;
     let last = turns.len().saturating_sub(1);
     out.push(b'[');
     let start = out.len();

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::protocol::chat::{
     Effort, Format, Message, Part, Reasoning, Request, Role, Tool, ToolChoice,
 };
+use crate::protocol::text::Reader;
 use crate::protocol::{Facts, Protocol, SCHEMA_TOOL};
 
 /// Output tokens where neither the client nor the catalogue says how many; every model can do as many.
@@ -315,7 +316,22 @@ fn refuse(request: &Request<'_>) -> Result<()> {
             "Anthropic models take no logit bias",
         ));
     }
+    for (name, raw) in &request.extra {
+        let what = match &**name {
+            _ if request.family == Protocol::Anthropic => break,
+            "modalities" if !asks_for_audio(raw) => continue,
+            "modalities" | "audio" => "Anthropic models answer in text alone",
+            "web_search_options" => "This way of searching the web is OpenAI's alone",
+            _ => continue,
+        };
+        return Err(Error::unsupported(name.to_string(), what));
+    }
     Ok(())
+}
+
+fn asks_for_audio(modalities: &RawValue) -> bool {
+    let read = Reader::of(modalities.get()).list(Reader::string);
+    read.is_ok_and(|words| words.iter().any(|word| word == "audio"))
 }
 
 /// Names what Anthropic has no word for and the answer can do without.
@@ -361,7 +377,7 @@ fn structure<'r>(
             ..
         }) => (*schema, description.as_deref()),
     };
-    if facts.json_schema && (same || schema::is_native(schema)) {
+    if facts.json_schema == Some(true) && (same || schema::is_native(schema)) {
         return Ok(Structure::Native(schema));
     }
     if matches!(

@@ -276,7 +276,7 @@ fn with_schema<'b>(request: &mut Request<'b>, schema: &'b str) {
 #[test]
 fn a_schema_is_native_where_it_can_be() {
     let facts = Facts {
-        json_schema: true,
+        json_schema: Some(true),
         ..Facts::default()
     };
     let translated = said(&ask(json!({})), &facts, |request| {
@@ -294,7 +294,7 @@ fn a_schema_is_native_where_it_can_be() {
 #[test]
 fn a_schema_is_a_forced_tool_where_it_is_not_native() {
     let able = Facts {
-        json_schema: true,
+        json_schema: Some(true),
         ..Facts::default()
     };
     for (facts, schema) in [(Facts::default(), CLOSED), (able, OPEN)] {
@@ -527,7 +527,7 @@ fn files_become_what_anthropic_takes() {
 #[test]
 fn what_would_change_the_answer_is_refused_by_name() {
     type Edit = fn(&mut Request<'_>);
-    let cases: [(&str, Edit); 7] = [
+    let cases: [(&str, Edit); 10] = [
         ("n", |request| request.n = Some(2)),
         ("logprobs", |request| request.logprobs = Some(true)),
         ("logprobs", |request| request.top_logprobs = Some(3)),
@@ -546,7 +546,18 @@ fn what_would_change_the_answer_is_refused_by_name() {
                 format: "wav".into(),
             });
         }),
-        ("tools.0", |request| {
+        ("modalities", |request| {
+            request
+                .extra
+                .push(("modalities".into(), raw(r#"["text","audio"]"#)));
+        }),
+        ("audio", |request| {
+            request.extra.push(("audio".into(), raw("{}")));
+        }),
+        ("web_search_options", |request| {
+            request.extra.push(("web_search_options".into(), raw("{}")));
+        }),
+        ("tools[0]", |request| {
             request.tools.push(Tool::Opaque {
                 family: Protocol::OpenaiChat,
                 name: "x".into(),
@@ -564,6 +575,11 @@ fn what_would_change_the_answer_is_refused_by_name() {
     for edit in [
         (|request| request.n = Some(1)) as Edit,
         |request| request.logprobs = Some(false),
+        |request| {
+            request
+                .extra
+                .push(("modalities".into(), raw(r#"["text"]"#)));
+        },
         |request| request.logit_bias = Some(raw("{}")),
     ] {
         assert!(said(&ask(json!({})), &Facts::default(), edit).is_ok());
