@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use strait::protocol::chat::{Finish, Part, Response};
+use strait::protocol::chat::{Effort, Finish, Part, Response};
 use strait::protocol::usage::Usage;
 use strait::protocol::{
     Facts, Protocol, Shape, StreamDecoder, StreamEncoder, decode_request, decode_response,
@@ -84,9 +84,10 @@ fn other(protocol: Protocol) -> Protocol {
 fn models() -> [Facts; 3] {
     let able = Facts {
         max_output: Some(64_000),
-        json_schema: true,
+        json_schema: Some(true),
         no_sampling: false,
         reasoning: true,
+        reasoning_off: Some(Effort::Minimal),
         adaptive_thinking: false,
         developer_role: true,
         max_completion_tokens: true,

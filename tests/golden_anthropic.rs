@@ -74,7 +74,7 @@ fn check_json(path: &Path, found: &Value) {
 fn able() -> Facts {
     Facts {
         max_output: Some(64_000),
-        json_schema: true,
+        json_schema: Some(true),
         reasoning: true,
         ..Facts::default()
     }

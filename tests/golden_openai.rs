@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use strait::error::Kind;
-use strait::protocol::chat::Reasoning;
+use strait::protocol::chat::{Effort, Reasoning};
 use strait::protocol::collect::{Collector, replay};
-use strait::protocol::event::{Event, FailureClass};
+use strait::protocol::event::{Block, Delta, Event, FailureClass};
 use strait::protocol::openai_chat::stream::{Decoder, Encoder};
 use strait::protocol::openai_chat::{request, response};
 use strait::protocol::{Facts, Protocol, SCHEMA_TOOL, Shape, anthropic};
@@ -93,7 +93,7 @@ fn check_json(path: &Path, found: &Value) {
 fn able() -> Facts {
     Facts {
         max_output: Some(64_000),
-        json_schema: true,
+        json_schema: Some(true),
         reasoning: true,
         developer_role: true,
         max_completion_tokens: true,
@@ -1012,12 +1012,87 @@ fn signed_thinking_is_dropped_and_plain_thinking_goes_back() {
 }
 
 #[test]
+fn a_thread_is_refused_so_that_the_sdk_sends_the_whole_conversation() {
+    let mut body = claude(json!([{"role": "user", "content": "x"}]));
+    body["thread"] = json!({"type": "create"});
+    let error = from_anthropic(&body, &able()).unwrap_err();
+    assert_eq!(error.kind.status(), 400);
+    let told: Value =
+        serde_json::from_slice(&anthropic::response::error_body(&error, "req_1")).unwrap();
+    assert_eq!(told["error"]["type"], "invalid_request_error");
+    assert_eq!(
+        told["error"]["details"],
+        json!({"error_code": "thread_unsupported_request", "unsupported": []})
+    );
+    body["thread"] = Value::Null;
+    assert!(from_anthropic(&body, &able()).is_ok());
+    let other = strait::error::Error::field("n", "No.");
+    let told: Value =
+        serde_json::from_slice(&anthropic::response::error_body(&other, "req_1")).unwrap();
+    assert!(told["error"].get("details").is_none());
+}
+
+#[test]
+fn schemas_go_natively_to_models_that_nobody_knows() {
+    let mut body = claude(json!([{"role": "user", "content": "x"}]));
+    body["output_config"] =
+        json!({"format": {"type": "json_schema", "schema": {"type": "object"}}});
+    let (found, _) = from_anthropic(&body, &Facts::default()).unwrap();
+    assert_eq!(found["response_format"]["type"], "json_schema");
+    assert!(found["tools"].is_null());
+}
+
+#[test]
+fn not_to_think_is_said_by_the_least_effort_of_the_model() {
+    let mut body = claude(json!([{"role": "user", "content": "x"}]));
+    body["thinking"] = json!({"type": "disabled"});
+    for (reasoning_off, word) in [
+        (Some(Effort::Minimal), json!("minimal")),
+        (Some(Effort::None), json!("none")),
+        (None, Value::Null),
+    ] {
+        let facts = Facts {
+            reasoning_off,
+            ..able()
+        };
+        let (found, dropped) = from_anthropic(&body, &facts).unwrap();
+        assert_eq!(found["reasoning_effort"], word);
+        assert_eq!(dropped.is_empty(), reasoning_off.is_some());
+    }
+}
+
+#[test]
+fn thinking_that_is_too_long_to_keep_is_streamed_and_not_sent_again() {
+    for (pieces, again) in [(4, 1), (5, 0)] {
+        let mut encoder = Encoder::new(&shape());
+        let mut out = Vec::new();
+        let piece = "x".repeat(1 << 20);
+        encoder.write(
+            &Event::Open {
+                index: 0,
+                block: Block::Reasoning,
+            },
+            &mut out,
+        );
+        for _ in 0..pieces {
+            let delta = Delta::Reasoning(piece.as_str().into());
+            encoder.write(&Event::Delta { index: 0, delta }, &mut out);
+        }
+        let delta = Delta::Signature("s".into());
+        encoder.write(&Event::Delta { index: 0, delta }, &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out.matches("reasoning_content").count(), pieces);
+        assert_eq!(out.matches("reasoning_details").count(), again);
+    }
+}
+
+#[test]
 fn a_tool_stands_in_for_structured_output_where_there_is_none() {
     let mut body = claude(json!([{"role": "user", "content": "x"}]));
     body["output_config"] =
         json!({"format": {"type": "json_schema", "schema": {"type": "object"}}});
     let unable = Facts {
-        json_schema: false,
+        json_schema: Some(false),
         ..able()
     };
     let text = body.to_string();

@@ -209,20 +209,39 @@ fn write_part(part: &Part<'_>, family: Protocol, out: &mut Vec<u8>) {
 /// Returns the body of an error answer.
 pub fn error_body(error: &Error, request_id: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(128 + error.message.len());
+    let details = match error.param.as_deref() {
+        Some("thread") => Some(NO_THREADS),
+        Some(_) | None => None,
+    };
     write_error(
         error_type(error.kind),
         &error.message,
+        details,
         Some(request_id),
         &mut out,
     );
     out
 }
 
-pub(super) fn write_error(kind: &str, message: &str, request_id: Option<&str>, out: &mut Vec<u8>) {
+/// By this the SDK's tool runner knows to send the whole conversation instead of what is new in a thread.
+const NO_THREADS: &str = r#"{"error_code":"thread_unsupported_request","unsupported":[]}"#;
+
+/// Appends an error; `details` is JSON text.
+pub(super) fn write_error(
+    kind: &str,
+    message: &str,
+    details: Option<&str>,
+    request_id: Option<&str>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"{\"type\":\"error\",\"error\":{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b"\",\"message\":");
     text::string(message, out);
+    if let Some(details) = details {
+        out.extend_from_slice(b",\"details\":");
+        out.extend_from_slice(details.as_bytes());
+    }
     out.push(b'}');
     if let Some(id) = request_id {
         out.extend_from_slice(b",\"request_id\":");

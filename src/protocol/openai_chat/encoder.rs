@@ -35,8 +35,8 @@ pub struct Encoder {
     called: u32,
     refused: bool,
     usage: Option<Usage>,
-    /// What the open thinking block said, to be sent again with its signature.
-    thought: String,
+    /// What the open thinking block said, to be sent again with its signature; `None` once that is too much.
+    thought: Option<String>,
     details: u64,
     annotations: u64,
     /// Characters of text so far, those before the open block, and the pages that it cites.
@@ -44,6 +44,9 @@ pub struct Encoder {
     block_start: u64,
     cited: Vec<(String, String)>,
 }
+
+/// The longest thinking, in bytes, that is sent again with its signature.
+const THOUGHT_MOST: usize = 4 << 20;
 
 const TAIL: &[u8] = b",\"logprobs\":null,\"finish_reason\":null}]}\n\n";
 const TAIL_WITH_USAGE: &[u8] = b",\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n";
@@ -67,7 +70,7 @@ impl Encoder {
             called: 0,
             refused: false,
             usage: None,
-            thought: String::new(),
+            thought: Some(String::new()),
             details: 0,
             annotations: 0,
             chars: 0,
@@ -152,7 +155,7 @@ impl Encoder {
         match block {
             Block::Text => self.block_start = self.chars,
             Block::Refusal => {}
-            Block::Reasoning => self.thought.clear(),
+            Block::Reasoning => self.thought.get_or_insert_default().clear(),
             Block::RedactedReasoning { data } => {
                 let details = self.details;
                 self.details += 1;
@@ -225,18 +228,24 @@ impl Encoder {
                 self.text_chunk(b"{\"refusal\":\"", text, out);
             }
             Delta::Reasoning(text) => {
-                self.thought.push_str(text);
+                self.thought = self
+                    .thought
+                    .take()
+                    .filter(|thought| thought.len() + text.len() <= THOUGHT_MOST)
+                    .map(|thought| thought + text);
                 self.text_chunk(b"{\"reasoning_content\":\"", text, out);
             }
             Delta::Signature(signature) => {
-                if signature.is_empty() {
+                // Signed for the whole: a part of it would be refused when it comes back.
+                let Some(thought) = self.thought.as_deref().filter(|_| !signature.is_empty())
+                else {
                     return;
-                }
+                };
                 let details = self.details;
                 self.details += 1;
                 self.chunk(out, |out| {
                     out.extend_from_slice(b"{\"reasoning_details\":[");
-                    detail::write_text(&self.thought, signature, details, out);
+                    detail::write_text(thought, signature, details, out);
                     out.extend_from_slice(b"]}");
                 });
             }

@@ -399,6 +399,6 @@ pub fn error_frame(error: &Error, request_id: &str) -> Vec<u8> {
 
 fn write_error_frame(kind: &str, message: &str, request_id: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"event: error\ndata: ");
-    write_error(kind, message, request_id, out);
+    write_error(kind, message, None, request_id, out);
     out.extend_from_slice(b"\n\n");
 }
