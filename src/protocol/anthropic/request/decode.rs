@@ -286,15 +286,22 @@ fn thinking_of(reader: &mut Reader<'_>) -> Result<Thinking> {
     reader.object(|r, key| {
         match &*key {
             "type" => {
-                kind = Some(content::word(
+                let mark = r.mark();
+                let word = content::word(
                     r,
-                    "'enabled', 'disabled' or 'adaptive'",
+                    "'enabled', 'disabled', 'adaptive' or 'between_tools'",
                     |word| {
-                        ["enabled", "disabled", "adaptive"]
+                        ["enabled", "disabled", "adaptive", "between_tools"]
                             .into_iter()
                             .find(|known| *known == word)
                     },
-                )?);
+                )?;
+                if word == "between_tools" {
+                    // Adaptive to other families; its own gets the word back.
+                    r.back(mark);
+                    r.stranger()?;
+                }
+                kind = Some(word);
             }
             "budget_tokens" => budget = r.maybe(Reader::integer)?,
             _ => r.stranger()?,
