@@ -15,12 +15,8 @@ use chunk::Found;
 
 pub use whole::{Whole, whole};
 
-// Named by path, so that this file means the same when it is compiled from elsewhere.
-#[path = "tap/chunk.rs"]
 mod chunk;
-#[path = "tap/failure.rs"]
 mod failure;
-#[path = "tap/whole.rs"]
 mod whole;
 
 /// Watches one streamed answer.

@@ -12,8 +12,6 @@ use wire::{
     OpenaiResponses, PICO_PER_TICK,
 };
 
-// Named by path, so that this file means the same when it is compiled from elsewhere.
-#[path = "usage/wire.rs"]
 mod wire;
 
 /// Tokens and units of one answer.

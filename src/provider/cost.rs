@@ -13,8 +13,6 @@ use crate::protocol::usage::{SearchSize, Usage};
 
 pub use rates::{Rates, Token};
 
-// Named by path, so that this file means the same when it is compiled from elsewhere.
-#[path = "cost/rates.rs"]
 mod rates;
 
 /// Returns what `usage` costs at `price`, at the time `at`, from a provider's ordinary address.
