@@ -75,7 +75,7 @@ pub(super) fn check(
     match body {
         Err(error) => problems.add(format_args!("the body is not JSON: {error}")),
         Ok(Value::Object(object)) => {
-            check_names(raw, &mut problems);
+            check_names(dialect, raw, &mut problems);
             match dialect {
                 Dialect::OpenaiChat => super::strict_openai::check(object, &mut problems),
                 Dialect::Anthropic => super::strict_anthropic::check(object, &mut problems),
@@ -178,8 +178,8 @@ const SINGLE: [&str; 6] = [
 ];
 
 /// Reports top-level names that come twice, and the gateway's own.
-fn check_names(raw: &[u8], problems: &mut Problems<'_>) {
-    struct Names<'p, 'a>(&'p mut Problems<'a>);
+fn check_names(dialect: Dialect, raw: &[u8], problems: &mut Problems<'_>) {
+    struct Names<'p, 'a>(Dialect, &'p mut Problems<'a>);
     impl<'de> Visitor<'de> for Names<'_, '_> {
         type Value = ();
 
@@ -191,19 +191,20 @@ fn check_names(raw: &[u8], problems: &mut Problems<'_>) {
             let mut seen = HashSet::new();
             while let Some(name) = map.next_key::<String>()? {
                 map.next_value::<IgnoredAny>()?;
-                if name == "fallbacks" || name.starts_with("strait") || name.starts_with("x-strait")
-                {
-                    self.0.add(format_args!("`{name}` is the gateway's own"));
+                // Anthropic has one of that name too, whose type tells it apart.
+                let is_fallbacks = self.0 != Dialect::Anthropic && name == "fallbacks";
+                if is_fallbacks || name.starts_with("strait") || name.starts_with("x-strait") {
+                    self.1.add(format_args!("`{name}` is the gateway's own"));
                 }
                 if !seen.insert(name.clone()) {
-                    self.0.add(format_args!("`{name}` is given twice"));
+                    self.1.add(format_args!("`{name}` is given twice"));
                 }
             }
             Ok(())
         }
     }
     let mut reader = serde_json::Deserializer::from_slice(raw);
-    if let Err(error) = reader.deserialize_map(Names(problems)) {
+    if let Err(error) = reader.deserialize_map(Names(dialect, problems)) {
         problems.add(format_args!("the body is not JSON: {error}"));
     }
 }

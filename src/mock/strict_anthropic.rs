@@ -7,9 +7,14 @@ use serde_json::{Map, Value};
 use super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text, listed};
 
 const FIELDS: &[&str] = &[
+    "billing_policy",
     "cache_control",
+    "compaction",
     "container",
     "context_management",
+    "diagnostics",
+    "fallback_credit_token",
+    "fallbacks",
     "inference_geo",
     "max_tokens",
     "mcp_servers",
@@ -25,10 +30,13 @@ const FIELDS: &[&str] = &[
     "system",
     "temperature",
     "thinking",
+    "thread",
     "tool_choice",
     "tools",
     "top_k",
     "top_p",
+    "user_profile_id",
+    "workspace_id",
 ];
 
 pub(super) fn check(body: &Map<String, Value>, problems: &mut Problems<'_>) {
@@ -74,6 +82,31 @@ pub(super) fn check(body: &Map<String, Value>, problems: &mut Problems<'_>) {
             format.typed(&["schema"], is_object, "an object", problems);
         }
     }
+    for name in ["billing_policy", "compaction", "diagnostics", "thread"] {
+        top.typed(
+            &[name],
+            |value| value.is_object() || value.is_null(),
+            "an object",
+            problems,
+        );
+    }
+    top.typed(
+        &["fallbacks"],
+        |value| match value {
+            Value::Array(list) => list.iter().all(Value::is_object),
+            Value::String(word) => word == "default",
+            Value::Null => true,
+            Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+        },
+        "a list of objects (one of names is the gateway's own)",
+        problems,
+    );
+    top.typed(
+        &["user_profile_id", "workspace_id"],
+        is_text,
+        "a text",
+        problems,
+    );
     check_thinking(&top, problems);
     check_tools(&top, problems);
     match top.get("system") {
@@ -95,7 +128,11 @@ fn check_thinking(top: &At<'_>, problems: &mut Problems<'_>) {
     let Some(thinking) = top.inner("thinking", problems) else {
         return;
     };
-    thinking.one_of("type", &["enabled", "disabled", "adaptive"], problems);
+    thinking.one_of(
+        "type",
+        &["enabled", "disabled", "adaptive", "between_tools"],
+        problems,
+    );
     let kind = thinking.text("type");
     let (known, needed): (&[&str], &[&str]) = match kind {
         "enabled" => (&["type", "budget_tokens", "display"], &["budget_tokens"]),
@@ -216,7 +253,16 @@ fn check_messages(messages: &Value, problems: &mut Problems<'_>) {
             continue;
         };
         message.fields(&["role", "content"], &["role", "content"], problems);
-        message.one_of("role", &["user", "assistant"], problems);
+        message.one_of("role", &["user", "assistant", "system"], problems);
+        if message.text("role") == "system" {
+            // A reminder amid the conversation: it neither ends a turn nor begins one.
+            let blocks = content(&message, true, false, problems);
+            for (number, block) in blocks.iter().enumerate() {
+                let place = format!("{}[{number}]", message.name("content"));
+                check_block(&place, block, &["text"], problems);
+            }
+            continue;
+        }
         let is_user = message.text("role") == "user";
         if was_user && !is_user && !open.is_empty() {
             let calls = listed(&open);

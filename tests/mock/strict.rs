@@ -198,7 +198,20 @@ fn strict_anthropic_checks_name_each_fault() {
         (json!({"stop": ["x"]}), "unknown field `stop`"),
         (
             json!({"messages": [{"role": "system", "content": "x"}]}),
+            "first role",
+        ),
+        (
+            json!({"messages": [user, {"role": "system", "content": [{"type": "image", "source": {}}]}]}),
+            "`type`",
+        ),
+        (
+            json!({"messages": [{"role": "developer", "content": "x"}]}),
             "`role`",
+        ),
+        (json!({"fallbacks": ["a/b"]}), "is not a list of objects"),
+        (
+            json!({"thinking": {"type": "between_tools", "budget_tokens": 2000}}),
+            "unknown field `budget_tokens`",
         ),
         (
             json!({"messages": [{"role": "assistant", "content": "x"}]}),
@@ -273,6 +286,10 @@ fn strict_anthropic_checks_name_each_fault() {
     let body = json!({"model": "m", "max_tokens": 9, "system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}],
         "messages": [user, call, result], "tools": [{"name": "f", "input_schema": {"type": "object"}}]});
     assert_eq!(problems(ANTHROPIC, ANTHROPIC_HEADERS, &body), [""; 0]);
+    let newest = json!({"model": "m", "max_tokens": 9, "thinking": {"type": "between_tools"}, "thread": {"type": "create"},
+        "fallbacks": [{"model": "n"}], "diagnostics": {"previous_message_id": null},
+        "messages": [user, call, {"role": "system", "content": "Be brief."}, result]});
+    assert_eq!(problems(ANTHROPIC, ANTHROPIC_HEADERS, &newest), [""; 0]);
     let mut missing = anthropic(false);
     missing.as_object_mut().unwrap().remove("max_tokens");
     assert_eq!(
