@@ -538,6 +538,8 @@ def models(to):
     one = client.models.retrieve(wanted)
     equal((one.id, one.type), (wanted, "model"))
     holds(one.display_name and one.created_at, one)
+    equal(one.lifecycle, "active")
+    holds(one.max_input_tokens and one.max_tokens, one)
     equal([model.id for model in connect(NARROW_KEY).models.list() if model.id == wanted], [])
     raises(anthropic.NotFoundError, lambda: client.models.retrieve("nothing/of-the-kind"))
     raises(anthropic.AuthenticationError, lambda: connect("wrong-key").models.list())
@@ -607,6 +609,20 @@ def the_sdk_runs_the_tools_itself(to):
     run_tools(to, thread=False)
 
 
+@case(calls=None)
+def the_sdk_goes_without_a_thread_where_there_is_none(to):
+    # By default the runner asks the provider to hold the conversation, and sends only what is new.
+    steps = [{"tools": CALLS, "chunks": 3}, {"text": "Sunny."}]
+    if is_own(to):
+        details = {"error_code": "thread_unsupported_request", "unsupported": []}
+        error = {"type": "invalid_request_error", "message": "No threads here.", "details": details}
+        steps.insert(0, {"status": 400, "body": {"type": "error", "error": error}})
+    to.mock.script(*steps, allow=["thread"])
+    run_tools(to)
+    equal(len(to.mock.calls()), len(steps))
+    holds(len(to.mock.sent()["messages"]) >= 3, "the whole conversation is sent")
+
+
 @case(calls=3)
 def kept_answers(to):
     caching = connect(default_headers={})
@@ -641,6 +657,33 @@ def kept_answers(to):
     equal([json.loads(text) if text.startswith("{") else text for text in again[1].values()],
           [json.loads(text) if text.startswith("{") else text for text in missed[1].values()])
     equal(get(False, extra_headers={"x-strait-cache": "refresh"})[0], "miss")
+
+
+@case(calls=1, only="an")
+def fallbacks_of_anthropics_own_pass(to):
+    # A list of objects and a beta header: the provider's, not the gateway's list of names.
+    own = [{"model": "claude-haiku-4-5"}]
+    message = client.beta.messages.create(
+        model=to.model, messages=SAY, max_tokens=9, fallbacks=own, betas=["server-side-fallback-2026-07-01"])
+    equal(message.content[0].text, "hello there, gateway")
+    equal(to.mock.sent()["fallbacks"], own)
+
+
+@case()
+def thinking_between_tools(to):
+    # New with the API's version 2026-10-21.
+    message = ask(to, model=to.model if is_own(to) else "openai/gpt-5", thinking={"type": "between_tools"})
+    equal(message.content[0].text, "hello there, gateway")
+
+
+@case(calls=2)
+def answers_and_errors_have_the_id_that_the_sdk_reads(to):
+    holds(ask(to)._request_id, "the header request-id")
+    to.mock.script({"status": 400})
+    error = raises(anthropic.BadRequestError, lambda: ask(to))
+    holds(error.request_id, "the header request-id")
+    error = raises(anthropic.NotFoundError, lambda: ask(to, model="claude-nonsense"))
+    equal(error.request_id, error.body["request_id"])
 
 
 @case(calls=40)

@@ -527,6 +527,17 @@ def large_bodies_both_ways(to):
     equal(len(text), 3 << 20)
 
 
+@case()
+def a_system_prompt_alone(to):
+    ask(to, [{"role": "system", "content": "Greet the world."}])
+
+
+@case(calls=0, only="an")
+def what_would_be_missed_is_refused(to):
+    for more in ({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}, {"web_search_options": {}}):
+        raises(openai.BadRequestError, lambda: ask(to, **more))
+
+
 @case(calls=2)
 def a_turn_after_tool_results(to):
     call = {"id": "call_a", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
