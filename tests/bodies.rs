@@ -1,5 +1,4 @@
 //! Request bodies over HTTP/1.1: every size, both framings, what is refused and how, and connections that are kept.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 
@@ -7,6 +6,8 @@ use common::dialect::Dialect;
 use common::provider::Provider;
 use common::wire::{Wire, chunked, head_of};
 use common::{Strait, mock};
+
+type Headers<'a> = &'a [(&'a str, &'a str)];
 
 /// A body of about `size` bytes that no JSON library would write so: what arrives must be what was sent, byte for
 /// byte, but for the model.
@@ -186,7 +187,7 @@ fn a_body_that_is_too_large_is_refused_in_the_dialect_and_the_answer_is_seen() {
 fn a_body_that_never_arrives_is_answered_408() {
     let (strait, provider) = keeping("body_timeout = \"300ms\"");
     for dialect in Dialect::ALL {
-        let starts: [(&[(&str, &str)], &[u8]); 3] = [
+        let starts: [(Headers<'_>, &[u8]); 3] = [
             (&[("content-length", "1000")], b""),
             (&[("content-length", "1000")], b"{\"model\":"),
             (&[("transfer-encoding", "chunked")], b"9\r\n{\"model\":\r\n"),
@@ -355,7 +356,7 @@ fn pipelined_requests_harm_nobody() {
                 break;
             }
         }
-        println!("pipelined, apart {apart}: {answers} answers");
+        eprintln!("pipelined, apart {apart}: {answers} answers");
     }
     let answer = strait
         .client()
@@ -385,7 +386,7 @@ fn heads_unknown_paths_and_wrong_methods_are_answered_in_the_dialect() {
         );
     }
     let version = ("anthropic-version", "2023-06-01");
-    let cases: [(Dialect, &str, &[(&str, &str)]); 3] = [
+    let cases: [(Dialect, &str, Headers<'_>); 3] = [
         (Dialect::OpenAi, "/v1/nothing", &[]),
         (Dialect::Anthropic, "/v1/nothing", &[version]),
         (Dialect::Anthropic, "/v1/messages/nothing", &[]),

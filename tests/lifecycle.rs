@@ -475,7 +475,7 @@ fn with_no_file_at_all_it_listens_where_the_manual_says() {
         .iter()
         .any(|addr| std::net::TcpListener::bind(addr).is_err())
     {
-        println!("port 8080 or 8081 is taken on this machine: not tested");
+        eprintln!("port 8080 or 8081 is taken on this machine: not tested");
         return;
     }
     let _running = Running::start(dir.path(), &[], &[], admin);

@@ -1,6 +1,5 @@
 //! The configuration is replaced while requests are served: how it is asked for, what a mistake does, and that nobody
 //! notices.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -39,6 +39,7 @@ impl H2 {
         let stream = tls(addr, config).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (send, connection) = h2::client::handshake(stream).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
         tokio::spawn(async move {
             // Its end is seen by each of its streams.
             let _ = connection.await;
