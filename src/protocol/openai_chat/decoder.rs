@@ -39,6 +39,8 @@ pub struct Decoder {
     beside: String,
     answered_by_tool: bool,
     refused: bool,
+    /// Thinking came as `reasoning`, so details only repeat it.
+    thought: bool,
     /// A choice was seen.
     answered: bool,
     finish: Option<Finish>,
@@ -74,6 +76,7 @@ impl Decoder {
             beside: String::new(),
             answered_by_tool: false,
             refused: false,
+            thought: false,
             answered: false,
             finish: None,
             usage: None,
@@ -178,13 +181,12 @@ impl Decoder {
         };
         let mut delta = Pieces::default();
         Reader::of(raw.get()).object(|r, key| delta.field(r, &key))?;
-        let mut thought = false;
         for text in [delta.thinking, delta.reasoning].into_iter().flatten() {
-            thought = true;
+            self.thought = true;
             self.blocks.push(Kind::Reasoning, &text, each);
         }
         for raw in delta.details {
-            self.detail(raw, thought, each);
+            self.detail(raw, each);
         }
         if let Some(text) = delta.text {
             self.text(&text, each);
@@ -220,13 +222,13 @@ impl Decoder {
         self.blocks.push(Kind::Text, text, each);
     }
 
-    fn detail(&mut self, raw: &RawValue, thought: bool, each: &mut dyn FnMut(Event<'_>)) {
+    fn detail(&mut self, raw: &RawValue, each: &mut dyn FnMut(Event<'_>)) {
         match detail::read(&mut Reader::of(raw.get())) {
             Ok(Detail::Text {
                 text, signature, ..
             }) => {
-                // `reasoning` says the same, where it is there.
-                if !thought && !text.is_empty() {
+                // `reasoning` says the same, where it is there: in the same delta, or in those before.
+                if !self.thought && !text.is_empty() {
                     self.blocks.push(Kind::Reasoning, &text, each);
                 }
                 if let Some(signature) = signature {
