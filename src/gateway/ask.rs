@@ -47,6 +47,11 @@ impl Ask<'_> {
         base.with(route.timeouts).with(own)
     }
 
+    /// Whether the client is to see the usage of a stream: it asked for it, or for its cost.
+    pub fn wants_usage(&self) -> bool {
+        self.envelope.include_usage || self.envelope.include_cost
+    }
+
     /// Returns an estimate of the input, in tokens.
     pub fn input_estimate(&self) -> u64 {
         self.envelope.estimate_input()
@@ -57,7 +62,7 @@ impl Ask<'_> {
         let mut shape = Shape {
             model: self.envelope.model.to_string(),
             created: self.created,
-            include_usage: self.envelope.include_usage || self.keep,
+            include_usage: self.wants_usage() || self.keep,
             schema_tool: false,
         };
         if to == self.protocol {
@@ -111,7 +116,7 @@ impl Ask<'_> {
         let asks =
             self.protocol == Protocol::OpenaiChat && envelope.stream && quirks.stream_options;
         if asks && !envelope.include_usage {
-            hide_usage = true;
+            hide_usage = !self.wants_usage();
             match envelope.stream_options {
                 Some(index) => {
                     let value = envelope.members[index].value.clone();

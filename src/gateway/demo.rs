@@ -35,7 +35,7 @@ pub fn answer(
     let shape = Shape {
         model: ask.envelope.model.to_string(),
         created: ask.created,
-        include_usage: ask.envelope.include_usage || ask.keep,
+        include_usage: ask.wants_usage() || ask.keep,
         schema_tool: false,
     };
     let text = echo(ask);
@@ -101,7 +101,7 @@ pub fn answer(
         timers,
         deadline,
         dropped: Vec::new(),
-        busy,
+        busy: Some(busy),
     };
     Box::new(Won { meta, flow })
 }
@@ -117,19 +117,20 @@ fn words(response: &Response<'_>, to: Protocol, shape: &Shape) -> Vec<Bytes> {
             pieces.push(Bytes::from(piece));
         }
     };
-    replay(response, &mut |event| match event {
-        Event::Delta {
+    replay(response, &mut |event| {
+        let Event::Delta {
             index,
             delta: Delta::Text(text),
-        } => {
-            for word in text.split_inclusive(' ') {
-                write(&Event::Delta {
-                    index,
-                    delta: Delta::Text(word.into()),
-                });
-            }
+        } = &event
+        else {
+            return write(&event);
+        };
+        for word in text.split_inclusive(' ') {
+            write(&Event::Delta {
+                index: *index,
+                delta: Delta::Text(word.into()),
+            });
         }
-        event => write(&event),
     });
     pieces
 }

@@ -10,7 +10,7 @@ use pingora::proxy::Session;
 use super::outcome::Meta;
 use super::reply::{self, Headers, header, header_value};
 use super::through::Through;
-use super::{Exchange, account, form, relay};
+use super::{Exchange, account, costed, form, relay};
 use crate::cache::{Cache, Entry, Form, Key, Lead, MOST_ENTRY, Outcome, Shared};
 use crate::error::{Error, Result};
 use crate::observe::record::{CacheOutcome, Mode};
@@ -118,6 +118,7 @@ pub struct Replay<'a> {
     pub shape: &'a Shape,
     pub stream: bool,
     pub outcome: CacheOutcome,
+    pub include_cost: bool,
     pub limits: Headers,
 }
 
@@ -133,6 +134,7 @@ pub async fn replay(
         shape,
         stream,
         outcome,
+        include_cost,
         limits,
     } = replay;
     let body = match (entry.form, stream) {
@@ -149,6 +151,11 @@ pub async fn replay(
             through.end(&mut shown);
             shown.concat().into()
         }
+    };
+    let body = match (include_cost, stream) {
+        (false, _) => body,
+        (true, false) => costed::whole(body, 0),
+        (true, true) => costed::piece(body, 0),
     };
     x.record.cache = outcome;
     x.record.mode = Mode::Cache;

@@ -7,6 +7,7 @@
 mod account;
 mod ask;
 mod attempt;
+mod costed;
 mod demo;
 mod exchange;
 pub mod explain;
@@ -290,15 +291,20 @@ impl Gateway {
         };
         let tenant = key.as_ref().map_or("", |key| &key.name);
         let keep = match self
-            .cached(now, &ask, tenant, &beta, &route, limits, session, x)
+            .cached(
+                now,
+                &ask,
+                tenant,
+                &beta,
+                &route,
+                &mut permit,
+                limits,
+                session,
+                x,
+            )
             .await?
         {
-            Cached::Answered(done) => {
-                if let Some(permit) = &mut permit {
-                    permit.settle(0);
-                }
-                return Ok(done);
-            }
+            Cached::Answered(done) => return Ok(done),
             Cached::Ask(keep) => keep,
         };
         ask.keep = keep.is_some();
@@ -309,20 +315,19 @@ impl Gateway {
             self.unless_gone(attempts, session, keep.as_ref()).await
         };
         match won {
-            Some(Ok(won)) => {
+            Some((Ok(won), gone)) => {
                 let limits = std::mem::take(limits);
                 let delivery = Delivery {
                     ask: &ask,
-                    permit: permit.as_mut(),
+                    permit: permit.take(),
                     limits,
                     keep,
+                    gone,
                 };
                 Ok(Box::pin(delivery.forward(*won, session, x)).await)
             }
-            Some(Err(lost)) => {
-                if let Some(permit) = &mut permit {
-                    permit.settle(0);
-                }
+            Some((Err(lost), _)) => {
+                give_back(&mut permit);
                 if let Some(keep) = keep {
                     let error = &lost.error;
                     let (status, body) = match &lost.verbatim {
@@ -345,16 +350,17 @@ impl Gateway {
         }
     }
 
-    /// Runs the attempts while the client is there, or while others wait for the same answer.
+    /// Runs the attempts while the client is there, or while others wait for the same answer. Tells also whether the
+    /// client has left meanwhile.
     async fn unless_gone<T>(
         &self,
         mut attempts: std::pin::Pin<&mut impl Future<Output = T>>,
         session: &mut Session,
         keep: Option<&Keep>,
-    ) -> Option<T> {
+    ) -> Option<(T, bool)> {
         tokio::select! {
             biased;
-            done = &mut attempts => return Some(done),
+            done = &mut attempts => return Some((done, false)),
             _ = session.as_downstream_mut().read_body_or_idle(true) => {}
         }
         loop {
@@ -364,7 +370,7 @@ impl Gateway {
             // Whoever still waits may leave too: look again from time to time.
             if let Ok(done) = tokio::time::timeout(Duration::from_millis(250), &mut attempts).await
             {
-                return Some(done);
+                return Some((done, true));
             }
         }
     }
@@ -444,6 +450,7 @@ impl Gateway {
         tenant: &str,
         beta: &[u8],
         route: &Route,
+        permit: &mut Option<Permit>,
         limits: &mut Headers,
         session: &mut Session,
         x: &mut Exchange,
@@ -478,7 +485,7 @@ impl Gateway {
         let shape = Shape {
             model: ask.envelope.model.to_string(),
             created: ask.created,
-            include_usage: ask.envelope.include_usage,
+            include_usage: ask.wants_usage(),
             schema_tool: false,
         };
         let mut outcome = CacheOutcome::Hit;
@@ -502,6 +509,7 @@ impl Gateway {
                     match self.follow(follower, ask, route, session, x).await? {
                         Outcome::Answered(entry) => entry,
                         Outcome::Refused(shared) => {
+                            give_back(permit);
                             let limits = std::mem::take(limits);
                             let refused = kept::refused(shared, limits, session, x).await;
                             return Ok(Cached::Answered(refused));
@@ -510,11 +518,13 @@ impl Gateway {
                     }
                 }
             };
+            give_back(permit);
             let replay = Replay {
                 protocol: ask.protocol,
                 shape: &shape,
                 stream: ask.envelope.stream,
                 outcome,
+                include_cost: ask.envelope.include_cost,
                 limits: std::mem::take(limits),
             };
             let replayed = kept::replay(replay, &entry, session, x).await?;
@@ -546,6 +556,13 @@ impl Gateway {
             let message = "The total time for this request is over (timer: total).";
             Error::new(Kind::Timeout, message)
         })
+    }
+}
+
+/// Gives back what was admitted and took nothing, before the answer is written: who has it may ask again at once.
+fn give_back(permit: &mut Option<Permit>) {
+    if let Some(mut permit) = permit.take() {
+        permit.settle(0);
     }
 }
 

@@ -36,8 +36,7 @@ pub struct Meta {
     /// Fields that could not be said to this provider.
     pub dropped: Vec<String>,
     /// Held until the answer has been sent.
-    #[expect(dead_code, reason = "counts while it lives")]
-    pub busy: Busy,
+    pub busy: Option<Busy>,
 }
 
 impl Meta {

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pingora::proxy::Session;
 
-use super::Exchange;
 use super::ask::Ask;
 use super::kept::Keep;
 use super::outcome::Meta;
 use super::through::{Seen, Through};
+use super::{Exchange, account, costed};
 use crate::error::{Error, Kind};
 use crate::protocol::chat::Finish;
 use crate::protocol::event::FailureClass;
@@ -30,6 +30,7 @@ pub struct Pump {
     shown: Option<tap::Tap>,
     keep: Option<Keep>,
     passed: bool,
+    include_cost: bool,
     last_read: Instant,
     last_write: Instant,
     gone: bool,
@@ -48,6 +49,7 @@ impl Pump {
         shown: Option<tap::Tap>,
         keep: Option<Keep>,
         passed: bool,
+        include_cost: bool,
         gone: bool,
     ) -> Self {
         let now = Instant::now();
@@ -56,6 +58,7 @@ impl Pump {
             shown,
             keep,
             passed,
+            include_cost,
             last_read: now,
             last_write: now,
             gone,
@@ -72,7 +75,7 @@ impl Pump {
         x: &mut Exchange,
     ) -> Result<(), Error> {
         let mut out = Vec::new();
-        self.give(held, session, x).await;
+        self.give(held, meta, session, x).await;
         let Some(answer) = answer else {
             return self.check();
         };
@@ -102,11 +105,11 @@ impl Pump {
                         self.keep_raw(&piece);
                     }
                     self.through.feed(piece, &mut out);
-                    self.give(std::mem::take(&mut out), session, x).await;
+                    self.give(std::mem::take(&mut out), meta, session, x).await;
                 }
                 Woke::Piece(Ok(None)) => {
                     self.through.end(&mut out);
-                    self.give(std::mem::take(&mut out), session, x).await;
+                    self.give(std::mem::take(&mut out), meta, session, x).await;
                     self.check()?;
                     if self.through.finished() {
                         return Ok(());
@@ -119,7 +122,7 @@ impl Pump {
                 Woke::Piece(Err(failure)) => {
                     // Some close without ceremony after the end: what was whole stays whole.
                     self.through.end(&mut out);
-                    self.give(std::mem::take(&mut out), session, x).await;
+                    self.give(std::mem::take(&mut out), meta, session, x).await;
                     if self.through.finished() {
                         return Ok(());
                     }
@@ -189,6 +192,18 @@ impl Pump {
         Err(Error::new(kind, message))
     }
 
+    /// Puts the cost into the event that tells the usage, once that has been seen.
+    fn costed(&self, piece: Bytes, meta: &Meta) -> Bytes {
+        let Some(usage) = self.through.seen().usage else {
+            return piece;
+        };
+        let priced = || account::priced(meta.candidate(), &usage).map(|(pico, _)| pico);
+        match usage.reported.or_else(priced) {
+            Some(pico) => costed::piece(piece, pico),
+            None => piece,
+        }
+    }
+
     pub fn keep_raw(&mut self, piece: &Bytes) {
         if let Some(keep) = &mut self.keep {
             keep.add(piece);
@@ -196,11 +211,22 @@ impl Pump {
     }
 
     /// Gives pieces to the client, and keeps them where what is kept is what we wrote.
-    async fn give(&mut self, pieces: Vec<Bytes>, session: &mut Session, x: &mut Exchange) {
+    async fn give(
+        &mut self,
+        pieces: Vec<Bytes>,
+        meta: &Meta,
+        session: &mut Session,
+        x: &mut Exchange,
+    ) {
         for piece in pieces {
             if !self.passed {
                 self.keep_raw(&piece);
             }
+            let piece = if self.include_cost {
+                self.costed(piece, meta)
+            } else {
+                piece
+            };
             match &mut self.shown {
                 None => self.write(piece, session, x).await,
                 Some(tap) => {

@@ -13,9 +13,7 @@ use super::outcome::{Flow, Meta, Won};
 use super::pump::Pump;
 use super::reply::{self, Headers, header, header_value};
 use super::through::{Seen, Through};
-use super::{Exchange, account};
-use crate::codec::json;
-use crate::codec::splice::Edits;
+use super::{Exchange, account, costed};
 use crate::error::{Error, Kind};
 use crate::limit::Permit;
 use crate::observe::record::{CacheOutcome, Mode};
@@ -30,9 +28,11 @@ const WRITE_STALL: Duration = Duration::from_secs(60);
 /// What goes with an answer.
 pub struct Delivery<'a> {
     pub ask: &'a Ask<'a>,
-    pub permit: Option<&'a mut Permit>,
+    pub permit: Option<Permit>,
     pub limits: Headers,
     pub keep: Option<Keep>,
+    /// The client has left, and others wait for the answer.
+    pub gone: bool,
 }
 
 /// Adds the headers that name who answered.
@@ -69,7 +69,7 @@ impl Delivery<'_> {
         x: &mut Exchange,
     ) -> pingora::Result<()> {
         let began = Instant::now();
-        let Won { meta, flow } = won;
+        let Won { mut meta, flow } = won;
         let candidate = meta.candidate();
         x.record.provider = candidate.provider.name.clone();
         x.record.model = candidate.model.to_string();
@@ -84,15 +84,15 @@ impl Delivery<'_> {
         session.set_write_timeout(Some(WRITE_STALL));
         x.writing = Some(began);
         match flow {
-            Flow::Whole { body, whole } => self.whole(&meta, body, whole, session, x).await,
-            Flow::Long { answer, held } => self.long(&meta, answer, held, session, x).await,
+            Flow::Whole { body, whole } => self.whole(&mut meta, body, whole, session, x).await,
+            Flow::Long { answer, held } => self.long(&mut meta, answer, held, session, x).await,
             Flow::Stream {
                 answer,
                 through,
                 held,
                 raw,
             } => {
-                self.stream(&meta, answer, *through, held, raw, session, x)
+                self.stream(&mut meta, answer, *through, held, raw, session, x)
                     .await
             }
         }
@@ -116,15 +116,17 @@ impl Delivery<'_> {
         headers
     }
 
+    /// Settles the limits and gives the permit back: before the last byte, because who has the whole answer may ask
+    /// again at once.
     fn settle(&mut self, tokens: u64) {
-        if let Some(permit) = &mut self.permit {
+        if let Some(mut permit) = self.permit.take() {
             permit.settle(tokens);
         }
     }
 
     async fn whole(
         mut self,
-        meta: &Meta,
+        meta: &mut Meta,
         mut body: Bytes,
         whole: tap::Whole,
         session: &mut Session,
@@ -144,7 +146,11 @@ impl Delivery<'_> {
         }
         let pico = x.record.cost_pico.unwrap_or(0);
         if self.ask.envelope.include_cost {
-            body = with_cost(body, pico);
+            body = costed::whole(body, pico);
+        }
+        meta.busy = None;
+        if self.gone {
+            return left(session, x).await;
         }
         let mut headers = self.headers(meta, x);
         headers.push((http::header::CONTENT_TYPE, reply::JSON));
@@ -158,7 +164,7 @@ impl Delivery<'_> {
     /// Passes on an answer too long to hold. Its usage is not read; it is estimated and marked so.
     async fn long(
         mut self,
-        meta: &Meta,
+        meta: &mut Meta,
         mut answer: upstream::Answer,
         held: Bytes,
         session: &mut Session,
@@ -230,7 +236,7 @@ impl Delivery<'_> {
     )]
     async fn stream(
         mut self,
-        meta: &Meta,
+        meta: &mut Meta,
         mut answer: Option<upstream::Answer>,
         through: Through,
         held: Vec<Bytes>,
@@ -253,10 +259,17 @@ impl Delivery<'_> {
         let _open = x.core.metrics.open_stream();
         let passed = meta.protocol == self.ask.protocol;
         let hide = self.ask.keep && !passed && hides(self.ask);
-        let gone = begin(session, x, meta.status, headers).await.is_err();
+        let gone = self.gone || begin(session, x, meta.status, headers).await.is_err();
         let shown =
             hide.then(|| tap::Tap::new(self.ask.protocol, true, super::through::MOST_FRAME));
-        let mut pump = Pump::new(through, shown, self.keep.take(), passed, gone);
+        let mut pump = Pump::new(
+            through,
+            shown,
+            self.keep.take(),
+            passed,
+            self.ask.envelope.include_cost,
+            gone,
+        );
         for piece in &raw {
             pump.keep_raw(piece);
         }
@@ -274,9 +287,10 @@ impl Delivery<'_> {
         };
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
+        meta.busy = None;
         x.record.finish = seen.finish.map(finish_name);
         if let Some(answer) = answer {
-            match outcome {
+            match &outcome {
                 Ok(()) => answer.release().await,
                 Err(_) => answer.abandon().await,
             }
@@ -286,9 +300,19 @@ impl Delivery<'_> {
     }
 }
 
+/// Notes that the client had left before its answer came, which others were waiting for.
+async fn left(session: &mut Session, x: &mut Exchange) -> pingora::Result<()> {
+    x.fail(&Error::new(
+        Kind::ClientGone,
+        "The client left before the answer.",
+    ));
+    session.shutdown().await;
+    Ok(())
+}
+
 /// Whether the client must not see the usage chunk that we asked for.
 fn hides(ask: &Ask<'_>) -> bool {
-    ask.protocol == Protocol::OpenaiChat && !ask.envelope.include_usage
+    ask.protocol == Protocol::OpenaiChat && !ask.wants_usage()
 }
 
 /// Writes the head of an answer whose length is not known.
@@ -315,35 +339,6 @@ async fn begin(
     }
     x.commit(status);
     session.write_response_header(Box::new(head), false).await
-}
-
-/// Returns `body` with `cost` and `cost_details` in its `usage`, for a client that asked.
-fn with_cost(body: Bytes, pico: u64) -> Bytes {
-    let mut members = Vec::new();
-    if json::members(&body, usize::MAX, &mut members).is_err() {
-        return body;
-    }
-    let usage = members
-        .iter()
-        .find(|member| json::key(&body, member) == "usage");
-    let Some(usage) = usage
-        .map(|member| member.value.clone())
-        .filter(|range| body[range.clone()].first() == Some(&b'{'))
-    else {
-        return body;
-    };
-    let inner = body.slice(usage.clone());
-    let usd = cost::usd(pico);
-    let mut edits = Edits::new();
-    edits.insert_member(&inner, "cost", usd.as_bytes());
-    edits.insert_member(
-        &inner,
-        "cost_details",
-        format!("{{\"upstream_inference_cost\":{usd}}}").as_bytes(),
-    );
-    let mut outer = Edits::new();
-    outer.replace(usage, edits.apply(&inner).to_vec());
-    outer.apply(&body)
 }
 
 /// Returns the word that records use.

@@ -359,7 +359,7 @@ impl Hold<'_> {
             timers: self.timers,
             deadline: self.plan.deadline,
             dropped,
-            busy: self.busy,
+            busy: Some(self.busy),
         };
         Tried::Won(Box::new(Won { meta, flow }))
     }
@@ -550,7 +550,7 @@ fn convert(
     // Our own frames, watched like a provider's: one way to know usage, finish and failures.
     let mut through = Through::pass(
         ask.protocol,
-        ask.protocol == Protocol::OpenaiChat && !ask.envelope.include_usage,
+        ask.protocol == Protocol::OpenaiChat && !ask.wants_usage(),
     );
     let mut held = Vec::new();
     through.feed(frames, &mut held);
