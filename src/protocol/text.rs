@@ -636,7 +636,6 @@ impl<'o> Object<'o> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -98,7 +98,6 @@ fn inside_quotes(text: &str) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use bytes::Bytes;
 

@@ -131,7 +131,6 @@ pub(super) fn write_input(schema: Option<&RawValue>, out: &mut Vec<u8>) -> bool 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

@@ -2,8 +2,6 @@
 //!
 //! Requests are written in Anthropic's own words, which say the most, and then taken for OpenAI's.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

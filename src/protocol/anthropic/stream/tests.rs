@@ -1,7 +1,5 @@
 //! What the encoder does where the hub's blocks overlap.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use serde_json::Value;
 use serde_json::value::RawValue;
 
