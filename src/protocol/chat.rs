@@ -73,12 +73,25 @@ pub struct Message<'b> {
 
 #[derive(Debug)]
 pub enum Part<'b> {
-    Text { text: Str<'b>, cache: Option<&'b RawValue>, citations: Option<&'b RawValue> },
+    Text {
+        text: Str<'b>,
+        cache: Option<&'b RawValue>,
+        citations: Option<&'b RawValue>,
+    },
     /// The model declined (assistant only).
-    Refusal { text: Str<'b> },
-    Image { source: Source<'b>, detail: Option<Str<'b>>, cache: Option<&'b RawValue> },
+    Refusal {
+        text: Str<'b>,
+    },
+    Image {
+        source: Source<'b>,
+        detail: Option<Str<'b>>,
+        cache: Option<&'b RawValue>,
+    },
     /// `format` is `wav`, `mp3`, …
-    Audio { data: Str<'b>, format: Str<'b> },
+    Audio {
+        data: Str<'b>,
+        format: Str<'b>,
+    },
     /// A document. `citations` is Anthropic's `{"enabled": …}`.
     File {
         source: Source<'b>,
@@ -88,23 +101,47 @@ pub enum Part<'b> {
         cache: Option<&'b RawValue>,
     },
     /// `arguments` is JSON text as the model wrote it (possibly broken).
-    ToolCall { id: Str<'b>, name: Str<'b>, arguments: Str<'b>, cache: Option<&'b RawValue> },
-    ToolResult { id: Str<'b>, parts: Vec<Part<'b>>, is_error: bool, cache: Option<&'b RawValue> },
+    ToolCall {
+        id: Str<'b>,
+        name: Str<'b>,
+        arguments: Str<'b>,
+        cache: Option<&'b RawValue>,
+    },
+    ToolResult {
+        id: Str<'b>,
+        parts: Vec<Part<'b>>,
+        is_error: bool,
+        cache: Option<&'b RawValue>,
+    },
     /// What the model thought. `signature` is opaque and goes back to the provider that made it.
-    Reasoning { text: Str<'b>, signature: Option<Str<'b>> },
-    RedactedReasoning { data: Str<'b> },
+    Reasoning {
+        text: Str<'b>,
+        signature: Option<Str<'b>>,
+    },
+    RedactedReasoning {
+        data: Str<'b>,
+    },
     /// A part that only `family` understands, whole as it came.
-    Opaque { family: Protocol, raw: &'b RawValue },
+    Opaque {
+        family: Protocol,
+        raw: &'b RawValue,
+    },
 }
 
 #[derive(Debug)]
 pub enum Source<'b> {
     Url(Str<'b>),
-    Base64 { media_type: Str<'b>, data: Str<'b> },
+    Base64 {
+        media_type: Str<'b>,
+        data: Str<'b>,
+    },
     /// Plain text given in place of a document.
     Text(Str<'b>),
     /// The id of an uploaded file: understood by the provider that holds it alone.
-    FileId { family: Protocol, id: Str<'b> },
+    FileId {
+        family: Protocol,
+        id: Str<'b>,
+    },
 }
 
 #[derive(Debug)]
@@ -118,7 +155,11 @@ pub enum Tool<'b> {
         cache: Option<&'b RawValue>,
     },
     /// A tool that `family` runs itself or defines (`web_search_20250305`, custom tools), whole as it came.
-    Opaque { family: Protocol, name: Str<'b>, raw: &'b RawValue },
+    Opaque {
+        family: Protocol,
+        name: Str<'b>,
+        raw: &'b RawValue,
+    },
 }
 
 #[derive(Debug)]
@@ -128,14 +169,22 @@ pub enum ToolChoice<'b> {
     /// Some tool must be called (OpenAI `required`, Anthropic `any`).
     Required,
     Named(Str<'b>),
-    Opaque { family: Protocol, raw: &'b RawValue },
+    Opaque {
+        family: Protocol,
+        raw: &'b RawValue,
+    },
 }
 
 #[derive(Debug)]
 pub enum Format<'b> {
     Text,
     JsonObject,
-    JsonSchema { name: Option<Str<'b>>, description: Option<Str<'b>>, schema: &'b RawValue, strict: Option<bool> },
+    JsonSchema {
+        name: Option<Str<'b>>,
+        description: Option<Str<'b>>,
+        schema: &'b RawValue,
+        strict: Option<bool>,
+    },
 }
 
 /// How much the model is to think.

@@ -11,15 +11,31 @@ use super::usage::Usage;
 #[derive(Debug)]
 pub enum Event<'b> {
     /// First, once. `usage` where the provider already tells the input (Anthropic).
-    Start { id: Cow<'b, str>, model: Cow<'b, str>, usage: Option<Usage>, service_tier: Option<Cow<'b, str>> },
+    Start {
+        id: Cow<'b, str>,
+        model: Cow<'b, str>,
+        usage: Option<Usage>,
+        service_tier: Option<Cow<'b, str>>,
+    },
     /// A block begins; `index` counts from 0 in the order of opening, over all blocks of the answer.
-    Open { index: u32, block: Block<'b> },
-    Delta { index: u32, delta: Delta<'b> },
-    Close { index: u32 },
+    Open {
+        index: u32,
+        block: Block<'b>,
+    },
+    Delta {
+        index: u32,
+        delta: Delta<'b>,
+    },
+    Close {
+        index: u32,
+    },
     /// Cumulative: the last one counts.
     Usage(Usage),
     /// Last, unless `Error` is.
-    Finish { reason: Finish, stop_sequence: Option<Cow<'b, str>> },
+    Finish {
+        reason: Finish,
+        stop_sequence: Option<Cow<'b, str>>,
+    },
     Ping,
     /// Last, unless `Finish` is.
     Error(Failure<'b>),
@@ -30,10 +46,18 @@ pub enum Block<'b> {
     Text,
     Refusal,
     Reasoning,
-    RedactedReasoning { data: Cow<'b, str> },
-    ToolCall { id: Cow<'b, str>, name: Cow<'b, str> },
+    RedactedReasoning {
+        data: Cow<'b, str>,
+    },
+    ToolCall {
+        id: Cow<'b, str>,
+        name: Cow<'b, str>,
+    },
     /// A block that only `family` understands, whole as it came.
-    Opaque { family: Protocol, raw: &'b RawValue },
+    Opaque {
+        family: Protocol,
+        raw: &'b RawValue,
+    },
 }
 
 #[derive(Debug)]
@@ -46,9 +70,15 @@ pub enum Delta<'b> {
     /// A piece of the JSON text of a tool call's arguments.
     Arguments(Cow<'b, str>),
     /// One citation of the open text block, as it came.
-    Citation { family: Protocol, raw: &'b RawValue },
+    Citation {
+        family: Protocol,
+        raw: &'b RawValue,
+    },
     Logprobs(&'b RawValue),
-    Opaque { family: Protocol, raw: &'b RawValue },
+    Opaque {
+        family: Protocol,
+        raw: &'b RawValue,
+    },
 }
 
 /// An error inside a stream whose HTTP status was a success.

@@ -38,7 +38,9 @@ impl Protocol {
     }
 
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|protocol| protocol.name() == name)
     }
 }
 
@@ -102,7 +104,12 @@ pub fn decode_request(from: Protocol, body: &[u8]) -> Result<chat::Request<'_>> 
 /// Encodes a hub request for a provider. `model` is the provider's own id.
 ///
 /// Errors: `Unsupported`, naming the client's field, when dropping something would change the meaning.
-pub fn encode_request(to: Protocol, request: &chat::Request<'_>, model: &str, facts: &Facts) -> Result<Translated> {
+pub fn encode_request(
+    to: Protocol,
+    request: &chat::Request<'_>,
+    model: &str,
+    facts: &Facts,
+) -> Result<Translated> {
     match to {
         Protocol::OpenaiChat => openai_chat::request::encode(request, model, facts),
         Protocol::Anthropic => anthropic::request::encode(request, model, facts),
@@ -110,7 +117,11 @@ pub fn encode_request(to: Protocol, request: &chat::Request<'_>, model: &str, fa
 }
 
 /// Decodes a whole (not streamed) answer into the hub.
-pub fn decode_response<'b>(from: Protocol, body: &'b [u8], shape: &Shape) -> Result<chat::Response<'b>> {
+pub fn decode_response<'b>(
+    from: Protocol,
+    body: &'b [u8],
+    shape: &Shape,
+) -> Result<chat::Response<'b>> {
     match from {
         Protocol::OpenaiChat => openai_chat::response::decode(body, shape),
         Protocol::Anthropic => anthropic::response::decode(body, shape),

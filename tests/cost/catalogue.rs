@@ -100,7 +100,10 @@ fn facts_say_what_a_request_may_hold() {
     assert_eq!(newest.max_output, Some(128_000));
     let routed =
         catalogue::facts(catalogue::model("openrouter", "anthropic/claude-3.7-sonnet").unwrap());
-    assert!(routed.reasoning && routed.json_schema == Some(false), "{routed:?}");
+    assert!(
+        routed.reasoning && routed.json_schema == Some(false),
+        "{routed:?}"
+    );
     let sonnet = catalogue::model("anthropic", "claude-sonnet-4-5").unwrap();
     assert_eq!(
         (sonnet.status, sonnet.sunset),
