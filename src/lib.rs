@@ -11,33 +11,33 @@
 //! Arrows of dependency run one way: `command → server → gateway → config → {guard, limit, cache, routing,
 //! access, observe} → upstream → provider → protocol → codec, secret, error`.
 
-pub mod error;
-pub mod secret;
+/// Who asks: client keys.
+pub mod access;
+/// Asked before? The exact cache and single flight.
+pub mod cache;
 /// Bytes: JSON edited by range, server-sent events.
 pub mod codec;
+/// One file per subcommand.
+pub mod command;
+/// What was wished: the file, checked into a snapshot and swapped.
+pub mod config;
+pub mod error;
+/// One request, start to finish.
+pub mod gateway;
+/// How much: requests, tokens, concurrency.
+pub mod limit;
+/// A scriptable fake provider.
+pub mod mock;
+/// What happened: records, metrics, log.
+pub mod observe;
 /// How it is said: each provider protocol, the hub between them, usage.
 pub mod protocol;
 /// Who serves it: provider rows, the catalogue, prices, quirks.
 pub mod provider;
-/// The wire out: peers, connections, DNS, health checks.
-pub mod upstream;
-/// What happened: records, metrics, log.
-pub mod observe;
-/// Who asks: client keys.
-pub mod access;
-/// How much: requests, tokens, concurrency.
-pub mod limit;
-/// Asked before? The exact cache and single flight.
-pub mod cache;
 /// Where it goes: model name → targets, strategies, cooldowns.
 pub mod routing;
-/// What was wished: the file, checked into a snapshot and swapped.
-pub mod config;
-/// One request, start to finish.
-pub mod gateway;
+pub mod secret;
 /// Listeners, the admin port, signals.
 pub mod server;
-/// A scriptable fake provider.
-pub mod mock;
-/// One file per subcommand.
-pub mod command;
+/// The wire out: peers, connections, DNS, health checks.
+pub mod upstream;

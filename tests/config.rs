@@ -1,5 +1,4 @@
 //! The configuration: what is read, what is refused and how that is said.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};

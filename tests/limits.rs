@@ -1,7 +1,5 @@
 //! Limits and keys from outside: what is admitted, what comes back, what never leaks.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};

@@ -184,7 +184,6 @@ impl Hasher for FirstBytes {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
     use super::*;
     use crate::secret::Secret;

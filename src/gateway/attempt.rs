@@ -139,7 +139,7 @@ impl<'a> Hunt<'a> {
         let Some(pool) = &candidate.pool else {
             return Step::Go;
         };
-        if !self.open(candidate.model_scope, desperate) {
+        if !self.open(candidate.model_scope, desperate, Instant::now()) {
             return Step::Go;
         }
         let mut bad_credentials: Vec<usize> = Vec::new();
@@ -156,11 +156,12 @@ impl<'a> Hunt<'a> {
             if self.attempts >= self.most {
                 return Step::Spent;
             }
-            let resolving = Instant::now();
-            let resolved = tokio::time::timeout(timers.connect, pool.resolve())
-                .await
-                .unwrap_or(false);
-            x.waited += resolving.elapsed();
+            let resolved = pool.is_resolved() || {
+                let resolving = Instant::now();
+                let found = tokio::time::timeout(timers.connect, pool.resolve()).await;
+                x.waited += resolving.elapsed();
+                found.unwrap_or(false)
+            };
             let place = resolved
                 .then(|| self.place(candidate, &bad_addresses, desperate, now))
                 .flatten();
@@ -320,8 +321,8 @@ impl<'a> Hunt<'a> {
     }
 
     /// Returns whether `scope` may be asked, and remembers why not.
-    fn open(&mut self, scope: crate::routing::Scope, desperate: bool) -> bool {
-        match self.core.routing.cooldowns.standing(scope, Instant::now()) {
+    fn open(&mut self, scope: crate::routing::Scope, desperate: bool, now: Instant) -> bool {
+        match self.core.routing.cooldowns.standing(scope, now) {
             Standing::Good => true,
             Standing::Cooling(_) => {
                 self.skipped = true;
@@ -350,7 +351,10 @@ impl<'a> Hunt<'a> {
         let mut open = Vec::with_capacity(credentials.len());
         for index in 0..credentials.len() {
             let (all, quota) = candidate.credential_scopes[index];
-            if !bad.contains(&index) && self.open(all, desperate) && self.open(quota, desperate) {
+            if !bad.contains(&index)
+                && self.open(all, desperate, now)
+                && self.open(quota, desperate, now)
+            {
                 open.push(index);
             }
         }

@@ -88,7 +88,7 @@ pub fn answer(
     } else {
         let body = Bytes::from(protocol::encode_response(ask.protocol, &response, &shape));
         Flow::Whole {
-            whole: tap::whole(ask.protocol, &body),
+            whole: Box::new(tap::whole(ask.protocol, &body)),
             body,
         }
     };

@@ -127,8 +127,16 @@ impl Controls {
     /// Reads the controls; a value that can't be read is a 400 that names the header.
     pub fn read(headers: &HeaderMap) -> Result<Self> {
         let mut controls = Self::default();
+        let mut session = None;
         for (name, value) in headers {
-            let Some(control) = name.as_str().strip_prefix("x-strait-") else {
+            let text = name.as_str();
+            if let Some(rank) = SESSION_HEADERS.iter().position(|known| *known == text)
+                && session.is_none_or(|(best, _)| rank < best)
+                && !value.is_empty()
+            {
+                session = Some((rank, value));
+            }
+            let Some(control) = text.strip_prefix("x-strait-") else {
                 continue;
             };
             let value = value
@@ -167,15 +175,8 @@ impl Controls {
                 _ => {}
             }
         }
-        for name in SESSION_HEADERS {
-            if let Some(value) = headers.get(name)
-                && let Ok(value) = value.to_str()
-                && !value.is_empty()
-            {
-                controls.session = Some(value.chars().take(MOST_VALUE).collect());
-                break;
-            }
-        }
+        let session = session.and_then(|(_, value)| value.to_str().ok());
+        controls.session = session.map(|value| value.chars().take(MOST_VALUE).collect());
         Ok(controls)
     }
 }

@@ -83,16 +83,17 @@ const MOST_JOINS: usize = 3;
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Exchange;
+    /// Boxed: Pingora moves it from future to future.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::begin(self.core.clone())
+    fn new_ctx(&self) -> Box<Exchange> {
+        Box::new(Exchange::begin(self.core.clone()))
     }
 
     async fn request_filter(
         &self,
         session: &mut Session,
-        x: &mut Exchange,
+        x: &mut Box<Exchange>,
     ) -> pingora::Result<bool> {
         let _counted = self.core.metrics.enter();
         // Pingora has read what the client wants of its connection; that it is to be closed must stand.
@@ -117,12 +118,12 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(
         &self,
         _: &mut Session,
-        _: &mut Exchange,
+        _: &mut Box<Exchange>,
     ) -> pingora::Result<Box<HttpPeer>> {
         pingora::Error::e_explain(pingora::ErrorType::HTTPStatus(404), "no such path")
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &pingora::Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Exchange>, _: &pingora::Error) -> bool {
         true
     }
 }

@@ -47,7 +47,7 @@ impl Meta {
 
 pub enum Flow {
     /// The whole answer, in the client's protocol.
-    Whole { body: Bytes, whole: Whole },
+    Whole { body: Bytes, whole: Box<Whole> },
     /// An answer too long to hold: passed on as it comes.
     Long {
         answer: upstream::Answer,

@@ -84,7 +84,7 @@ impl Delivery<'_> {
         session.set_write_timeout(Some(WRITE_STALL));
         x.writing = Some(began);
         match flow {
-            Flow::Whole { body, whole } => self.whole(&mut meta, body, whole, session, x).await,
+            Flow::Whole { body, whole } => self.whole(&mut meta, body, *whole, session, x).await,
             Flow::Long { answer, held } => self.long(&mut meta, answer, held, session, x).await,
             Flow::Stream {
                 answer,
@@ -230,10 +230,6 @@ impl Delivery<'_> {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one stream, named once"
-    )]
     async fn stream(
         mut self,
         meta: &mut Meta,

@@ -488,7 +488,7 @@ impl Hold<'_> {
         if length.is_some_and(|length| length != body.len()) {
             return broken("The provider cut its answer.", "cut");
         }
-        let whole = tap::whole(self.to, &body);
+        let whole = Box::new(tap::whole(self.to, &body));
         if whole.is_error {
             let lost = event_error(FailureClass::Server, &said(&body).unwrap_or_default());
             let judgement = verdict::of_event(FailureClass::Server);

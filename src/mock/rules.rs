@@ -121,7 +121,6 @@ fn glob_matches(glob: &str, text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 

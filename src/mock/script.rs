@@ -374,7 +374,6 @@ fn strip_nulls(value: &mut serde_json::Value) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use std::time::Duration;

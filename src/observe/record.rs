@@ -395,7 +395,6 @@ fn write_usage(usage: &Usage, object: &mut Object<'_>) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
     use serde_json::{Value, json};
 

@@ -302,7 +302,6 @@ fn append(path: &std::path::Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
     use super::*;
 

@@ -67,7 +67,8 @@ pub enum Stage {
 ///
 /// Dropped before its end it closes the connection (HTTP/1.1) or resets the stream (HTTP/2).
 pub struct Answer {
-    session: HttpSession,
+    /// Boxed: an answer moves through several futures on its way.
+    session: Box<HttpSession>,
     connector: Arc<Connector>,
     peer: Arc<HttpPeer>,
     pub reused: bool,
@@ -135,7 +136,7 @@ async fn send_once(
         Ok(Ok(connected)) => connected,
     };
     let mut answer = Answer {
-        session,
+        session: Box::new(session),
         connector: connector.clone(),
         peer: peer.clone(),
         reused,
@@ -264,7 +265,7 @@ impl Answer {
     pub async fn release(mut self) {
         if self.session.response_done() {
             self.connector
-                .release_http_session(self.session, &*self.peer, Some(IDLE_CONNECTION))
+                .release_http_session(*self.session, &*self.peer, Some(IDLE_CONNECTION))
                 .await;
         }
     }

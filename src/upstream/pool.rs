@@ -7,7 +7,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,7 +40,6 @@ pub struct Pool {
     balancer: LoadBalancer<RoundRobin>,
     shared: Arc<Shared>,
     connector: Arc<Connector>,
-    resolved: AtomicBool,
     resolving: tokio::sync::Mutex<()>,
 }
 
@@ -90,7 +88,6 @@ impl Pool {
             balancer,
             shared,
             connector,
-            resolved: AtomicBool::new(false),
             resolving: tokio::sync::Mutex::new(()),
         }
     }
@@ -108,18 +105,19 @@ impl Pool {
         self.balancer.run(shutdown, None).await;
     }
 
+    /// Returns whether there is an address to ask; false also before the first look-up.
+    pub fn is_resolved(&self) -> bool {
+        !self.shared.places.load().is_empty()
+    }
+
     /// Makes sure that names were looked up once; returns whether there is an address to ask.
     pub async fn resolve(&self) -> bool {
-        if self.resolved.load(Ordering::Acquire) && !self.shared.places.load().is_empty() {
-            return true;
-        }
         // One look-up for all who wait: its answer serves them too.
         let _turn = self.resolving.lock().await;
-        if self.shared.places.load().is_empty() {
+        if !self.is_resolved() {
             let _ = self.balancer.update().await;
         }
-        self.resolved.store(true, Ordering::Release);
-        !self.shared.places.load().is_empty()
+        self.is_resolved()
     }
 
     /// Picks an address by weight among the healthy ones for which `avoid` is false.
