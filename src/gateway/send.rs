@@ -47,7 +47,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     timers.first_byte = timers.first_byte.min(left);
     let sent = x.phase(Phase::Prepare, preparing);
     let answer = upstream::send(
-        pool.connector(),
+        pool.wire(),
         &plan.place.peer,
         &|| head(ask, plan, to, outgoing.body.len()),
         &outgoing.body,

@@ -79,8 +79,8 @@ impl Pools {
     }
 
     fn begin(&self, provider: &Arc<Provider>) -> Running {
-        let connector = self.upstream.connector(provider.ca.as_ref());
-        let pool = Arc::new(Pool::new(provider, connector));
+        let wire = self.upstream.wire(provider.ca.as_ref());
+        let pool = Arc::new(Pool::new(provider, wire));
         let (stop, stopped) = watch::channel(false);
         // Nobody listens in commands that only explain.
         let _ = self.start.send(Start {

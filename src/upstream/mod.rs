@@ -13,12 +13,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Stream;
 use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::protocols::http::v1::client::HttpSession as Http1Session;
+use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{ErrorType, OkOrErr};
+use tokio::io::AsyncWriteExt;
 
 use crate::provider::Timeouts;
 
@@ -28,6 +31,8 @@ const POOL_SIZE: usize = 1024;
 const IDLE_CONNECTION: Duration = Duration::from_secs(50);
 /// A request body is written in pieces of this size, so that an early refusal is noticed between two of them.
 const WRITE_PIECE: usize = 256 << 10;
+/// A body up to this is copied behind its head and leaves with it: cheaper than a system call of its own.
+const ONE_PIECE: usize = 16 << 10;
 /// An upstream that takes no bytes of the request for this long has stopped reading.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Reused connections that may turn out dead, one after the other, before the failure counts.
@@ -36,7 +41,15 @@ const STALE_TRIES: u32 = 4;
 /// Every connection to providers that the process holds.
 pub struct Upstream {
     /// By certificate-authority file; `None` trusts the system's.
-    connectors: Mutex<HashMap<Option<PathBuf>, Arc<Connector>>>,
+    wires: Mutex<HashMap<Option<PathBuf>, Arc<Wire>>>,
+}
+
+/// The connections that trust one set of certificate authorities.
+pub struct Wire {
+    pub http: Connector,
+    /// For addresses without TLS, which speak HTTP/1.1: the head of a request leaves together with its body. Pingora's
+    /// own session flushes the head first, which costs a second system call and wakes the provider twice.
+    plain: TransportConnector,
 }
 
 /// Why no answer came. Nothing of the answer was seen when `stage` is before [`Stage::Body`].
@@ -69,7 +82,7 @@ pub enum Stage {
 pub struct Answer {
     /// Boxed: an answer moves through several futures on its way.
     session: Box<HttpSession>,
-    connector: Arc<Connector>,
+    wire: Arc<Wire>,
     peer: Arc<HttpPeer>,
     pub reused: bool,
     inflate: Option<inflate::Inflate>,
@@ -84,19 +97,22 @@ impl Default for Upstream {
 impl Upstream {
     pub fn new() -> Self {
         Self {
-            connectors: Mutex::new(HashMap::new()),
+            wires: Mutex::new(HashMap::new()),
         }
     }
 
-    /// Returns the connector that trusts the certificate authorities in `ca`.
-    pub fn connector(&self, ca: Option<&PathBuf>) -> Arc<Connector> {
-        let mut connectors = self.connectors.lock();
-        let connector = connectors.entry(ca.cloned()).or_insert_with(|| {
+    /// Returns the connections that trust the certificate authorities in `ca`.
+    pub fn wire(&self, ca: Option<&PathBuf>) -> Arc<Wire> {
+        let mut wires = self.wires.lock();
+        let wire = wires.entry(ca.cloned()).or_insert_with(|| {
             let mut options = ConnectorOptions::new(POOL_SIZE);
             options.ca_file = ca.map(|path| path.to_string_lossy().into_owned());
-            Arc::new(Connector::new(Some(options)))
+            Arc::new(Wire {
+                http: Connector::new(Some(options.clone())),
+                plain: TransportConnector::new(Some(options)),
+            })
         });
-        connector.clone()
+        wire.clone()
     }
 }
 
@@ -105,7 +121,7 @@ impl Upstream {
 ///
 /// A pooled connection that turns out to be dead before anything came back is replaced, not reported.
 pub async fn send(
-    connector: &Arc<Connector>,
+    wire: &Arc<Wire>,
     peer: &Arc<HttpPeer>,
     head: &(dyn Fn() -> pingora::Result<Box<RequestHeader>> + Sync),
     body: &Bytes,
@@ -115,7 +131,7 @@ pub async fn send(
     loop {
         tries += 1;
         let made = head().map_err(|error| Failure::new(Stage::Send, false, &error))?;
-        match send_once(connector, peer, made, body, timers).await {
+        match send_once(wire, peer, made, body, timers).await {
             Err(failure) if failure.is_stale() && tries < STALE_TRIES => continue,
             outcome => return outcome,
         }
@@ -123,28 +139,25 @@ pub async fn send(
 }
 
 async fn send_once(
-    connector: &Arc<Connector>,
+    wire: &Arc<Wire>,
     peer: &Arc<HttpPeer>,
     head: Box<RequestHeader>,
     body: &Bytes,
     timers: &Timeouts,
 ) -> Result<Answer, Failure> {
-    let connected = tokio::time::timeout(timers.connect, connector.get_http_session(&**peer)).await;
-    let (session, reused) = match connected {
-        Err(_) => return Err(Failure::timer(Stage::Connect, false)),
-        Ok(Err(error)) => return Err(Failure::new(connect_stage(error.etype()), false, &error)),
-        Ok(Ok(connected)) => connected,
+    let (session, reused, sent) = if peer.is_tls() {
+        over_session(wire, peer, head, body, timers).await?
+    } else {
+        over_stream(wire, peer, &head, body, timers).await?
     };
     let mut answer = Answer {
         session: Box::new(session),
-        connector: connector.clone(),
+        wire: wire.clone(),
         peer: peer.clone(),
         reused,
         inflate: None,
     };
-    answer.session.set_write_timeout(Some(WRITE_STALL));
     answer.session.set_read_timeout(None);
-    let sent = answer.write(head, body).await;
     // An upstream may refuse a large request before it has read it all: its answer counts, not the broken pipe.
     let early = sent.is_err();
     let wait = if early {
@@ -162,6 +175,113 @@ async fn send_once(
     }
 }
 
+/// A session, whether its connection was used before, and how sending the request went.
+type Sent = (HttpSession, bool, Result<(), Failure>);
+
+/// Sends over a session of Pingora's: TLS, HTTP/2 or HTTP/1.1.
+async fn over_session(
+    wire: &Wire,
+    peer: &Arc<HttpPeer>,
+    head: Box<RequestHeader>,
+    body: &Bytes,
+    timers: &Timeouts,
+) -> Result<Sent, Failure> {
+    let connecting = wire.http.get_http_session(&**peer);
+    let (mut session, reused) = connected(connecting, timers).await?;
+    session.set_write_timeout(Some(WRITE_STALL));
+    let sent = write(&mut session, head, body).await;
+    let sent = sent.map_err(|error| Failure::new(Stage::Send, reused, &error));
+    Ok((session, reused, sent))
+}
+
+/// Sends over a bare connection, small requests in one piece.
+async fn over_stream(
+    wire: &Wire,
+    peer: &Arc<HttpPeer>,
+    head: &RequestHeader,
+    body: &Bytes,
+    timers: &Timeouts,
+) -> Result<Sent, Failure> {
+    let (mut stream, reused) = connected(wire.plain.get_stream(&**peer), timers).await?;
+    let mut first = head_bytes(head);
+    let mut rest = body.clone();
+    if body.len() <= ONE_PIECE {
+        first.extend_from_slice(&rest.split_off(0));
+    }
+    let mut sent = write_piece(&mut stream, &first).await;
+    while sent.is_ok() && !rest.is_empty() {
+        let piece = rest.split_to(rest.len().min(WRITE_PIECE));
+        sent = write_piece(&mut stream, &piece).await;
+    }
+    if sent.is_ok() {
+        sent = in_time(stream.flush()).await;
+    }
+    let sent = sent.map_err(|error| Failure {
+        stage: Stage::Send,
+        timed_out: error.kind() == std::io::ErrorKind::TimedOut,
+        reused,
+        cause: error.to_string(),
+    });
+    let session = Http1Session::new_with_options(stream, &**peer);
+    Ok((HttpSession::H1(session), reused, sent))
+}
+
+async fn connected<T>(
+    connecting: impl Future<Output = pingora::Result<(T, bool)>>,
+    timers: &Timeouts,
+) -> Result<(T, bool), Failure> {
+    match tokio::time::timeout(timers.connect, connecting).await {
+        Err(_) => Err(Failure::timer(Stage::Connect, false)),
+        Ok(Err(error)) => Err(Failure::new(connect_stage(error.etype()), false, &error)),
+        Ok(Ok(connected)) => Ok(connected),
+    }
+}
+
+async fn write_piece(stream: &mut Stream, piece: &[u8]) -> std::io::Result<()> {
+    in_time(stream.write_all(piece)).await
+}
+
+async fn in_time(writing: impl Future<Output = std::io::Result<()>>) -> std::io::Result<()> {
+    let written = tokio::time::timeout(WRITE_STALL, writing).await;
+    written.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+}
+
+/// Writes a request's head as HTTP/1.1 has it. Header values can't hold line ends: their type sees to it.
+fn head_bytes(head: &RequestHeader) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024 + ONE_PIECE / 4);
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(head.raw_path());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in &head.headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Writes a request to a session, its body in pieces.
+async fn write(
+    session: &mut HttpSession,
+    head: Box<RequestHeader>,
+    body: &Bytes,
+) -> pingora::Result<()> {
+    session.write_request_header(head).await?;
+    let mut rest = body.clone();
+    while !rest.is_empty() {
+        let piece = rest.split_to(rest.len().min(WRITE_PIECE));
+        let last = rest.is_empty();
+        session.write_request_body(piece, last).await?;
+    }
+    if !body.is_empty() && session.as_http2().is_some() {
+        return Ok(());
+    }
+    session.finish_request_body().await
+}
+
 fn connect_stage(kind: &ErrorType) -> Stage {
     let tls = matches!(
         kind,
@@ -175,28 +295,6 @@ fn connect_stage(kind: &ErrorType) -> Stage {
 }
 
 impl Answer {
-    async fn write(&mut self, head: Box<RequestHeader>, body: &Bytes) -> Result<(), Failure> {
-        let reused = self.reused;
-        let failed = |error: Box<pingora::Error>| Failure::new(Stage::Send, reused, &error);
-        self.session
-            .write_request_header(head)
-            .await
-            .map_err(failed)?;
-        let mut rest = body.clone();
-        while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(WRITE_PIECE));
-            let last = rest.is_empty();
-            self.session
-                .write_request_body(piece, last)
-                .await
-                .map_err(failed)?;
-        }
-        if !body.is_empty() && self.session.as_http2().is_some() {
-            return Ok(());
-        }
-        self.session.finish_request_body().await.map_err(failed)
-    }
-
     /// Reads the head, past any informational ones.
     async fn read_head(&mut self) -> pingora::Result<()> {
         loop {
@@ -263,10 +361,23 @@ impl Answer {
 
     /// Gives the connection back for reuse. Only for an answer that was read to its end.
     pub async fn release(mut self) {
-        if self.session.response_done() {
-            self.connector
-                .release_http_session(*self.session, &*self.peer, Some(IDLE_CONNECTION))
-                .await;
+        if !self.session.response_done() {
+            return;
+        }
+        let mut session = *self.session;
+        if let HttpSession::H1(session) = &mut session {
+            // A provider that said `connection: close` is taken at its word.
+            session.respect_keepalive();
+        }
+        let wait = Some(IDLE_CONNECTION);
+        if self.peer.is_tls() {
+            let http = &self.wire.http;
+            http.release_http_session(session, &*self.peer, wait).await;
+        } else if let HttpSession::H1(session) = session
+            && let Some(stream) = session.reuse().await
+        {
+            let key = self.peer.reuse_hash();
+            self.wire.plain.release_stream(stream, key, wait);
         }
     }
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::listeners::ALPN;
 use pingora::protocols::TcpKeepalive;
@@ -24,6 +23,7 @@ use pingora_load_balancing::health_check::HealthCheck;
 use pingora_load_balancing::selection::RoundRobin;
 use pingora_load_balancing::{Backend, Backends, Extensions, LoadBalancer};
 
+use super::Wire;
 use crate::provider::{Endpoint, Health, Provider};
 
 /// Names are looked up again this often, so that a provider that moves is followed without a restart.
@@ -39,7 +39,7 @@ pub struct Pool {
     endpoints: Vec<Endpoint>,
     balancer: LoadBalancer<RoundRobin>,
     shared: Arc<Shared>,
-    connector: Arc<Connector>,
+    wire: Arc<Wire>,
     resolving: tokio::sync::Mutex<()>,
 }
 
@@ -49,7 +49,7 @@ struct Shared {
     endpoints: Vec<Endpoint>,
     places: ArcSwap<Vec<Place>>,
     health: Option<Health>,
-    connector: Arc<Connector>,
+    wire: Arc<Wire>,
 }
 
 /// One address of an endpoint, ready to be connected to.
@@ -62,13 +62,13 @@ pub struct Place {
 }
 
 impl Pool {
-    pub fn new(provider: &Provider, connector: Arc<Connector>) -> Self {
+    pub fn new(provider: &Provider, wire: Arc<Wire>) -> Self {
         let shared = Arc::new(Shared {
             provider: provider.name.clone(),
             endpoints: provider.endpoints.clone(),
             places: ArcSwap::from_pointee(Vec::new()),
             health: provider.health.clone(),
-            connector: connector.clone(),
+            wire: wire.clone(),
         });
         let mut balancer =
             LoadBalancer::from_backends(Backends::new(Box::new(Dns(shared.clone()))));
@@ -87,13 +87,13 @@ impl Pool {
             endpoints: provider.endpoints.clone(),
             balancer,
             shared,
-            connector,
+            wire,
             resolving: tokio::sync::Mutex::new(()),
         }
     }
 
-    pub fn connector(&self) -> &Arc<Connector> {
-        &self.connector
+    pub fn wire(&self) -> &Arc<Wire> {
+        &self.wire
     }
 
     pub fn endpoint(&self, index: usize) -> &Endpoint {
@@ -271,7 +271,7 @@ impl HealthCheck for Probe {
                 return Ok(());
             };
             let endpoint = &self.0.endpoints[place.endpoint];
-            let (mut session, _) = self.0.connector.get_http_session(&*place.peer).await?;
+            let (mut session, _) = self.0.wire.http.get_http_session(&*place.peer).await?;
             let mut head = RequestHeader::build_no_case("GET", path.as_bytes(), None)?;
             head.insert_header("host", endpoint.authority())?;
             head.insert_header("user-agent", "strait-health")?;
@@ -285,7 +285,8 @@ impl HealthCheck for Probe {
             for _ in 0..16 {
                 if session.read_response_body().await?.is_none() {
                     self.0
-                        .connector
+                        .wire
+                        .http
                         .release_http_session(session, &*place.peer, Some(health.every * 2))
                         .await;
                     break;
