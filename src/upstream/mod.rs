@@ -146,7 +146,8 @@ async fn send_once(
     timers: &Timeouts,
 ) -> Result<Answer, Failure> {
     let (session, reused, sent) = if peer.is_tls() {
-        over_session(wire, peer, head, body, timers).await?
+        // Boxed: the future of the two that is larger, for a handshake that costs more than the box.
+        Box::pin(over_session(wire, peer, head, body, timers)).await?
     } else {
         over_stream(wire, peer, &head, body, timers).await?
     };
