@@ -188,7 +188,8 @@ async fn over_session(
     timers: &Timeouts,
 ) -> Result<Sent, Failure> {
     let connecting = wire.http.get_http_session(&**peer);
-    let (mut session, reused) = connected(connecting, timers).await?;
+    let outcome = tokio::time::timeout(timers.connect, connecting).await;
+    let (mut session, reused) = connected(outcome)?;
     session.set_write_timeout(Some(WRITE_STALL));
     let sent = write(&mut session, head, body).await;
     let sent = sent.map_err(|error| Failure::new(Stage::Send, reused, &error));
@@ -203,7 +204,9 @@ async fn over_stream(
     body: &Bytes,
     timers: &Timeouts,
 ) -> Result<Sent, Failure> {
-    let (mut stream, reused) = connected(wire.plain.get_stream(&**peer), timers).await?;
+    let connecting = wire.plain.get_stream(&**peer);
+    let outcome = tokio::time::timeout(timers.connect, connecting).await;
+    let (mut stream, reused) = connected(outcome)?;
     let mut first = head_bytes(head);
     let mut rest = body.clone();
     if body.len() <= ONE_PIECE {
@@ -227,11 +230,11 @@ async fn over_stream(
     Ok((HttpSession::H1(session), reused, sent))
 }
 
-async fn connected<T>(
-    connecting: impl Future<Output = pingora::Result<(T, bool)>>,
-    timers: &Timeouts,
+/// Judges how connecting went. Takes the outcome and not the future: a future that is passed on is kept twice.
+fn connected<T>(
+    outcome: Result<pingora::Result<(T, bool)>, tokio::time::error::Elapsed>,
 ) -> Result<(T, bool), Failure> {
-    match tokio::time::timeout(timers.connect, connecting).await {
+    match outcome {
         Err(_) => Err(Failure::timer(Stage::Connect, false)),
         Ok(Err(error)) => Err(Failure::new(connect_stage(error.etype()), false, &error)),
         Ok(Ok(connected)) => Ok(connected),
