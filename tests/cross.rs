@@ -74,9 +74,10 @@ const OPENAI_SPEAKERS: [&str; 13] = [
 ];
 
 fn other(protocol: Protocol) -> Protocol {
-    match protocol {
-        Protocol::OpenaiChat => Protocol::Anthropic,
-        Protocol::Anthropic => Protocol::OpenaiChat,
+    if protocol == Protocol::Anthropic {
+        Protocol::OpenaiChat
+    } else {
+        Protocol::Anthropic
     }
 }
 
@@ -108,6 +109,7 @@ fn shape() -> Shape {
         created: 1_700_000_000,
         include_usage: true,
         schema_tool: false,
+        ..Shape::default()
     }
 }
 
@@ -325,9 +327,10 @@ fn answers_survive(from: Protocol, surfaces: &[&str]) -> Vec<Value> {
 }
 
 fn kind(to: Protocol, what: &str) -> String {
-    let sdk = match to {
-        Protocol::OpenaiChat => "openai",
-        Protocol::Anthropic => "anthropic",
+    let sdk = if to == Protocol::Anthropic {
+        "anthropic"
+    } else {
+        "openai"
     };
     format!("{sdk}.{what}")
 }

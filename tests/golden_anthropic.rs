@@ -86,6 +86,7 @@ fn shape() -> Shape {
         created: 1,
         include_usage: true,
         schema_tool: false,
+        ..Shape::default()
     }
 }
 

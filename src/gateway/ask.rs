@@ -63,7 +63,8 @@ impl Ask<'_> {
             model: self.envelope.model.to_string(),
             created: self.created,
             include_usage: self.wants_usage() || self.keep,
-            schema_tool: false,
+            id: self.request_id.to_owned(),
+            ..Shape::default()
         };
         if to == self.protocol {
             let (body, hide_usage) = self.pass(candidate);

@@ -36,14 +36,18 @@ pub fn answer(
         model: ask.envelope.model.to_string(),
         created: ask.created,
         include_usage: ask.wants_usage() || ask.keep,
-        schema_tool: false,
+        id: ask.request_id.to_owned(),
+        ..Shape::default()
     };
     let text = echo(ask);
     let response = Response {
         family: ask.protocol,
         id: new_id(match ask.protocol {
             Protocol::OpenaiChat => "chatcmpl-",
+            Protocol::OpenaiResponses => "resp_",
+            Protocol::OpenaiCompletions => "cmpl-",
             Protocol::Anthropic => "msg_",
+            Protocol::Gemini | Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => "",
         })
         .into(),
         model: (&*route.targets[target].model).into(),

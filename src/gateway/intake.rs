@@ -309,7 +309,11 @@ pub fn forwarded(headers: &HeaderMap, protocol: Protocol) -> Vec<(HeaderName, He
         let text = name.as_str();
         let own = match protocol {
             Protocol::Anthropic => text.starts_with("anthropic-"),
-            Protocol::OpenaiChat => matches!(text, "openai-beta" | "http-referer" | "x-title"),
+            Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::OpenaiCompletions => {
+                matches!(text, "openai-beta" | "http-referer" | "x-title")
+            }
+            Protocol::Gemini => text == "x-goog-api-client",
+            Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => false,
         };
         let common = matches!(
             text,

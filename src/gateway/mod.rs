@@ -487,7 +487,8 @@ impl Gateway {
             model: ask.envelope.model.to_string(),
             created: ask.created,
             include_usage: ask.wants_usage(),
-            schema_tool: false,
+            id: ask.request_id.to_owned(),
+            ..Shape::default()
         };
         let mut outcome = CacheOutcome::Hit;
         for _ in 0..MOST_JOINS {

@@ -13,6 +13,29 @@ use crate::error::{Error, Kind, Result};
 use crate::protocol::Protocol;
 use crate::provider::catalogue::{self, Mode, Model, Status};
 
+/// The shapes of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Openai,
+    Anthropic,
+    Gemini,
+}
+
+impl Dialect {
+    fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Anthropic => Self::Anthropic,
+            Protocol::Gemini => Self::Gemini,
+            Protocol::OpenaiChat
+            | Protocol::OpenaiResponses
+            | Protocol::OpenaiCompletions
+            | Protocol::Bedrock
+            | Protocol::Cohere
+            | Protocol::Ollama => Self::Openai,
+        }
+    }
+}
+
 /// One model as a client may name it.
 struct Listed {
     id: String,
@@ -29,15 +52,20 @@ pub async fn list(
 ) -> pingora::Result<()> {
     let listed = listed(now, key);
     let mut body = Vec::with_capacity(listed.len() * 160);
-    match x.protocol {
-        Protocol::OpenaiChat => {
+    match Dialect::of(x.protocol) {
+        Dialect::Openai => {
             body.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
-            write_all(&listed, Protocol::OpenaiChat, &mut body);
+            write_all(&listed, Dialect::Openai, &mut body);
             body.extend_from_slice(b"]}");
         }
-        Protocol::Anthropic => {
+        Dialect::Gemini => {
+            body.extend_from_slice(b"{\"models\":[");
+            write_all(&listed, Dialect::Gemini, &mut body);
+            body.extend_from_slice(b"]}");
+        }
+        Dialect::Anthropic => {
             body.extend_from_slice(b"{\"data\":[");
-            write_all(&listed, Protocol::Anthropic, &mut body);
+            write_all(&listed, Dialect::Anthropic, &mut body);
             body.extend_from_slice(b"],\"has_more\":false,\"first_id\":");
             write_id(listed.first(), &mut body);
             body.extend_from_slice(b",\"last_id\":");
@@ -72,7 +100,7 @@ pub async fn one(
         id,
     };
     let mut body = Vec::new();
-    write(&model, x.protocol, &mut body);
+    write(&model, Dialect::of(x.protocol), &mut body);
     Ok(reply::whole(
         session,
         x,
@@ -133,12 +161,12 @@ fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
     listed
 }
 
-fn write_all(listed: &[Listed], protocol: Protocol, out: &mut Vec<u8>) {
+fn write_all(listed: &[Listed], dialect: Dialect, out: &mut Vec<u8>) {
     for (at, model) in listed.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        write(model, protocol, out);
+        write(model, dialect, out);
     }
 }
 
@@ -150,15 +178,24 @@ fn write_id(model: Option<&Listed>, out: &mut Vec<u8>) {
 }
 
 /// Writes one model: what the dialect's SDK expects, then the limits of input and output where known.
-fn write(model: &Listed, protocol: Protocol, out: &mut Vec<u8>) {
-    match protocol {
-        Protocol::OpenaiChat => {
+fn write(model: &Listed, dialect: Dialect, out: &mut Vec<u8>) {
+    match dialect {
+        Dialect::Openai => {
             out.extend_from_slice(b"{\"id\":");
             write_string(&model.id, out);
             out.extend_from_slice(b",\"object\":\"model\",\"created\":0,\"owned_by\":");
             write_string(&model.owner, out);
         }
-        Protocol::Anthropic => {
+        Dialect::Gemini => {
+            out.extend_from_slice(b"{\"name\":");
+            write_string(&format!("models/{}", model.id), out);
+            out.extend_from_slice(b",\"displayName\":");
+            write_string(&model.id, out);
+            out.extend_from_slice(
+                b",\"supportedGenerationMethods\":[\"generateContent\",\"countTokens\"]",
+            );
+        }
+        Dialect::Anthropic => {
             out.extend_from_slice(b"{\"type\":\"model\",\"id\":");
             write_string(&model.id, out);
             out.extend_from_slice(b",\"display_name\":");
@@ -174,12 +211,16 @@ fn write(model: &Listed, protocol: Protocol, out: &mut Vec<u8>) {
         }
     }
     if let Some(entry) = model.entry {
-        let [input, output] = match protocol {
-            Protocol::OpenaiChat => [
+        let [input, output] = match dialect {
+            Dialect::Gemini => [
+                ("inputTokenLimit", entry.max_input.or(entry.context)),
+                ("outputTokenLimit", entry.max_output),
+            ],
+            Dialect::Openai => [
                 ("context_window", entry.context),
                 ("max_output_tokens", entry.max_output),
             ],
-            Protocol::Anthropic => [
+            Dialect::Anthropic => [
                 ("max_input_tokens", entry.max_input.or(entry.context)),
                 ("max_tokens", entry.max_output),
             ],
@@ -215,7 +256,7 @@ mod tests {
                 owner: String::new(),
                 entry,
             };
-            write(&listed, Protocol::Anthropic, &mut out);
+            write(&listed, Dialect::Anthropic, &mut out);
             serde_json::from_slice::<serde_json::Value>(&out).expect("JSON is written")
         };
         let known = written("s", catalogue::model("anthropic", "claude-sonnet-4-5"));

@@ -5,11 +5,18 @@
 //! so that N protocols need 2·N translations and not N·N.
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod chat;
+pub mod cohere;
 pub mod collect;
 pub mod envelope;
 pub mod event;
+pub mod gemini;
+pub mod ollama;
 pub mod openai_chat;
+pub mod openai_completions;
+pub mod openai_responses;
+pub mod provenance;
 pub mod tap;
 pub mod text;
 pub mod usage;
@@ -21,19 +28,57 @@ use crate::error::{Error, Result};
 pub enum Protocol {
     /// `POST /v1/chat/completions`, <https://platform.openai.com/docs/api-reference/chat>.
     OpenaiChat,
+    /// `POST /v1/responses`, <https://platform.openai.com/docs/api-reference/responses>.
+    OpenaiResponses,
+    /// `POST /v1/completions`, <https://platform.openai.com/docs/api-reference/completions>.
+    OpenaiCompletions,
     /// `POST /v1/messages`, <https://docs.anthropic.com/en/api/messages>.
     Anthropic,
+    /// `POST /v1beta/models/{model}:generateContent`, <https://ai.google.dev/api/generate-content>.
+    Gemini,
+    /// `POST /model/{model}/converse`, <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html>.
+    Bedrock,
+    /// `POST /v2/chat`, <https://docs.cohere.com/reference/chat>.
+    Cohere,
+    /// `POST /api/chat`, <https://github.com/ollama/ollama/blob/main/docs/api.md>.
+    Ollama,
+}
+
+/// How the events of a stream are told apart on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Framing {
+    /// Server-sent events.
+    Events,
+    /// One JSON object on each line.
+    Lines,
+    /// AWS's binary event stream.
+    EventStream,
 }
 
 impl Protocol {
     /// Every protocol, in the order of the documentation.
-    pub const ALL: [Protocol; 2] = [Protocol::OpenaiChat, Protocol::Anthropic];
+    pub const ALL: [Protocol; 8] = [
+        Protocol::OpenaiChat,
+        Protocol::OpenaiResponses,
+        Protocol::OpenaiCompletions,
+        Protocol::Anthropic,
+        Protocol::Gemini,
+        Protocol::Bedrock,
+        Protocol::Cohere,
+        Protocol::Ollama,
+    ];
 
     /// Returns the name that configuration, records and metrics use.
     pub fn name(self) -> &'static str {
         match self {
             Protocol::OpenaiChat => "openai-chat",
+            Protocol::OpenaiResponses => "openai-responses",
+            Protocol::OpenaiCompletions => "openai-completions",
             Protocol::Anthropic => "anthropic",
+            Protocol::Gemini => "gemini",
+            Protocol::Bedrock => "bedrock",
+            Protocol::Cohere => "cohere",
+            Protocol::Ollama => "ollama",
         }
     }
 
@@ -41,6 +86,35 @@ impl Protocol {
         Self::ALL
             .into_iter()
             .find(|protocol| protocol.name() == name)
+    }
+
+    /// Returns how this protocol's streams are framed.
+    pub fn framing(self) -> Framing {
+        match self {
+            Protocol::Bedrock => Framing::EventStream,
+            Protocol::Ollama => Framing::Lines,
+            Protocol::OpenaiChat
+            | Protocol::OpenaiResponses
+            | Protocol::OpenaiCompletions
+            | Protocol::Anthropic
+            | Protocol::Gemini
+            | Protocol::Cohere => Framing::Events,
+        }
+    }
+
+    /// Names the place of element `index` of `list` as this protocol's own errors do: `list.0` at Anthropic,
+    /// `list[0]` elsewhere.
+    pub fn element(self, list: &str, index: usize) -> String {
+        match self {
+            Protocol::Anthropic => format!("{list}.{index}"),
+            Protocol::OpenaiChat
+            | Protocol::OpenaiResponses
+            | Protocol::OpenaiCompletions
+            | Protocol::Gemini
+            | Protocol::Bedrock
+            | Protocol::Cohere
+            | Protocol::Ollama => format!("{list}[{index}]"),
+        }
     }
 }
 
@@ -78,6 +152,10 @@ pub struct Shape {
     pub include_usage: bool,
     /// The structured output was asked for by the tool trick: the call of this tool is the answer's text.
     pub schema_tool: bool,
+    /// Unique to this exchange, without a prefix: from it an encoder makes ids that the provider did not give.
+    pub id: String,
+    /// What an answer of OpenAI responses repeats of its request: JSON members without braces, or empty.
+    pub echo: String,
 }
 
 /// The name of the tool that stands in for structured output.
@@ -97,7 +175,13 @@ pub struct Translated {
 pub fn decode_request(from: Protocol, body: &[u8]) -> Result<chat::Request<'_>> {
     match from {
         Protocol::OpenaiChat => openai_chat::request::decode(body),
+        Protocol::OpenaiResponses => openai_responses::request::decode(body),
+        Protocol::OpenaiCompletions => openai_completions::request::decode(body),
         Protocol::Anthropic => anthropic::request::decode(body),
+        Protocol::Gemini => gemini::request::decode(body),
+        Protocol::Bedrock => bedrock::request::decode(body),
+        Protocol::Cohere => cohere::request::decode(body),
+        Protocol::Ollama => ollama::request::decode(body),
     }
 }
 
@@ -112,7 +196,13 @@ pub fn encode_request(
 ) -> Result<Translated> {
     match to {
         Protocol::OpenaiChat => openai_chat::request::encode(request, model, facts),
+        Protocol::OpenaiResponses => openai_responses::request::encode(request, model, facts),
+        Protocol::OpenaiCompletions => openai_completions::request::encode(request, model, facts),
         Protocol::Anthropic => anthropic::request::encode(request, model, facts),
+        Protocol::Gemini => gemini::request::encode(request, model, facts),
+        Protocol::Bedrock => bedrock::request::encode(request, model, facts),
+        Protocol::Cohere => cohere::request::encode(request, model, facts),
+        Protocol::Ollama => ollama::request::encode(request, model, facts),
     }
 }
 
@@ -124,7 +214,13 @@ pub fn decode_response<'b>(
 ) -> Result<chat::Response<'b>> {
     match from {
         Protocol::OpenaiChat => openai_chat::response::decode(body, shape),
+        Protocol::OpenaiResponses => openai_responses::response::decode(body, shape),
+        Protocol::OpenaiCompletions => openai_completions::response::decode(body, shape),
         Protocol::Anthropic => anthropic::response::decode(body, shape),
+        Protocol::Gemini => gemini::response::decode(body, shape),
+        Protocol::Bedrock => bedrock::response::decode(body, shape),
+        Protocol::Cohere => cohere::response::decode(body, shape),
+        Protocol::Ollama => ollama::response::decode(body, shape),
     }
 }
 
@@ -132,7 +228,13 @@ pub fn decode_response<'b>(
 pub fn encode_response(to: Protocol, response: &chat::Response<'_>, shape: &Shape) -> Vec<u8> {
     match to {
         Protocol::OpenaiChat => openai_chat::response::encode(response, shape),
+        Protocol::OpenaiResponses => openai_responses::response::encode(response, shape),
+        Protocol::OpenaiCompletions => openai_completions::response::encode(response, shape),
         Protocol::Anthropic => anthropic::response::encode(response, shape),
+        Protocol::Gemini => gemini::response::encode(response, shape),
+        Protocol::Bedrock => bedrock::response::encode(response, shape),
+        Protocol::Cohere => cohere::response::encode(response, shape),
+        Protocol::Ollama => ollama::response::encode(response, shape),
     }
 }
 
@@ -143,14 +245,30 @@ pub fn encode_response(to: Protocol, response: &chat::Response<'_>, shape: &Shap
 #[derive(Debug)]
 pub enum StreamDecoder {
     OpenaiChat(openai_chat::stream::Decoder),
+    OpenaiResponses(openai_responses::stream::Decoder),
+    OpenaiCompletions(openai_completions::stream::Decoder),
     Anthropic(anthropic::stream::Decoder),
+    Gemini(gemini::stream::Decoder),
+    Bedrock(bedrock::stream::Decoder),
+    Cohere(cohere::stream::Decoder),
+    Ollama(ollama::stream::Decoder),
 }
 
 impl StreamDecoder {
     pub fn new(from: Protocol, shape: &Shape) -> Self {
         match from {
             Protocol::OpenaiChat => Self::OpenaiChat(openai_chat::stream::Decoder::new(shape)),
+            Protocol::OpenaiResponses => {
+                Self::OpenaiResponses(openai_responses::stream::Decoder::new(shape))
+            }
+            Protocol::OpenaiCompletions => {
+                Self::OpenaiCompletions(openai_completions::stream::Decoder::new(shape))
+            }
             Protocol::Anthropic => Self::Anthropic(anthropic::stream::Decoder::new(shape)),
+            Protocol::Gemini => Self::Gemini(gemini::stream::Decoder::new(shape)),
+            Protocol::Bedrock => Self::Bedrock(bedrock::stream::Decoder::new(shape)),
+            Protocol::Cohere => Self::Cohere(cohere::stream::Decoder::new(shape)),
+            Protocol::Ollama => Self::Ollama(ollama::stream::Decoder::new(shape)),
         }
     }
 
@@ -160,7 +278,13 @@ impl StreamDecoder {
     pub fn feed(&mut self, name: &[u8], data: &[u8], each: &mut dyn FnMut(event::Event<'_>)) {
         match self {
             Self::OpenaiChat(decoder) => decoder.feed(name, data, each),
+            Self::OpenaiResponses(decoder) => decoder.feed(name, data, each),
+            Self::OpenaiCompletions(decoder) => decoder.feed(name, data, each),
             Self::Anthropic(decoder) => decoder.feed(name, data, each),
+            Self::Gemini(decoder) => decoder.feed(name, data, each),
+            Self::Bedrock(decoder) => decoder.feed(name, data, each),
+            Self::Cohere(decoder) => decoder.feed(name, data, each),
+            Self::Ollama(decoder) => decoder.feed(name, data, each),
         }
     }
 
@@ -168,7 +292,13 @@ impl StreamDecoder {
     pub fn end(&mut self, each: &mut dyn FnMut(event::Event<'_>)) {
         match self {
             Self::OpenaiChat(decoder) => decoder.end(each),
+            Self::OpenaiResponses(decoder) => decoder.end(each),
+            Self::OpenaiCompletions(decoder) => decoder.end(each),
             Self::Anthropic(decoder) => decoder.end(each),
+            Self::Gemini(decoder) => decoder.end(each),
+            Self::Bedrock(decoder) => decoder.end(each),
+            Self::Cohere(decoder) => decoder.end(each),
+            Self::Ollama(decoder) => decoder.end(each),
         }
     }
 }
@@ -177,14 +307,30 @@ impl StreamDecoder {
 #[derive(Debug)]
 pub enum StreamEncoder {
     OpenaiChat(openai_chat::stream::Encoder),
+    OpenaiResponses(openai_responses::stream::Encoder),
+    OpenaiCompletions(openai_completions::stream::Encoder),
     Anthropic(anthropic::stream::Encoder),
+    Gemini(gemini::stream::Encoder),
+    Bedrock(bedrock::stream::Encoder),
+    Cohere(cohere::stream::Encoder),
+    Ollama(ollama::stream::Encoder),
 }
 
 impl StreamEncoder {
     pub fn new(to: Protocol, shape: &Shape) -> Self {
         match to {
             Protocol::OpenaiChat => Self::OpenaiChat(openai_chat::stream::Encoder::new(shape)),
+            Protocol::OpenaiResponses => {
+                Self::OpenaiResponses(openai_responses::stream::Encoder::new(shape))
+            }
+            Protocol::OpenaiCompletions => {
+                Self::OpenaiCompletions(openai_completions::stream::Encoder::new(shape))
+            }
             Protocol::Anthropic => Self::Anthropic(anthropic::stream::Encoder::new(shape)),
+            Protocol::Gemini => Self::Gemini(gemini::stream::Encoder::new(shape)),
+            Protocol::Bedrock => Self::Bedrock(bedrock::stream::Encoder::new(shape)),
+            Protocol::Cohere => Self::Cohere(cohere::stream::Encoder::new(shape)),
+            Protocol::Ollama => Self::Ollama(ollama::stream::Encoder::new(shape)),
         }
     }
 
@@ -192,7 +338,13 @@ impl StreamEncoder {
     pub fn write(&mut self, event: &event::Event<'_>, out: &mut Vec<u8>) {
         match self {
             Self::OpenaiChat(encoder) => encoder.write(event, out),
+            Self::OpenaiResponses(encoder) => encoder.write(event, out),
+            Self::OpenaiCompletions(encoder) => encoder.write(event, out),
             Self::Anthropic(encoder) => encoder.write(event, out),
+            Self::Gemini(encoder) => encoder.write(event, out),
+            Self::Bedrock(encoder) => encoder.write(event, out),
+            Self::Cohere(encoder) => encoder.write(event, out),
+            Self::Ollama(encoder) => encoder.write(event, out),
         }
     }
 }
@@ -201,7 +353,13 @@ impl StreamEncoder {
 pub fn error_body(to: Protocol, error: &Error, request_id: &str) -> Vec<u8> {
     match to {
         Protocol::OpenaiChat => openai_chat::response::error_body(error),
+        Protocol::OpenaiResponses => openai_responses::response::error_body(error, request_id),
+        Protocol::OpenaiCompletions => openai_completions::response::error_body(error, request_id),
         Protocol::Anthropic => anthropic::response::error_body(error, request_id),
+        Protocol::Gemini => gemini::response::error_body(error, request_id),
+        Protocol::Bedrock => bedrock::response::error_body(error, request_id),
+        Protocol::Cohere => cohere::response::error_body(error, request_id),
+        Protocol::Ollama => ollama::response::error_body(error, request_id),
     }
 }
 
@@ -209,14 +367,26 @@ pub fn error_body(to: Protocol, error: &Error, request_id: &str) -> Vec<u8> {
 pub fn error_frame(to: Protocol, error: &Error, request_id: &str) -> Vec<u8> {
     match to {
         Protocol::OpenaiChat => openai_chat::stream::error_frame(error),
+        Protocol::OpenaiResponses => openai_responses::stream::error_frame(error, request_id),
+        Protocol::OpenaiCompletions => openai_completions::stream::error_frame(error, request_id),
         Protocol::Anthropic => anthropic::stream::error_frame(error, request_id),
+        Protocol::Gemini => gemini::stream::error_frame(error, request_id),
+        Protocol::Bedrock => bedrock::stream::error_frame(error, request_id),
+        Protocol::Cohere => cohere::stream::error_frame(error, request_id),
+        Protocol::Ollama => ollama::stream::error_frame(error, request_id),
     }
 }
 
 /// Returns the frame that keeps a silent stream alive.
 pub fn ping_frame(to: Protocol) -> &'static [u8] {
     match to {
-        Protocol::OpenaiChat => b": ping\n\n",
+        Protocol::OpenaiChat
+        | Protocol::OpenaiResponses
+        | Protocol::OpenaiCompletions
+        | Protocol::Gemini
+        | Protocol::Cohere => b": ping\n\n",
+        // Their framings have no word for nothing.
+        Protocol::Bedrock | Protocol::Ollama => b"",
         Protocol::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
     }
 }

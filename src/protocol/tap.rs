@@ -16,7 +16,10 @@ use chunk::Found;
 pub use whole::{Whole, whole};
 
 mod chunk;
+mod completions;
 mod failure;
+mod gemini;
+mod responses;
 mod whole;
 
 /// Watches one streamed answer.
@@ -276,6 +279,15 @@ impl Tap {
         match self.protocol {
             Protocol::OpenaiChat => self.openai(&frame, first),
             Protocol::Anthropic => self.anthropic(&frame),
+            Protocol::Gemini => self.plain(&frame, gemini::chunk, gemini::usage),
+            Protocol::OpenaiResponses => self.plain(&frame, responses::chunk, responses::usage),
+            Protocol::OpenaiCompletions => {
+                self.plain(&frame, completions::chunk, completions::usage)
+            }
+            // No client speaks these to a provider that does: they are always translated.
+            Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => {
+                self.fail(FailureClass::Garbage, "This protocol is not passed on.")
+            }
         }
     }
 
@@ -356,7 +368,39 @@ impl Tap {
         Fate::Pass
     }
 
-    /// Takes over what both protocols tell.
+    /// Reads an event of a protocol whose events tell all that there is to know by themselves.
+    fn plain(
+        &mut self,
+        frame: &Frame<'_>,
+        read: fn(&[u8]) -> Result<Found, json::JsonError>,
+        usage: fn(&mut Usage, &[u8]) -> bool,
+    ) -> Fate {
+        let data = &*frame.data;
+        if is_end_marker(data) {
+            self.done_marker = true;
+            return Fate::Pass;
+        }
+        let Ok(found) = read(data) else {
+            return self.fail(FailureClass::Garbage, "An event of the stream is not JSON.");
+        };
+        if let Some(told) = failure::openai(data, &found, frame.event) {
+            self.failure = Some(told);
+            return Fate::Fail;
+        }
+        self.note(data, &found);
+        self.finished |= found.ends;
+        if let Some(place) = found.usage.clone() {
+            let mut read = self.usage.take().unwrap_or_default();
+            let was_told = read != Usage::default();
+            if usage(&mut read, &data[place]) || was_told {
+                read.tier = self.service_tier.as_deref().map(Into::into).or(read.tier);
+                self.usage = Some(read);
+            }
+        }
+        Fate::Pass
+    }
+
+    /// Takes over what every protocol tells.
     fn note(&mut self, data: &[u8], found: &Found) {
         self.semantic |= found.semantic;
         self.output_chars = self.output_chars.saturating_add(found.chars);

@@ -148,6 +148,13 @@ impl Endpoint {
         }
         match speaks.protocol {
             Protocol::OpenaiChat => format!("{}/chat/completions", self.base_path),
+            Protocol::OpenaiResponses => format!("{}/responses", self.base_path),
+            Protocol::OpenaiCompletions => format!("{}/completions", self.base_path),
+            Protocol::Cohere => format!("{}/chat", self.base_path),
+            Protocol::Ollama => format!("{}/api/chat", self.base_path),
+            // The model, which follows, stands in the path.
+            Protocol::Gemini => format!("{}/models/", self.base_path),
+            Protocol::Bedrock => format!("{}/model/", self.base_path),
             // Anthropic's SDKs append `/v1/messages` to a base without `/v1`; OpenAI's base ends in it.
             Protocol::Anthropic => {
                 let base = self

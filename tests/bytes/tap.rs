@@ -349,9 +349,10 @@ fn failures_inside_a_stream_are_told_and_withheld() {
         ),
     ] {
         for hide in [false, true] {
-            let stream = match protocol {
-                OpenaiChat => format!("{good}{frame}{good}data: [DONE]\n\n"),
-                Anthropic => format!(": first\n\n{frame}{ANTHROPIC}"),
+            let stream = if protocol == Anthropic {
+                format!(": first\n\n{frame}{ANTHROPIC}")
+            } else {
+                format!("{good}{frame}{good}data: [DONE]\n\n")
             };
             let (tap, out) = everywhere(protocol, hide, stream.as_bytes());
             let (found, message) = tap.failure.clone().unwrap_or_else(|| panic!("{frame}"));
@@ -448,7 +449,7 @@ fn hostile_streams_are_read_once() {
         "data: {\"a\":\n",
         "\r",
     ] {
-        for protocol in Protocol::ALL {
+        for protocol in [OpenaiChat, Anthropic] {
             for hide in [false, true] {
                 let stream = Bytes::from(format!("data: {}", unit.repeat(SIZE / unit.len())));
                 for size in [SIZE * 2, 100] {
@@ -521,7 +522,7 @@ fn whole_answers_are_read() {
         r#"{"choices":[{}]"#,
         r#"{"content":"x"}"#,
     ] {
-        for protocol in Protocol::ALL {
+        for protocol in [OpenaiChat, Anthropic] {
             let whole = read(protocol, body);
             assert!(!whole.is_answer && !whole.is_error, "{body}");
         }

@@ -75,9 +75,10 @@ proptest! {
             }
         }
         let written = recode(from, &pieces.concat(), &Shape { schema_tool, ..shape() });
-        let whole = match other(from) {
-            Protocol::OpenaiChat => is_whole_openai(&written),
-            Protocol::Anthropic => is_whole_anthropic(&written),
+        let whole = if from == Protocol::Anthropic {
+            is_whole_openai(&written)
+        } else {
+            is_whole_anthropic(&written)
         };
         let untouched = edits.is_empty() && !text.contains("error");
         prop_assert!(whole || !untouched, "{}", written);

@@ -170,7 +170,10 @@ fn write_part(part: &Part<'_>, family: Protocol, out: &mut Vec<u8>) {
             text, citations, ..
         } => match (citations, family) {
             (Some(raw), Protocol::OpenaiChat) => citation::write_text_from_openai(text, raw, out),
-            (citations, _) => content::write_text(text, None, *citations, out),
+            (citations, family) => {
+                let own = citations.filter(|_| family == Protocol::Anthropic);
+                content::write_text(text, None, own, out);
+            }
         },
         Part::Refusal { text } => content::write_text(text, None, None, out),
         Part::ToolCall {
@@ -195,10 +198,7 @@ fn write_part(part: &Part<'_>, family: Protocol, out: &mut Vec<u8>) {
             family: Protocol::Anthropic,
             raw,
         } => out.extend_from_slice(raw.get().as_bytes()),
-        Part::Opaque {
-            family: Protocol::OpenaiChat,
-            ..
-        }
+        Part::Opaque { .. }
         | Part::Image { .. }
         | Part::Audio { .. }
         | Part::File { .. }

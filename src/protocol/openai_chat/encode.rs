@@ -193,9 +193,7 @@ fn tool(
             ..
         } => out.extend_from_slice(raw.get().as_bytes()),
         Tool::Opaque {
-            family: Protocol::Anthropic,
-            name,
-            ..
+            family: _, name, ..
         } => {
             return Err(Error::unsupported(
                 field(request, "tools", index),
@@ -214,10 +212,7 @@ pub(super) fn note(notes: &mut Notes, name: &str) -> bool {
 
 /// Returns the path of an element as the client's protocol writes it.
 pub(super) fn field(request: &Request<'_>, list: &str, index: usize) -> String {
-    match request.family {
-        Protocol::OpenaiChat => format!("{list}[{index}]"),
-        Protocol::Anthropic => format!("{list}.{index}"),
-    }
+    request.family.element(list, index)
 }
 
 fn write_function(
@@ -256,10 +251,7 @@ fn tool_choice(choice: &ToolChoice<'_>, out: &mut Vec<u8>) -> Result<()> {
             family: Protocol::OpenaiChat,
             raw,
         } => out.extend_from_slice(raw.get().as_bytes()),
-        ToolChoice::Opaque {
-            family: Protocol::Anthropic,
-            ..
-        } => {
+        ToolChoice::Opaque { .. } => {
             return Err(Error::unsupported(
                 "tool_choice",
                 "this tool_choice can't be said to the provider of the model",

@@ -210,10 +210,7 @@ impl Encoder {
                 }),
                 Place::Content => {}
             },
-            Block::Opaque {
-                family: Protocol::Anthropic,
-                ..
-            } => {}
+            Block::Opaque { .. } => {}
         }
     }
 
@@ -272,10 +269,7 @@ impl Encoder {
                     out.extend_from_slice(b"]}");
                 });
             }
-            Delta::Citation {
-                family: Protocol::Anthropic,
-                raw,
-            } => self.cited.extend(
+            Delta::Citation { family: _, raw } => self.cited.extend(
                 citation::page(raw).map(|page| (page.url.into_owned(), page.title.into_owned())),
             ),
             Delta::Logprobs(raw) => {

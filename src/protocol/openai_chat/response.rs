@@ -122,10 +122,7 @@ fn write_choice(
             | Part::Audio { .. }
             | Part::File { .. }
             | Part::ToolResult { .. }
-            | Part::Opaque {
-                family: Protocol::Anthropic,
-                ..
-            } => {}
+            | Part::Opaque { .. } => {}
         }
     }
     match &said {
@@ -171,16 +168,15 @@ fn append<'p>(all: &mut Option<Cow<'p, str>>, text: &'p str) {
 
 /// Appends the annotations of a text that stands from `start` to `end` in its message.
 fn cite(family: Protocol, list: &RawValue, start: u64, end: u64, out: &mut Vec<u8>) {
-    citation::each(list, |raw| match family {
-        Protocol::OpenaiChat => {
+    citation::each(list, |raw| {
+        if family == Protocol::OpenaiChat {
             text::comma(0, out);
             out.extend_from_slice(raw.get().as_bytes());
-        }
-        Protocol::Anthropic => {
-            if let Some(page) = citation::page(raw) {
-                text::comma(0, out);
-                citation::write(&page, start, end, None, out);
-            }
+        } else if family == Protocol::Anthropic
+            && let Some(page) = citation::page(raw)
+        {
+            text::comma(0, out);
+            citation::write(&page, start, end, None, out);
         }
     });
 }

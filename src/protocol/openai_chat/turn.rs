@@ -181,15 +181,11 @@ impl Turn<'_> {
                     family: Protocol::OpenaiChat,
                     ..
                 } => texts.push(part),
-                Part::Opaque {
-                    family: Protocol::Anthropic,
-                    raw,
-                } => {
-                    let path = match self.request.family {
-                        Protocol::OpenaiChat => format!("{}[{index}]", self.path),
-                        Protocol::Anthropic => {
-                            format!("{}.content.{index}.content.{inner}", self.path)
-                        }
+                Part::Opaque { family: _, raw } => {
+                    let path = if self.request.family == Protocol::Anthropic {
+                        format!("{}.content.{index}.content.{inner}", self.path)
+                    } else {
+                        format!("{}[{index}]", self.path)
                     };
                     return Err(refuse_opaque(path, raw));
                 }
@@ -269,10 +265,7 @@ impl Turn<'_> {
                     Place::Audio => audio = Some(*raw),
                 },
                 // What the model did by its provider's tools: the text that came of it is here too.
-                Part::Opaque {
-                    family: Protocol::Anthropic,
-                    raw,
-                } => self.notes.drop(&kind(raw)),
+                Part::Opaque { family: _, raw } => self.notes.drop(&kind(raw)),
                 Part::Image { .. } | Part::Audio { .. } | Part::File { .. } if ours => {
                     content.push(part);
                 }
@@ -468,11 +461,11 @@ impl Turn<'_> {
 
     fn inner(&self, index: usize) -> String {
         let path = &self.path;
-        match self.request.family {
-            Protocol::OpenaiChat => format!("{path}.content[{index}]"),
-            Protocol::Anthropic if path == "system" => format!("{path}.{index}"),
-            Protocol::Anthropic => format!("{path}.content.{index}"),
+        let family = self.request.family;
+        if family == Protocol::Anthropic && path == "system" {
+            return family.element(path, index);
         }
+        family.element(&format!("{path}.content"), index)
     }
 
     fn refuse(&self, why: &'static str) -> Error {
@@ -547,10 +540,7 @@ impl Turn<'_> {
                 family: Protocol::OpenaiChat,
                 raw,
             } => out.extend_from_slice(raw.get().as_bytes()),
-            Part::Opaque {
-                family: Protocol::Anthropic,
-                raw,
-            } => return Err(refuse_opaque(self.inner(index), raw)),
+            Part::Opaque { family: _, raw } => return Err(refuse_opaque(self.inner(index), raw)),
             // Only an assistant thinks and calls, and results are written elsewhere.
             Part::ToolCall { .. }
             | Part::ToolResult { .. }

@@ -24,6 +24,8 @@ pub(super) struct Found {
     /// The finish reason is a failure, without more said of it.
     pub broken: bool,
     pub choices: usize,
+    /// The answer ends with this event, where the protocol says so other than by a finish reason.
+    pub ends: bool,
     /// Something that the user would see.
     pub semantic: bool,
     pub chars: u64,

@@ -38,6 +38,17 @@ pub fn whole(protocol: Protocol, body: &[u8]) -> Whole {
     let read = match protocol {
         Protocol::OpenaiChat => openai(body, &mut whole, &mut places),
         Protocol::Anthropic => anthropic(body, &mut whole, &mut places),
+        Protocol::Gemini => {
+            super::gemini::whole(body, &mut whole).map(|model| places.model = model)
+        }
+        Protocol::OpenaiResponses => {
+            super::responses::whole(body, &mut whole).map(|model| places.model = model)
+        }
+        Protocol::OpenaiCompletions => {
+            super::completions::whole(body, &mut whole).map(|model| places.model = model)
+        }
+        // Told by the hub, through which they always go.
+        Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => Ok(()),
     };
     if read.is_err() {
         return Whole::default();
@@ -47,7 +58,7 @@ pub fn whole(protocol: Protocol, body: &[u8]) -> Whole {
         (!text.is_empty()).then(|| text.into_owned())
     };
     whole.model = text(places.model);
-    whole.service_tier = text(places.tier);
+    whole.service_tier = text(places.tier).or(whole.service_tier);
     let mut usage = Usage::default();
     let json = places
         .usage
@@ -63,7 +74,14 @@ pub fn whole(protocol: Protocol, body: &[u8]) -> Whole {
             whole.service_tier = usage.tier.as_deref().map(str::to_owned);
             whole.usage = Some(usage);
         }
-        Protocol::OpenaiChat | Protocol::Anthropic => {}
+        Protocol::OpenaiChat
+        | Protocol::Anthropic
+        | Protocol::OpenaiResponses
+        | Protocol::OpenaiCompletions
+        | Protocol::Gemini
+        | Protocol::Bedrock
+        | Protocol::Cohere
+        | Protocol::Ollama => {}
     }
     whole.is_answer &= !whole.is_error;
     whole

@@ -145,9 +145,7 @@ fn write_tools(
                 continue;
             }
             Tool::Opaque {
-                family: Protocol::OpenaiChat,
-                name,
-                ..
+                family: _, name, ..
             } => {
                 return Err(Error::unsupported(
                     tool_path(request, index),
@@ -214,10 +212,7 @@ fn write_tools(
 
 /// Returns the path of a tool as the client's protocol spells it.
 fn tool_path(request: &Request<'_>, index: usize) -> String {
-    match request.family {
-        Protocol::OpenaiChat => format!("tools[{index}]"),
-        Protocol::Anthropic => format!("tools.{index}"),
-    }
+    request.family.element("tools", index)
 }
 
 fn index_of(path: &str) -> Option<usize> {

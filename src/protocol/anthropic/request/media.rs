@@ -24,10 +24,7 @@ pub(super) fn write_image(
             family: Protocol::Anthropic,
             id,
         } => write_pair("file", "file_id", id, out),
-        Source::FileId {
-            family: Protocol::OpenaiChat,
-            ..
-        } => return Err(foreign_file()),
+        Source::FileId { .. } => return Err(foreign_file()),
         Source::Text(_) => {
             return Err(Error::unsupported(
                 "messages.content.image_url",
@@ -70,10 +67,7 @@ pub(super) fn write_document(
             family: Protocol::Anthropic,
             id,
         } => write_pair("file", "file_id", id, out),
-        Source::FileId {
-            family: Protocol::OpenaiChat,
-            ..
-        } => return Err(foreign_file()),
+        Source::FileId { .. } => return Err(foreign_file()),
         Source::Base64 { media_type, data } if essence(media_type) == "application/pdf" => {
             write_base64("application/pdf", data, out);
         }

@@ -6,9 +6,9 @@ use super::super::content;
 use super::media::{self, Label};
 use super::plan::{Notes, Plan, Structure};
 use crate::error::{Error, Result};
-use crate::protocol::Protocol;
 use crate::protocol::chat::{Message, Part, Request, Role};
 use crate::protocol::text::{self, Object, comma};
+use crate::protocol::{Protocol, provenance};
 
 const JSON_INSTRUCTION: &str =
     "Answer with one valid JSON object and nothing else: no prose and no code fence around it.";
@@ -235,10 +235,21 @@ fn is_foreign(part: &Part<'_>, role: Role, same: bool, notes: &mut Notes) -> Res
             notes.add("messages.reasoning (unsigned)");
             true
         }
-        Part::Opaque {
-            family: Protocol::OpenaiChat,
+        Part::Reasoning {
+            signature: Some(blob),
             ..
-        } => {
+        }
+        | Part::RedactedReasoning { data: blob }
+            if provenance::maker(blob).0 != Protocol::Anthropic =>
+        {
+            notes.add("messages.reasoning (of another provider)");
+            true
+        }
+        Part::Opaque {
+            family: Protocol::Anthropic,
+            ..
+        } => false,
+        Part::Opaque { .. } => {
             if role != Role::Assistant {
                 return Err(Error::unsupported(
                     "messages.content",
@@ -256,8 +267,7 @@ fn is_foreign(part: &Part<'_>, role: Role, same: bool, notes: &mut Notes) -> Res
         | Part::ToolCall { .. }
         | Part::ToolResult { .. }
         | Part::Reasoning { .. }
-        | Part::RedactedReasoning { .. }
-        | Part::Opaque { .. } => false,
+        | Part::RedactedReasoning { .. } => false,
     })
 }
 

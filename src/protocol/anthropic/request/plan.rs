@@ -127,10 +127,7 @@ impl<'r> Plan<'r> {
                 family: Protocol::Anthropic,
                 raw,
             }) => Some(Choice::Raw(raw)),
-            Some(ToolChoice::Opaque {
-                family: Protocol::OpenaiChat,
-                ..
-            }) => {
+            Some(ToolChoice::Opaque { .. }) => {
                 return Err(Error::unsupported(
                     "tool_choice",
                     "This tool choice can't be said to an Anthropic model",

@@ -134,10 +134,7 @@ impl Encoder {
                 family: Protocol::Anthropic,
                 ..
             } => Kind::Whole,
-            Block::Opaque {
-                family: Protocol::OpenaiChat,
-                ..
-            } => return,
+            Block::Opaque { .. } => return,
         };
         self.start(hub, kind, block, out);
     }
@@ -340,12 +337,11 @@ fn write_delta(wire: u32, delta: &Delta<'_>, out: &mut Vec<u8>) {
         ),
         Delta::Citation { family, raw } => {
             out.extend_from_slice(b",\"delta\":{\"type\":\"citations_delta\",\"citation\":");
-            let said = match family {
-                Protocol::Anthropic => {
-                    text::raw_line(raw, out);
-                    true
-                }
-                Protocol::OpenaiChat => citation::write_from_openai(raw, out),
+            let said = if *family == Protocol::Anthropic {
+                text::raw_line(raw, out);
+                true
+            } else {
+                *family == Protocol::OpenaiChat && citation::write_from_openai(raw, out)
             };
             if said {
                 out.extend_from_slice(b"}}\n\n");
@@ -363,11 +359,7 @@ fn write_delta(wire: u32, delta: &Delta<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(b"}\n\n");
             return;
         }
-        Delta::Logprobs(_)
-        | Delta::Opaque {
-            family: Protocol::OpenaiChat,
-            ..
-        } => {
+        Delta::Logprobs(_) | Delta::Opaque { .. } => {
             out.truncate(before);
             return;
         }
