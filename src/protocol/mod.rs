@@ -5,6 +5,7 @@
 //! so that N protocols need 2·N translations and not N·N.
 
 pub mod anthropic;
+pub mod api;
 pub mod bedrock;
 pub mod chat;
 pub mod cohere;
