@@ -104,7 +104,9 @@ impl Ask<'_> {
         if *envelope.model != *candidate.model {
             let mut name = Vec::with_capacity(candidate.model.len() + 2);
             crate::codec::json::write_string(&candidate.model, &mut name);
-            edits.replace(envelope.model_value.clone(), name);
+            if let Some(place) = envelope.model_value.clone() {
+                edits.replace(place, name);
+            }
         }
         for index in envelope.ours() {
             edits.remove_member(self.body, &envelope.members, index);

@@ -25,13 +25,14 @@ pub struct Envelope<'b> {
     pub members: Vec<Member>,
     /// Never empty.
     pub model: Cow<'b, str>,
-    pub model_value: Range<usize>,
+    /// Where the body names it; `None` where the path alone does.
+    pub model_value: Option<Range<usize>>,
     pub stream: bool,
     /// `stream_options.include_usage` is true.
     pub include_usage: bool,
     /// The index of the member.
     pub stream_options: Option<usize>,
-    /// `max_completion_tokens`, else `max_tokens`.
+    /// `max_completion_tokens`, else `max_tokens`, or what the protocol calls it.
     pub max_output: Option<u64>,
     /// How many answers.
     pub n: Option<u64>,
@@ -47,9 +48,26 @@ pub struct Envelope<'b> {
     blobs: Blobs,
 }
 
+/// What the path of a request says, where a protocol keeps it out of the body.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Said<'p> {
+    pub model: Option<&'p str>,
+    pub stream: Option<bool>,
+}
+
 impl<'b> Envelope<'b> {
     /// Reads and checks a body of `protocol`; the body itself is depth 1 of `max_depth`.
     pub fn read(body: &'b [u8], protocol: Protocol, max_depth: usize) -> Result<Self> {
+        Self::read_said(body, protocol, max_depth, Said::default())
+    }
+
+    /// Like [`Envelope::read`], for a request whose path says some of it.
+    pub fn read_said(
+        body: &'b [u8],
+        protocol: Protocol,
+        max_depth: usize,
+        said: Said<'_>,
+    ) -> Result<Self> {
         let mut members = Vec::with_capacity(16);
         let mut scanner = Scanner::new(body, max_depth);
         scanner
@@ -60,8 +78,9 @@ impl<'b> Envelope<'b> {
         let mut envelope = Self {
             members: Vec::new(),
             model: Cow::Borrowed(""),
-            model_value: 0..0,
-            stream: false,
+            model_value: None,
+            // Ollama streams unless it is told not to.
+            stream: protocol == Protocol::Ollama,
             include_usage: false,
             stream_options: None,
             max_output: None,
@@ -74,6 +93,7 @@ impl<'b> Envelope<'b> {
             size: body.len(),
             blobs: scanner.blobs(),
         };
+        let conversation = conversation(protocol);
         let mut has_messages = false;
         let mut max_tokens = None;
         for (index, (key, member)) in keys.iter().zip(&members).enumerate() {
@@ -81,17 +101,21 @@ impl<'b> Envelope<'b> {
             let first = body.get(value.start);
             match &**key {
                 "model" => {
-                    envelope.model = model(body, value.clone())?;
-                    envelope.model_value = value;
+                    if said.model.is_none() {
+                        envelope.model = model(body, value.clone())?;
+                    }
+                    envelope.model_value = Some(value);
                 }
-                "messages" => {
-                    check_messages(body, value)?;
+                key if key == conversation => {
+                    check_conversation(body, value, protocol, conversation)?;
                     has_messages = true;
                 }
+                // A stored prompt holds the conversation itself.
+                "prompt" if protocol == Protocol::OpenaiResponses => has_messages = true,
                 "stream" => {
                     envelope.stream = match json::boolean(body, value.clone()) {
                         Some(stream) => stream,
-                        None if json::is_null(body, value) => false,
+                        None if json::is_null(body, value) => envelope.stream,
                         None => {
                             return Err(Error::field("stream", "`stream` must be true or false."));
                         }
@@ -110,12 +134,31 @@ impl<'b> Envelope<'b> {
                         ));
                     }
                 }
-                "max_completion_tokens" => {
+                "max_completion_tokens" | "max_output_tokens" => {
                     envelope.max_output = json::unsigned(body, value).or(envelope.max_output)
                 }
                 "max_tokens" => max_tokens = json::unsigned(body, value),
+                "generationConfig" | "generation_config" if protocol == Protocol::Gemini => {
+                    let most = field(body, value.clone(), "maxOutputTokens")
+                        .or_else(|| field(body, value.clone(), "max_output_tokens"));
+                    envelope.max_output = most.and_then(|most| json::unsigned(body, most));
+                    let count = field(body, value.clone(), "candidateCount")
+                        .or_else(|| field(body, value, "candidate_count"));
+                    envelope.n = count.and_then(|count| json::unsigned(body, count));
+                }
+                "inferenceConfig" if protocol == Protocol::Bedrock => {
+                    let most = field(body, value, "maxTokens");
+                    envelope.max_output = most.and_then(|most| json::unsigned(body, most));
+                }
+                "options" if protocol == Protocol::Ollama => {
+                    let most = field(body, value, "num_predict");
+                    envelope.max_output = most.and_then(|most| json::unsigned(body, most));
+                }
                 "n" => envelope.n = json::unsigned(body, value),
-                "user" if protocol == Protocol::OpenaiChat => {
+                "user" if is_openai(protocol) => {
+                    envelope.user = json::string(body, value).or(envelope.user)
+                }
+                "safety_identifier" if is_openai(protocol) && envelope.user.is_none() => {
                     envelope.user = json::string(body, value)
                 }
                 "metadata" => {
@@ -140,11 +183,19 @@ impl<'b> Envelope<'b> {
                 _ => {}
             }
         }
+        if let Some(model) = said.model {
+            if model.len() > MODEL_MOST {
+                return Err(Error::field("model", "`model` is longer than 512 bytes."));
+            }
+            envelope.model = Cow::Owned(model.to_owned());
+        }
+        envelope.stream = said.stream.unwrap_or(envelope.stream);
         if envelope.model.is_empty() {
             return Err(Error::field("model", "`model` is missing."));
         }
         if !has_messages {
-            return Err(Error::field("messages", "`messages` is missing."));
+            let message = format!("`{conversation}` is missing.");
+            return Err(Error::field(conversation, message));
         }
         envelope.max_output = envelope.max_output.or(max_tokens);
         drop(keys);
@@ -288,12 +339,51 @@ fn model(body: &[u8], value: Range<usize>) -> Result<Cow<'_, str>> {
     Ok(model)
 }
 
-fn check_messages(body: &[u8], value: Range<usize>) -> Result<()> {
-    let Some(inside) = body[value].strip_prefix(b"[") else {
-        return Err(Error::field("messages", "`messages` must be an array."));
+/// Returns the field that holds the conversation.
+fn conversation(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::OpenaiChat
+        | Protocol::Anthropic
+        | Protocol::Bedrock
+        | Protocol::Cohere
+        | Protocol::Ollama => "messages",
+        Protocol::OpenaiResponses => "input",
+        Protocol::OpenaiCompletions => "prompt",
+        Protocol::Gemini => "contents",
+    }
+}
+
+fn is_openai(protocol: Protocol) -> bool {
+    matches!(
+        protocol,
+        Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::OpenaiCompletions
+    )
+}
+
+fn check_conversation(
+    body: &[u8],
+    value: Range<usize>,
+    protocol: Protocol,
+    name: &'static str,
+) -> Result<()> {
+    let takes_text = matches!(
+        protocol,
+        Protocol::OpenaiResponses | Protocol::OpenaiCompletions
+    );
+    let value = &body[value];
+    if takes_text && value.first() == Some(&b'"') {
+        return Ok(());
+    }
+    let Some(inside) = value.strip_prefix(b"[") else {
+        let kind = if takes_text {
+            "a string or an array"
+        } else {
+            "an array"
+        };
+        return Err(Error::field(name, format!("`{name}` must be {kind}.")));
     };
     if inside.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b']') {
-        return Err(Error::field("messages", "`messages` is empty."));
+        return Err(Error::field(name, format!("`{name}` is empty.")));
     }
     Ok(())
 }

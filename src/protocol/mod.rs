@@ -12,6 +12,7 @@ pub mod cohere;
 pub mod collect;
 pub mod envelope;
 pub mod event;
+pub mod frames;
 pub mod gemini;
 pub mod ollama;
 pub mod openai_chat;

@@ -1,0 +1,51 @@
+//! A provider's stream cut into events, whatever its framing.
+
+use bytes::Bytes;
+
+use super::Framing;
+use crate::codec::sse;
+
+/// Cuts one stream.
+#[derive(Debug)]
+pub enum Frames {
+    Events(sse::Splitter),
+}
+
+/// An event is longer than allowed, or the framing is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Broken;
+
+impl Frames {
+    /// Events longer than `most` are an error.
+    pub fn new(_framing: Framing, most: usize) -> Self {
+        Self::Events(sse::Splitter::new(most))
+    }
+
+    /// Takes a piece; calls `each` with the name (may be empty) and the data of every event that it completes.
+    pub fn push(
+        &mut self,
+        piece: &Bytes,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Broken> {
+        match self {
+            Self::Events(splitter) => splitter
+                .push(piece, |frame| {
+                    if !frame.is_comment {
+                        each(frame.event, &frame.data);
+                    }
+                })
+                .map_err(|_| Broken),
+        }
+    }
+
+    /// Ends the stream: calls `each` with a last event that lacks its end.
+    pub fn finish(&mut self, mut each: impl FnMut(&[u8], &[u8])) {
+        match self {
+            Self::Events(splitter) => splitter.finish(|frame| {
+                if !frame.is_comment {
+                    each(frame.event, &frame.data);
+                }
+            }),
+        }
+    }
+}
