@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use super::endpoint::Coat;
 use super::intake::Controls;
 use crate::codec::splice::Edits;
 use crate::error::Result;
@@ -20,6 +21,7 @@ pub struct Ask<'a> {
     pub forwarded: &'a [(HeaderName, HeaderValue)],
     /// The client's query, for a provider of its own protocol.
     pub query: Option<&'a str>,
+    pub coat: Coat,
     pub request_id: &'a str,
     /// Seconds since 1970.
     pub created: u64,
@@ -31,7 +33,8 @@ pub struct Ask<'a> {
 pub struct Outgoing {
     pub body: Bytes,
     pub dropped: Vec<String>,
-    pub shape: Shape,
+    /// For translating the answer; `None` where it is passed on.
+    pub shape: Option<Shape>,
     /// We asked for the usage chunk and the client did not.
     pub hide_usage: bool,
 }
@@ -57,28 +60,41 @@ impl Ask<'_> {
         self.envelope.estimate_input()
     }
 
-    /// Builds the body for `candidate`, which is asked in `to`.
-    pub fn build(&self, candidate: &Candidate, to: Protocol) -> Result<Outgoing> {
-        let mut shape = Shape {
+    /// Returns what an answer in the client's protocol must repeat of this request.
+    pub fn shape(&self, include_usage: bool) -> Shape {
+        let echo = if self.protocol == Protocol::OpenaiResponses {
+            protocol::openai_responses::request::echo(self.body)
+        } else {
+            String::new()
+        };
+        Shape {
             model: self.envelope.model.to_string(),
             created: self.created,
-            include_usage: self.wants_usage() || self.keep,
+            include_usage,
+            schema_tool: false,
             id: self.request_id.to_owned(),
-            ..Shape::default()
-        };
+            echo,
+        }
+    }
+
+    /// Builds the body for `candidate`, which is asked in `to`.
+    pub fn build(&self, candidate: &Candidate, to: Protocol) -> Result<Outgoing> {
         if to == self.protocol {
             let (body, hide_usage) = self.pass(candidate);
             return Ok(Outgoing {
                 body,
                 dropped: Vec::new(),
-                shape,
+                shape: None,
                 hide_usage,
             });
         }
         let request = protocol::decode_request(self.protocol, self.body)?;
         let translated =
             protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
-        shape.schema_tool = translated.schema_tool;
+        let shape = Shape {
+            schema_tool: translated.schema_tool,
+            ..self.shape(self.wants_usage() || self.keep)
+        };
         let mut body = Bytes::from(translated.body);
         if !candidate.provider.quirks.is_plain() {
             let mut members = Vec::new();
@@ -92,7 +108,7 @@ impl Ask<'_> {
         Ok(Outgoing {
             body,
             dropped: translated.dropped,
-            shape,
+            shape: Some(shape),
             hide_usage: false,
         })
     }
@@ -105,6 +121,9 @@ impl Ask<'_> {
             let mut name = Vec::with_capacity(candidate.model.len() + 2);
             crate::codec::json::write_string(&candidate.model, &mut name);
             if let Some(place) = envelope.model_value.clone() {
+                if self.protocol == Protocol::Gemini {
+                    name = format!("\"models/{}", String::from_utf8_lossy(&name[1..])).into();
+                }
                 edits.replace(place, name);
             }
         }

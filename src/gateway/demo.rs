@@ -11,12 +11,13 @@ use bytes::Bytes;
 use super::ask::Ask;
 use super::intake::new_id;
 use super::outcome::{Busy, Flow, Meta, Won};
-use super::through::Through;
+use super::through::{Seen, Through};
 use crate::protocol::chat::{Finish, Part, Response, Role};
 use crate::protocol::collect::replay;
 use crate::protocol::event::{Delta, Event};
+use crate::protocol::tap::Whole;
 use crate::protocol::usage::Usage;
-use crate::protocol::{self, Protocol, Shape, StreamEncoder, tap};
+use crate::protocol::{self, Protocol, Shape, StreamEncoder};
 use crate::provider::Timeouts;
 use crate::routing::Route;
 
@@ -32,13 +33,7 @@ pub fn answer(
     deadline: Instant,
     busy: Busy,
 ) -> Box<Won> {
-    let shape = Shape {
-        model: ask.envelope.model.to_string(),
-        created: ask.created,
-        include_usage: ask.wants_usage() || ask.keep,
-        id: ask.request_id.to_owned(),
-        ..Shape::default()
-    };
+    let shape = ask.shape(ask.wants_usage() || ask.keep);
     let text = echo(ask);
     let response = Response {
         family: ask.protocol,
@@ -68,31 +63,16 @@ pub fn answer(
         more: Vec::new(),
     };
     let flow = if ask.envelope.stream {
-        let frames = words(
-            &response,
-            ask.protocol,
-            &Shape {
-                include_usage: true,
-                ..shape.clone()
-            },
-        );
-        let hide = ask.protocol == Protocol::OpenaiChat && !shape.include_usage;
-        let mut through = Through::pass(ask.protocol, hide);
-        let mut held = Vec::new();
-        for frame in &frames {
-            through.feed(frame.clone(), &mut held);
-        }
-        through.end(&mut held);
         Flow::Stream {
             answer: None,
-            through: Box::new(through),
-            held,
-            raw: frames,
+            through: Box::new(Through::Made(Box::new(Seen::of(&response)))),
+            held: words(&response, ask.protocol, &shape),
+            raw: Vec::new(),
         }
     } else {
         let body = Bytes::from(protocol::encode_response(ask.protocol, &response, &shape));
         Flow::Whole {
-            whole: Box::new(tap::whole(ask.protocol, &body)),
+            whole: Box::new(Whole::of(&response)),
             body,
         }
     };

@@ -15,7 +15,10 @@ pub enum Endpoint<'p> {
     Models,
     Model(Cow<'p, str>),
     /// A stored answer of OpenAI responses.
-    Stored { id: &'p str, part: Part },
+    Stored {
+        id: &'p str,
+        part: Part,
+    },
     /// What only a provider understands: passed on as it comes.
     Raw(&'p str),
     /// `/` and `/health`: alive, without a key.
@@ -180,11 +183,9 @@ impl<'p> Endpoint<'p> {
     pub fn allows(&self, method: &Method) -> bool {
         match self {
             Self::Raw(_) => true,
-            Self::Ask(_)
-            | Self::Models
-            | Self::Model(_)
-            | Self::Stored { .. }
-            | Self::Alive => self.allow().split(", ").any(|name| method.as_str() == name),
+            Self::Ask(_) | Self::Models | Self::Model(_) | Self::Stored { .. } | Self::Alive => {
+                self.allow().split(", ").any(|name| method.as_str() == name)
+            }
         }
     }
 
@@ -347,7 +348,11 @@ mod tests {
     #[test]
     fn every_way_to_ask_for_a_chat_is_found() {
         let chat = |protocol| (Api::Chat, protocol, None, None);
-        for path in ["/v1/chat/completions", "/chat/completions", "/openai/v1/chat/completions/"] {
+        for path in [
+            "/v1/chat/completions",
+            "/chat/completions",
+            "/openai/v1/chat/completions/",
+        ] {
             assert_eq!(asked(path), chat(Protocol::OpenaiChat), "{path}");
         }
         assert_eq!(asked("/v1/messages"), chat(Protocol::Anthropic));
@@ -355,9 +360,8 @@ mod tests {
         assert_eq!(asked("/v1/completions"), chat(Protocol::OpenaiCompletions));
         assert_eq!(asked("/v2/chat"), chat(Protocol::Cohere));
         assert_eq!(asked("/api/chat"), chat(Protocol::Ollama));
-        let named = |protocol, model: &str, stream| {
-            (Api::Chat, protocol, Some(model.to_owned()), stream)
-        };
+        let named =
+            |protocol, model: &str, stream| (Api::Chat, protocol, Some(model.to_owned()), stream);
         assert_eq!(
             asked("/openai/deployments/gpt%2D5/chat/completions?api-version=1"),
             named(Protocol::OpenaiChat, "gpt-5", None)
@@ -367,7 +371,9 @@ mod tests {
             named(Protocol::Gemini, "lab/llama3:8b", Some(false))
         );
         assert_eq!(
-            asked("/v1/projects/p/locations/l/publishers/anthropic/models/claude@1:streamRawPredict"),
+            asked(
+                "/v1/projects/p/locations/l/publishers/anthropic/models/claude@1:streamRawPredict"
+            ),
             named(Protocol::Anthropic, "claude@1", Some(true))
         );
         assert_eq!(
@@ -393,10 +399,16 @@ mod tests {
         assert_eq!(of("/v1/models"), Some(Endpoint::Models));
         assert_eq!(of("/v1beta/models"), Some(Endpoint::Models));
         assert_eq!(of("/v1/models/a%2Fb"), Some(Endpoint::Model("a/b".into())));
-        assert_eq!(of("/v1/files/f-1/content"), Some(Endpoint::Raw("files/f-1/content")));
+        assert_eq!(
+            of("/v1/files/f-1/content"),
+            Some(Endpoint::Raw("files/f-1/content"))
+        );
         assert_eq!(
             of("/v1/responses/resp_1/input_items"),
-            Some(Endpoint::Stored { id: "resp_1", part: Part::InputItems })
+            Some(Endpoint::Stored {
+                id: "resp_1",
+                part: Part::InputItems
+            })
         );
         for path in ["/v1/nothing", "/v1/chat", "/model/x", "/v1/responses/a/b"] {
             assert_eq!(of(path), None, "{path}");

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::codec::sse::Splitter;
 use crate::error::{Error, Kind, Result};
 use crate::protocol::collect::{Collector, replay};
+use crate::protocol::frames::Frames;
 use crate::protocol::{self, Protocol, Shape, StreamDecoder, StreamEncoder, chat};
 
 use super::through::MOST_FRAME;
@@ -25,15 +25,11 @@ pub fn whole_to_stream(body: &[u8], protocol: Protocol, shape: &Shape) -> Result
 
 /// Sums a whole stream into one answer of the same protocol.
 pub fn stream_to_whole(frames: &Bytes, protocol: Protocol, shape: &Shape) -> Result<Bytes> {
-    let mut splitter = Splitter::new(MOST_FRAME);
+    let mut cut = Frames::new(protocol.framing(), MOST_FRAME);
     let mut decoder = StreamDecoder::new(protocol, shape);
     let mut collector = Collector::new(protocol);
-    let whole = splitter.push(frames, |frame| {
-        if !frame.is_comment {
-            decoder.feed(frame.event, &frame.data, &mut |event| {
-                collector.push(&event)
-            });
-        }
+    let whole = cut.push(frames, |name, data| {
+        decoder.feed(name, data, &mut |event| collector.push(&event));
     });
     decoder.end(&mut |event| collector.push(&event));
     let broken = || Error::new(Kind::Internal, "A kept stream could not be summed.");

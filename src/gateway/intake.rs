@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::proxy::Session;
 
 use crate::error::{Error, Kind, Result};
@@ -13,79 +13,6 @@ use crate::protocol::Protocol;
 pub const MOST_DEPTH: usize = 128;
 /// A body that announces no length grows in steps; one that does is given room at once, up to this.
 const MOST_RESERVED: usize = 8 << 20;
-
-/// What the data plane serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint<'p> {
-    ChatCompletions,
-    Messages,
-    Models,
-    Model(&'p str),
-    /// `/` and `/health`: alive, without a key.
-    Alive,
-}
-
-impl<'p> Endpoint<'p> {
-    /// Finds the endpoint of `path`, with or without `/v1`.
-    pub fn of(path: &'p str) -> Option<Self> {
-        let rest = path
-            .strip_prefix("/v1")
-            .filter(|rest| rest.starts_with('/'))
-            .unwrap_or(path);
-        let rest = rest
-            .strip_suffix('/')
-            .filter(|rest| !rest.is_empty())
-            .unwrap_or(rest);
-        match rest {
-            "/chat/completions" => Some(Self::ChatCompletions),
-            "/messages" => Some(Self::Messages),
-            "/models" => Some(Self::Models),
-            "/" | "/health" | "/health/live" | "/health/liveness" | "/health/liveliness" => {
-                Some(Self::Alive)
-            }
-            _ => rest
-                .strip_prefix("/models/")
-                .filter(|id| !id.is_empty())
-                .map(Self::Model),
-        }
-    }
-
-    /// Returns the name that records and metrics use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "chat",
-            Self::Messages => "messages",
-            Self::Models | Self::Model(_) => "models",
-            Self::Alive => "alive",
-        }
-    }
-
-    pub fn allows(self, method: &Method) -> bool {
-        match self {
-            Self::ChatCompletions | Self::Messages => method == Method::POST,
-            Self::Models | Self::Model(_) | Self::Alive => {
-                method == Method::GET || method == Method::HEAD
-            }
-        }
-    }
-
-    pub fn allow(self) -> &'static str {
-        match self {
-            Self::ChatCompletions | Self::Messages => "POST",
-            Self::Models | Self::Model(_) | Self::Alive => "GET, HEAD",
-        }
-    }
-}
-
-/// Returns the protocol that an answer is owed in, before the endpoint is known to exist.
-pub fn protocol(path: &str, headers: &HeaderMap) -> Protocol {
-    let anthropic = path.contains("/messages") || headers.contains_key("anthropic-version");
-    if anthropic {
-        Protocol::Anthropic
-    } else {
-        Protocol::OpenaiChat
-    }
-}
 
 /// What the client asked of the gateway itself, in headers.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -326,6 +253,30 @@ pub fn forwarded(headers: &HeaderMap, protocol: Protocol) -> Vec<(HeaderName, He
     forwarded
 }
 
+/// Returns the client's query as it may go on to a provider which speaks `protocol`: without keys, and without what
+/// says the protocol's own version or framing, which the provider's own path says.
+pub fn query(query: Option<&str>, protocol: Protocol) -> Option<String> {
+    let open = matches!(
+        protocol,
+        Protocol::OpenaiChat
+            | Protocol::OpenaiResponses
+            | Protocol::OpenaiCompletions
+            | Protocol::Anthropic
+    );
+    let kept: Vec<&str> = query
+        .filter(|_| open)?
+        .split('&')
+        .filter(|pair| {
+            let name = pair.split('=').next().unwrap_or_default();
+            !name.contains("key")
+                && !name.contains('%')
+                && name != "api-version"
+                && !name.is_empty()
+        })
+        .collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
 /// Returns the client's own request id when it is fit to be repeated, else a new one.
 pub fn request_id(headers: &HeaderMap) -> String {
     let sent = headers
@@ -351,29 +302,6 @@ pub fn new_id(prefix: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_found_with_and_without_v1() {
-        for path in [
-            "/v1/chat/completions",
-            "/chat/completions",
-            "/v1/chat/completions/",
-        ] {
-            assert_eq!(
-                Endpoint::of(path),
-                Some(Endpoint::ChatCompletions),
-                "{path}"
-            );
-        }
-        assert_eq!(Endpoint::of("/v1/messages"), Some(Endpoint::Messages));
-        assert_eq!(
-            Endpoint::of("/v1/models/openai/gpt-5"),
-            Some(Endpoint::Model("openai/gpt-5"))
-        );
-        assert_eq!(Endpoint::of("/v1chat/completions"), None);
-        assert_eq!(Endpoint::of("/v1"), None);
-        assert_eq!(Endpoint::of("/"), Some(Endpoint::Alive));
-    }
 
     fn controls(name: &'static str, value: &str) -> Result<Controls> {
         let mut headers = HeaderMap::new();

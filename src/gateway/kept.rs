@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use pingora::proxy::Session;
 
+use super::dress::{self, Dress};
+use super::endpoint::Coat;
 use super::outcome::Meta;
 use super::reply::{self, Headers, header, header_value};
 use super::through::Through;
@@ -115,6 +117,7 @@ impl Keep {
 /// How a kept answer is given.
 pub struct Replay<'a> {
     pub protocol: Protocol,
+    pub coat: Coat,
     pub shape: &'a Shape,
     pub stream: bool,
     pub outcome: CacheOutcome,
@@ -131,6 +134,7 @@ pub async fn replay(
 ) -> Result<pingora::Result<()>> {
     let Replay {
         protocol,
+        coat,
         shape,
         stream,
         outcome,
@@ -167,10 +171,16 @@ pub async fn replay(
     let named = (header_value(&entry.provider), header_value(&entry.model));
     relay::name(&mut headers, named, 0, outcome);
     headers.push(relay::overhead(x));
+    let body = if stream && coat != Coat::None {
+        let mut dress = Dress::new(coat);
+        [dress.put(body), dress.end()].concat().into()
+    } else {
+        body
+    };
     if stream {
         headers.push((
             http::header::CONTENT_TYPE,
-            HeaderValue::from_static("text/event-stream"),
+            dress::media_type(protocol, coat),
         ));
         headers.push((
             http::header::CACHE_CONTROL,

@@ -9,6 +9,8 @@ mod ask;
 mod attempt;
 mod costed;
 mod demo;
+mod dress;
+mod endpoint;
 mod exchange;
 pub mod explain;
 mod form;
@@ -40,13 +42,14 @@ use crate::limit::{Limiter, Permit};
 use crate::observe::metrics::Metrics;
 use crate::observe::record::{CacheOutcome, Phase};
 use crate::observe::writer::Writer;
-use crate::protocol::envelope::Envelope;
-use crate::protocol::{Protocol, Shape};
+use crate::protocol::Protocol;
+use crate::protocol::envelope::{Envelope, Said};
 use crate::routing::{self, Route, Table};
 
 use ask::Ask;
+use endpoint::{Asked, Endpoint};
 pub use exchange::Exchange;
-use intake::{CacheControl, Controls, Endpoint};
+use intake::{CacheControl, Controls};
 use kept::{Keep, Replay};
 use outcome::Lost;
 use relay::Delivery;
@@ -162,8 +165,9 @@ impl Gateway {
         let headers = &session.req_header().headers;
         x.record.id = intake::request_id(headers);
         x.record.at = jiff::Timestamp::now();
-        x.protocol = intake::protocol(&path, headers);
-        let Some(endpoint) = Endpoint::of(&path) else {
+        x.protocol = endpoint::protocol(&path, headers);
+        let query = session.req_header().uri.query().map(str::to_owned);
+        let Some(endpoint) = Endpoint::of(&path, query.as_deref()) else {
             x.record.endpoint = "other";
             let shown: String = path.chars().take(200).collect();
             return Err(
@@ -171,6 +175,9 @@ impl Gateway {
             );
         };
         x.record.endpoint = endpoint.name();
+        if let Endpoint::Ask(asked) = &endpoint {
+            x.protocol = asked.protocol;
+        }
         if !endpoint.allows(&session.req_header().method) {
             let message = format!("This path takes {}.", endpoint.allow());
             limits.push((http::header::ALLOW, reply::header_value(endpoint.allow())));
@@ -192,14 +199,12 @@ impl Gateway {
         x.phase(Phase::Access, x.started);
         match endpoint {
             Endpoint::Models => Ok(models::list(now, head.key.as_deref(), session, x).await),
-            Endpoint::Model(id) => Ok(models::one(now, head.key.as_deref(), id, session, x).await?),
-            Endpoint::ChatCompletions => {
-                self.model_lane(Protocol::OpenaiChat, now, head, session, x, limits)
-                    .await
+            Endpoint::Model(id) => {
+                Ok(models::one(now, head.key.as_deref(), &id, session, x).await?)
             }
-            Endpoint::Messages => {
-                self.model_lane(Protocol::Anthropic, now, head, session, x, limits)
-                    .await
+            Endpoint::Ask(asked) => self.model_lane(&asked, now, head, session, x, limits).await,
+            Endpoint::Stored { .. } | Endpoint::Raw(_) => {
+                Err(Error::new(Kind::PathNotFound, "This path is not served yet.").into())
             }
             Endpoint::Alive => Ok(Ok(())),
         }
@@ -212,7 +217,8 @@ impl Gateway {
             None
         } else {
             let query = session.req_header().uri.query();
-            let presented = access::presented(headers, query, false)?.ok_or_else(|| {
+            let by_query = x.protocol == Protocol::Gemini;
+            let presented = access::presented(headers, query, by_query)?.ok_or_else(|| {
                 Error::new(Kind::InvalidKey, "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
             })?;
             let key = now.keys.find(&presented);
@@ -231,14 +237,14 @@ impl Gateway {
     /// Chat and its kin: body, limits, cache, routing, attempts, answer.
     async fn model_lane(
         &self,
-        protocol: Protocol,
+        asked: &Asked<'_>,
         now: &Arc<Now>,
         head: Head,
         session: &mut Session,
         x: &mut Exchange,
         limits: &mut Headers,
     ) -> Result<pingora::Result<()>, Lost> {
-        x.protocol = protocol;
+        let protocol = asked.protocol;
         x.record.client_protocol = protocol.name();
         let Head { controls, key } = head;
         let reading = Instant::now();
@@ -251,7 +257,11 @@ impl Gateway {
         let parsing = Instant::now();
         x.waited += parsing - reading;
         x.record.request_bytes = body.len() as u64;
-        let envelope = Envelope::read(&body, protocol, intake::MOST_DEPTH)?;
+        let said = Said {
+            model: asked.model.as_deref(),
+            stream: asked.stream,
+        };
+        let envelope = Envelope::read_said(&body, protocol, intake::MOST_DEPTH, said)?;
         x.record.stream = envelope.stream;
         x.record.model_requested = envelope.model.to_string();
         x.record.user = controls
@@ -259,7 +269,7 @@ impl Gateway {
             .clone()
             .or_else(|| envelope.user.as_deref().map(str::to_owned));
         let routing = x.phase(Phase::Read, parsing);
-        let (route, asked) = self.routes(now, key.as_deref(), &envelope)?;
+        let (route, named) = self.routes(now, key.as_deref(), &envelope)?;
         let limiting = x.phase(Phase::Route, routing);
         let mut permit = match &key {
             Some(key) => Some(self.admit(key, &envelope, x, limits)?),
@@ -267,11 +277,7 @@ impl Gateway {
         };
         x.phase(Phase::Access, limiting);
         let header = session.req_header();
-        let query = header
-            .uri
-            .query()
-            .filter(|query| !query.contains("key="))
-            .map(str::to_owned);
+        let query = intake::query(header.uri.query(), protocol);
         let forwarded = intake::forwarded(&header.headers, protocol);
         let beta = header
             .headers
@@ -286,6 +292,7 @@ impl Gateway {
             controls: &controls,
             forwarded: &forwarded,
             query: query.as_deref(),
+            coat: asked.coat,
             request_id: &id,
             created: u64::try_from(x.record.at.as_second()).unwrap_or_default(),
             keep: false,
@@ -309,7 +316,7 @@ impl Gateway {
             Cached::Ask(keep) => keep,
         };
         ask.keep = keep.is_some();
-        let chain = now.table.chain(route, &asked, !controls.no_fallback);
+        let chain = now.table.chain(route, &named, !controls.no_fallback);
         let won = {
             let attempts = attempt::run(&ask, &chain, &self.core, x);
             tokio::pin!(attempts);
@@ -483,13 +490,7 @@ impl Gateway {
         if control == CacheControl::Refresh {
             return Ok(Cached::Ask(Some(Keep::new(key, ttl, None, cache.clone()))));
         }
-        let shape = Shape {
-            model: ask.envelope.model.to_string(),
-            created: ask.created,
-            include_usage: ask.wants_usage(),
-            id: ask.request_id.to_owned(),
-            ..Shape::default()
-        };
+        let shape = ask.shape(ask.wants_usage());
         let mut outcome = CacheOutcome::Hit;
         for _ in 0..MOST_JOINS {
             let kept = cache.get(&key);
@@ -523,6 +524,7 @@ impl Gateway {
             give_back(permit);
             let replay = Replay {
                 protocol: ask.protocol,
+                coat: ask.coat,
                 shape: &shape,
                 stream: ask.envelope.stream,
                 outcome,

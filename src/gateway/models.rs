@@ -85,19 +85,18 @@ pub async fn one(
     session: &mut Session,
     x: &mut Exchange,
 ) -> Result<pingora::Result<()>> {
-    let id = unescape(id);
-    if !key.is_none_or(|key| key.allows(&id)) {
+    if !key.is_none_or(|key| key.allows(id)) {
         return Err(Error::new(
             Kind::ModelNotAllowed,
             "This API key may not use that model.",
         ));
     }
-    let route = now.table.resolve(&id)?;
+    let route = now.table.resolve(id)?;
     let target = route.targets.first();
     let model = Listed {
         owner: target.map_or("strait".to_owned(), |target| target.provider.name.clone()),
         entry: target.and_then(|target| target.entry),
-        id,
+        id: id.to_owned(),
     };
     let mut body = Vec::new();
     write(&model, Dialect::of(x.protocol), &mut body);
@@ -109,14 +108,6 @@ pub async fn one(
         Bytes::from(body),
     )
     .await)
-}
-
-/// Model ids with a slash come escaped from some clients.
-fn unescape(id: &str) -> String {
-    id.replace("%2F", "/")
-        .replace("%2f", "/")
-        .replace("%3A", ":")
-        .replace("%3a", ":")
 }
 
 fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
@@ -273,10 +264,5 @@ mod tests {
             (&unknown["id"], &unknown["display_name"]),
             (&"claude-next".into(), &"claude-next".into())
         );
-    }
-
-    #[test]
-    fn escaped_ids_are_read() {
-        assert_eq!(unescape("openai%2Fgpt-5"), "openai/gpt-5");
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pingora::proxy::Session;
 
 use super::ask::Ask;
+use super::dress::Dress;
 use super::kept::Keep;
 use super::outcome::Meta;
 use super::through::{Seen, Through};
@@ -31,6 +32,7 @@ pub struct Pump {
     keep: Option<Keep>,
     passed: bool,
     include_cost: bool,
+    dress: Dress,
     last_read: Instant,
     last_write: Instant,
     gone: bool,
@@ -49,7 +51,7 @@ impl Pump {
         shown: Option<tap::Tap>,
         keep: Option<Keep>,
         passed: bool,
-        include_cost: bool,
+        ask: &Ask<'_>,
         gone: bool,
     ) -> Self {
         let now = Instant::now();
@@ -58,7 +60,8 @@ impl Pump {
             shown,
             keep,
             passed,
-            include_cost,
+            include_cost: ask.envelope.include_cost,
+            dress: Dress::new(ask.coat),
             last_read: now,
             last_write: now,
             gone,
@@ -241,6 +244,11 @@ impl Pump {
     }
 
     async fn write(&mut self, piece: Bytes, session: &mut Session, x: &mut Exchange) {
+        let piece = self.dress.put(piece);
+        self.send(piece, session, x).await;
+    }
+
+    async fn send(&mut self, piece: Bytes, session: &mut Session, x: &mut Exchange) {
         if self.gone || piece.is_empty() {
             return;
         }
@@ -296,7 +304,11 @@ impl Pump {
         }
         match outcome {
             Ok(()) => {
-                if ask.protocol == Protocol::OpenaiChat && !self.through.marked_done() {
+                let marked = matches!(
+                    ask.protocol,
+                    Protocol::OpenaiChat | Protocol::OpenaiCompletions
+                );
+                if marked && !self.through.marked_done() {
                     // The answer is whole, but its provider sends no end marker; clients wait for one.
                     self.write(Bytes::from_static(b"data: [DONE]\n\n"), session, x)
                         .await;
@@ -310,6 +322,8 @@ impl Pump {
                 self.write(frame.into(), session, x).await;
             }
         }
+        let rest = self.dress.end();
+        self.send(rest, session, x).await;
         session.write_response_body(None, true).await
     }
 }

@@ -13,7 +13,7 @@ use super::outcome::{Flow, Meta, Won};
 use super::pump::Pump;
 use super::reply::{self, Headers, header, header_value};
 use super::through::{Seen, Through};
-use super::{Exchange, account, costed};
+use super::{Exchange, account, costed, dress};
 use crate::error::{Error, Kind};
 use crate::limit::Permit;
 use crate::observe::record::{CacheOutcome, Mode};
@@ -243,7 +243,7 @@ impl Delivery<'_> {
         let mut headers = self.headers(meta, x);
         headers.push((
             http::header::CONTENT_TYPE,
-            HeaderValue::from_static("text/event-stream; charset=utf-8"),
+            dress::media_type(self.ask.protocol, self.ask.coat),
         ));
         headers.push((
             http::header::CACHE_CONTROL,
@@ -254,16 +254,17 @@ impl Delivery<'_> {
         x.record.ttft = Some(x.started.elapsed());
         let _open = x.core.metrics.open_stream();
         let passed = meta.protocol == self.ask.protocol;
-        let hide = self.ask.keep && !passed && hides(self.ask);
+        let hide = self.ask.keep && (!passed || through.is_made()) && hides(self.ask);
         let gone = self.gone || begin(session, x, meta.status, headers).await.is_err();
         let shown =
             hide.then(|| tap::Tap::new(self.ask.protocol, true, super::through::MOST_FRAME));
+        let through_made = through.is_made();
         let mut pump = Pump::new(
             through,
             shown,
             self.keep.take(),
-            passed,
-            self.ask.envelope.include_cost,
+            passed && !through_made,
+            self.ask,
             gone,
         );
         for piece in &raw {

@@ -9,12 +9,13 @@ use pingora::http::RequestHeader;
 use super::Exchange;
 use super::ask::{Ask, Outgoing};
 use super::outcome::{Busy, Flow, Lost, Meta, Tried, Try, Verbatim, Won};
-use super::through::Through;
+use super::through::{Seen, Through};
 use super::verdict::{self, Judgement, Verdict};
 use crate::error::{Error, Kind};
 use crate::observe::record::Phase;
 use crate::protocol::event::FailureClass;
-use crate::protocol::{self, Protocol, Shape, tap};
+use crate::protocol::tap::{self, Whole};
+use crate::protocol::{self, Protocol, Shape};
 use crate::provider::Timeouts;
 use crate::routing::Blame;
 use crate::upstream::{self, Answer, Failure, Stage};
@@ -376,10 +377,9 @@ impl Hold<'_> {
     /// Holds a stream until its first semantic event.
     async fn stream(self, mut answer: Answer, x: &mut Exchange) -> Tried {
         let pass = self.to == self.ask.protocol;
-        let mut through = if pass {
-            Through::pass(self.to, self.outgoing.hide_usage)
-        } else {
-            Through::translate(self.to, self.ask.protocol, &self.outgoing.shape)
+        let mut through = match &self.outgoing.shape {
+            Some(shape) => Through::translate(self.to, self.ask.protocol, shape),
+            None => Through::pass(self.to, self.outgoing.hide_usage),
         };
         let mut held = Vec::new();
         let mut raw = Vec::new();
@@ -488,6 +488,26 @@ impl Hold<'_> {
         if length.is_some_and(|length| length != body.len()) {
             return broken("The provider cut its answer.", "cut");
         }
+        if self.to != self.ask.protocol || self.ask.envelope.stream {
+            let own = || self.ask.shape(self.ask.wants_usage() || self.ask.keep);
+            let shape = self.outgoing.shape.clone().unwrap_or_else(own);
+            match convert(&body, self.to, self.ask, &shape) {
+                Ok(Converted::Whole(body, whole)) => {
+                    return self.won(Flow::Whole { body, whole });
+                }
+                Ok(Converted::Stream(frames, seen)) => {
+                    let flow = Flow::Stream {
+                        answer: None,
+                        through: Box::new(Through::Made(seen)),
+                        held: vec![frames],
+                        raw: Vec::new(),
+                    };
+                    return self.won(flow);
+                }
+                // What it is instead is found out below.
+                Err(_) => {}
+            }
+        }
         let whole = Box::new(tap::whole(self.to, &body));
         if whole.is_error {
             let lost = event_error(FailureClass::Server, &said(&body).unwrap_or_default());
@@ -512,25 +532,13 @@ impl Hold<'_> {
         if self.to == self.ask.protocol && !self.ask.envelope.stream {
             return self.won(Flow::Whole { body, whole });
         }
-        match convert(&body, self.to, self.ask, &self.outgoing.shape) {
-            Ok(Converted::Whole(body)) => self.won(Flow::Whole { body, whole }),
-            Ok(Converted::Stream(frames, through)) => {
-                let flow = Flow::Stream {
-                    answer: None,
-                    through,
-                    held: vec![frames],
-                    raw: Vec::new(),
-                };
-                self.won(flow)
-            }
-            Err(_) => broken("The provider sent an answer that can't be read.", "garbage"),
-        }
+        broken("The provider sent an answer that can't be read.", "garbage")
     }
 }
 
 enum Converted {
-    Whole(Bytes),
-    Stream(Bytes, Box<Through>),
+    Whole(Bytes, Box<Whole>),
+    Stream(Bytes, Box<Seen>),
 }
 
 /// Says a whole answer in the client's protocol, as a stream when it asked for one.
@@ -541,21 +549,13 @@ fn convert(
     shape: &Shape,
 ) -> crate::error::Result<Converted> {
     let response = protocol::decode_response(from, body, shape)?;
-    if !ask.envelope.stream {
-        return Ok(Converted::Whole(
-            protocol::encode_response(ask.protocol, &response, shape).into(),
-        ));
+    if ask.envelope.stream {
+        let frames = Bytes::from(super::form::stream_of(&response, ask.protocol, shape));
+        return Ok(Converted::Stream(frames, Box::new(Seen::of(&response))));
     }
-    let frames = Bytes::from(super::form::stream_of(&response, ask.protocol, shape));
-    // Our own frames, watched like a provider's: one way to know usage, finish and failures.
-    let mut through = Through::pass(
-        ask.protocol,
-        ask.protocol == Protocol::OpenaiChat && !ask.wants_usage(),
-    );
-    let mut held = Vec::new();
-    through.feed(frames, &mut held);
-    through.end(&mut held);
-    Ok(Converted::Stream(held.concat().into(), Box::new(through)))
+    let written = protocol::encode_response(ask.protocol, &response, shape);
+    let whole = Box::new(Whole::of(&response));
+    Ok(Converted::Whole(written.into(), whole))
 }
 
 /// Makes the error for a failure that came inside a success.

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::codec::sse::Splitter;
-use crate::protocol::chat::Finish;
+use crate::protocol::chat::{Finish, Part, Response};
 use crate::protocol::event::{Block, Delta, Event, FailureClass};
+use crate::protocol::frames::Frames;
 use crate::protocol::tap::Tap;
 use crate::protocol::usage::Usage;
 use crate::protocol::{Protocol, Shape, StreamDecoder, StreamEncoder};
@@ -12,14 +12,16 @@ use crate::protocol::{Protocol, Shape, StreamDecoder, StreamEncoder};
 /// A single event larger than this is not an event (images and audio in base64 are the largest).
 pub const MOST_FRAME: usize = 16 << 20;
 
-/// The two ways of a stream.
+/// The ways of a stream.
 pub enum Through {
     Pass(Box<Tap>),
     Translate(Box<Translator>),
+    /// A stream of our own making, which is whole already.
+    Made(Box<Seen>),
 }
 
 pub struct Translator {
-    splitter: Splitter,
+    frames: Frames,
     decoder: StreamDecoder,
     encoder: StreamEncoder,
     seen: Seen,
@@ -39,6 +41,38 @@ pub struct Seen {
     pub output_chars: u64,
 }
 
+impl Seen {
+    /// Returns what a whole answer comes to as a stream.
+    pub fn of(response: &Response<'_>) -> Self {
+        Self {
+            semantic: true,
+            events: 1,
+            finished: true,
+            failure: None,
+            usage: response.usage.clone(),
+            finish: Some(response.finish),
+            output_chars: response.parts.iter().map(said).sum(),
+        }
+    }
+}
+
+/// Returns the bytes of text, reasoning or arguments in a part of an answer.
+fn said(part: &Part<'_>) -> u64 {
+    let length = match part {
+        Part::Text { text, .. } | Part::Refusal { text } | Part::Reasoning { text, .. } => {
+            text.len()
+        }
+        Part::ToolCall { arguments, .. } => arguments.len(),
+        Part::Image { .. }
+        | Part::Audio { .. }
+        | Part::File { .. }
+        | Part::ToolResult { .. }
+        | Part::RedactedReasoning { .. }
+        | Part::Opaque { .. } => 0,
+    };
+    length as u64
+}
+
 impl Through {
     pub fn pass(protocol: Protocol, hide_usage: bool) -> Self {
         Self::Pass(Box::new(Tap::new(protocol, hide_usage, MOST_FRAME)))
@@ -46,7 +80,7 @@ impl Through {
 
     pub fn translate(from: Protocol, to: Protocol, shape: &Shape) -> Self {
         Self::Translate(Box::new(Translator {
-            splitter: Splitter::new(MOST_FRAME),
+            frames: Frames::new(from.framing(), MOST_FRAME),
             decoder: StreamDecoder::new(from, shape),
             encoder: StreamEncoder::new(to, shape),
             seen: Seen::default(),
@@ -58,6 +92,7 @@ impl Through {
         match self {
             Self::Pass(tap) => tap.feed(chunk, out),
             Self::Translate(translator) => translator.feed(&chunk, out),
+            Self::Made(_) => out.push(chunk),
         }
     }
 
@@ -66,6 +101,7 @@ impl Through {
         match self {
             Self::Pass(tap) => tap.finish(out),
             Self::Translate(translator) => translator.end(out),
+            Self::Made(_) => {}
         }
     }
 
@@ -73,6 +109,7 @@ impl Through {
         match self {
             Self::Pass(tap) => tap.semantic,
             Self::Translate(translator) => translator.seen.semantic,
+            Self::Made(seen) => seen.semantic,
         }
     }
 
@@ -80,6 +117,7 @@ impl Through {
         match self {
             Self::Pass(tap) => tap.events,
             Self::Translate(translator) => translator.seen.events,
+            Self::Made(seen) => seen.events,
         }
     }
 
@@ -87,6 +125,7 @@ impl Through {
         match self {
             Self::Pass(tap) => tap.finished,
             Self::Translate(translator) => translator.seen.finished,
+            Self::Made(seen) => seen.finished,
         }
     }
 
@@ -94,6 +133,7 @@ impl Through {
         match self {
             Self::Pass(tap) => tap.failure.as_ref(),
             Self::Translate(translator) => translator.seen.failure.as_ref(),
+            Self::Made(seen) => seen.failure.as_ref(),
         }
     }
 
@@ -101,8 +141,13 @@ impl Through {
     pub fn at_boundary(&self) -> bool {
         match self {
             Self::Pass(tap) => tap.at_boundary(),
-            Self::Translate(_) => true,
+            Self::Translate(_) | Self::Made(_) => true,
         }
+    }
+
+    /// Whether the stream was made by us from a whole answer.
+    pub fn is_made(&self) -> bool {
+        matches!(self, Self::Made(_))
     }
 
     /// Whether the client has the protocol's own end marker.
@@ -110,6 +155,7 @@ impl Through {
         match self {
             Self::Pass(tap) => tap.done_marker,
             Self::Translate(translator) => translator.seen.finished,
+            Self::Made(seen) => seen.finished,
         }
     }
 
@@ -126,6 +172,7 @@ impl Through {
                 output_chars: tap.output_chars,
             },
             Self::Translate(translator) => translator.seen.clone(),
+            Self::Made(seen) => (**seen).clone(),
         }
     }
 }
@@ -134,17 +181,15 @@ impl Translator {
     fn feed(&mut self, chunk: &Bytes, out: &mut Vec<Bytes>) {
         let mut written = Vec::with_capacity(chunk.len() * 2);
         let Self {
-            splitter,
+            frames,
             decoder,
             encoder,
             seen,
         } = self;
-        let whole = splitter.push(chunk, |frame| {
-            if !frame.is_comment {
-                decoder.feed(frame.event, &frame.data, &mut |event| {
-                    step(seen, encoder, &event, &mut written)
-                });
-            }
+        let whole = frames.push(chunk, |name, data| {
+            decoder.feed(name, data, &mut |event| {
+                step(seen, encoder, &event, &mut written)
+            });
         });
         if whole.is_err() && seen.failure.is_none() && !seen.finished {
             seen.failure = Some((
@@ -160,17 +205,15 @@ impl Translator {
     fn end(&mut self, out: &mut Vec<Bytes>) {
         let mut written = Vec::new();
         let Self {
-            splitter,
+            frames,
             decoder,
             encoder,
             seen,
         } = self;
-        splitter.finish(|frame| {
-            if !frame.is_comment {
-                decoder.feed(frame.event, &frame.data, &mut |event| {
-                    step(seen, encoder, &event, &mut written)
-                });
-            }
+        frames.finish(|name, data| {
+            decoder.feed(name, data, &mut |event| {
+                step(seen, encoder, &event, &mut written)
+            });
         });
         decoder.end(&mut |event| step(seen, encoder, &event, &mut written));
         if !written.is_empty() {

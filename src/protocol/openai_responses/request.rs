@@ -19,3 +19,8 @@ pub fn encode(_request: &Request<'_>, _model: &str, _facts: &Facts) -> Result<Tr
         "This protocol is not spoken yet.",
     ))
 }
+
+/// Returns what an answer repeats of its request.
+pub fn echo(_body: &[u8]) -> String {
+    String::new()
+}

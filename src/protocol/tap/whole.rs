@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::chunk::{finish_reason, is_broken, name, stop_reason, told};
 use crate::codec::json::{self, JsonError, Scanner};
 use crate::protocol::Protocol;
-use crate::protocol::chat::Finish;
+use crate::protocol::chat::{Finish, Response};
 use crate::protocol::usage::Usage;
 
 /// What a whole answer tells.
@@ -21,6 +21,26 @@ pub struct Whole {
     pub truncated: bool,
     /// It looks like an answer of this protocol.
     pub is_answer: bool,
+}
+
+impl Whole {
+    /// Returns what an answer tells that went through the hub.
+    pub fn of(response: &Response<'_>) -> Self {
+        let tier = response.service_tier.as_deref();
+        let usage = response.usage.clone().map(|usage| Usage {
+            tier: usage.tier.clone().or_else(|| tier.map(Into::into)),
+            ..usage
+        });
+        Self {
+            usage,
+            model: Some(response.model.clone().into_owned()),
+            finish: Some(response.finish),
+            service_tier: tier.map(str::to_owned),
+            is_error: false,
+            truncated: matches!(response.finish, Finish::Length | Finish::ContextWindow),
+            is_answer: true,
+        }
+    }
 }
 
 #[derive(Default)]

@@ -1,0 +1,44 @@
+//! The last step of a stream before the client: its media type, and the wrapping that some clients ask for.
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::endpoint::Coat;
+use crate::protocol::{Framing, Protocol};
+
+/// Returns the media type of a stream.
+pub fn media_type(protocol: Protocol, coat: Coat) -> HeaderValue {
+    HeaderValue::from_static(match (coat, protocol.framing()) {
+        (Coat::Array, _) => "application/json; charset=utf-8",
+        (Coat::Chunks, _) | (Coat::None, Framing::EventStream) => {
+            "application/vnd.amazon.eventstream"
+        }
+        (Coat::None, Framing::Lines) => "application/x-ndjson",
+        (Coat::None, Framing::Events) => "text/event-stream; charset=utf-8",
+    })
+}
+
+/// Wraps a stream piece by piece.
+pub enum Dress {
+    Plain,
+}
+
+impl Dress {
+    pub fn new(_coat: Coat) -> Self {
+        Self::Plain
+    }
+
+    /// Takes a piece; returns what the client gets.
+    pub fn put(&mut self, piece: Bytes) -> Bytes {
+        match self {
+            Self::Plain => piece,
+        }
+    }
+
+    /// Ends the stream; returns what is still to be sent.
+    pub fn end(&mut self) -> Bytes {
+        match self {
+            Self::Plain => Bytes::new(),
+        }
+    }
+}
