@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::Framing;
-use crate::codec::sse;
+use crate::codec::{event_stream, sse};
 
 /// Cuts one stream.
 #[derive(Debug)]
 pub enum Frames {
     Events(sse::Splitter),
+    EventStream(event_stream::Splitter),
 }
 
 /// An event is longer than allowed, or the framing is broken.
@@ -17,8 +18,11 @@ pub struct Broken;
 
 impl Frames {
     /// Events longer than `most` are an error.
-    pub fn new(_framing: Framing, most: usize) -> Self {
-        Self::Events(sse::Splitter::new(most))
+    pub fn new(framing: Framing, most: usize) -> Self {
+        match framing {
+            Framing::EventStream => Self::EventStream(event_stream::Splitter::new(most)),
+            Framing::Events | Framing::Lines => Self::Events(sse::Splitter::new(most)),
+        }
     }
 
     /// Takes a piece; calls `each` with the name (may be empty) and the data of every event that it completes.
@@ -35,6 +39,11 @@ impl Frames {
                     }
                 })
                 .map_err(|_| Broken),
+            Self::EventStream(splitter) => splitter
+                .push(piece, |message| {
+                    each(message.name().as_bytes(), &message.data());
+                })
+                .map_err(|_| Broken),
         }
     }
 
@@ -46,6 +55,8 @@ impl Frames {
                     each(frame.event, &frame.data);
                 }
             }),
+            // Half a message is none.
+            Self::EventStream(_) => {}
         }
     }
 }

@@ -35,6 +35,13 @@ pub fn free() -> SocketAddr {
         .unwrap()
 }
 
+/// Returns two addresses that are free now, and differ.
+fn free_pair() -> (SocketAddr, SocketAddr) {
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [one, other] = held.each_ref().map(|held| held.local_addr().unwrap());
+    (one, other)
+}
+
 impl Strait {
     /// Starts with `config`, which holds every table but `[server]`, `[admin]`, `[state]` and `[records]`.
     pub fn start(config: &str) -> Self {
@@ -44,7 +51,7 @@ impl Strait {
     /// Starts with further lines for `[server]` and further variables.
     pub fn start_with(config: &str, server: &str, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (addr, admin) = (free(), free());
+        let (addr, admin) = free_pair();
         let path = dir_path(&dir, "strait.toml");
         std::fs::write(&path, Self::config(&dir, addr, admin, config, server)).unwrap();
         let log = std::fs::File::create(dir_path(&dir, "log")).unwrap();
