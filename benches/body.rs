@@ -37,7 +37,13 @@ fn main() {
                     let envelope = Envelope::read(black_box(&body), Protocol::OpenaiChat, 64)
                         .expect("it is a request");
                     let mut edits = Edits::new();
-                    edits.replace(envelope.model_value.clone(), &b"\"another-model\""[..]);
+                    edits.replace(
+                        envelope
+                            .model_value
+                            .clone()
+                            .expect("the body names its model"),
+                        &b"\"another-model\""[..],
+                    );
                     edits.insert_member(&body, "stream_options", br#"{"include_usage":true}"#);
                     black_box(edits.apply(&body));
                 },

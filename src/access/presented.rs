@@ -13,10 +13,14 @@ const LONGEST: usize = 512;
 /// Headers that hold a bare key, in order of precedence after `authorization`.
 const HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 
+/// OpenAI's way to show a key where only a sub-protocol can be named.
+const SOCKET_KEY: &[u8] = b"openai-insecure-api-key.";
+
 /// Returns the key that a request shows.
 ///
 /// The first that is not empty counts, in this order: `authorization: Bearer`, `x-api-key` (Anthropic), `api-key`
-/// (Azure), `x-goog-api-key` (Gemini), and, with `allow_query`, `?key=` (Gemini). Clients may send two at once
+/// (Azure), `x-goog-api-key` (Gemini), with `allow_query` `?key=` (Gemini), and the sub-protocol of a WebSocket
+/// (OpenAI). A request signed for AWS shows its access key id. Clients may send two at once
 /// (Claude Code does); the others are not looked at. Another scheme than `Bearer` is no key.
 ///
 /// Errors: `InvalidKey` when it is too long or not printable ASCII.
@@ -26,7 +30,7 @@ pub fn presented<'r>(
     allow_query: bool,
 ) -> Result<Option<Cow<'r, str>>> {
     for value in headers.get_all(AUTHORIZATION) {
-        if let Some(key) = bearer(value.as_bytes())
+        if let Some(key) = bearer(value.as_bytes()).or_else(|| signed(value.as_bytes()))
             && !key.is_empty()
         {
             return checked(key).map(Some);
@@ -40,10 +44,36 @@ pub fn presented<'r>(
             }
         }
     }
+    if let Some(key) = from_query_if(query, allow_query)? {
+        return Ok(Some(key));
+    }
+    // A browser can set no other header on a WebSocket.
+    for value in headers.get_all("sec-websocket-protocol") {
+        let names = value.as_bytes().split(|byte| *byte == b',');
+        let mut keys = names.filter_map(|name| name.trim_ascii().strip_prefix(SOCKET_KEY));
+        if let Some(key) = keys.next() {
+            return checked(key).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn from_query_if(query: Option<&str>, allow: bool) -> Result<Option<Cow<'_, str>>> {
     match query {
-        Some(query) if allow_query => from_query(query),
+        Some(query) if allow => from_query(query),
         Some(_) | None => Ok(None),
     }
+}
+
+/// Returns the access key id of a request signed as AWS's are: clients of Bedrock show the gateway's key there. The
+/// signature proves nothing here and is not looked at; the id is the secret.
+fn signed(value: &[u8]) -> Option<&[u8]> {
+    let rest = value
+        .trim_ascii()
+        .strip_prefix(b"AWS4-HMAC-SHA256 ")?
+        .trim_ascii_start()
+        .strip_prefix(b"Credential=")?;
+    rest.split(|byte| *byte == b'/').next()
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
@@ -127,6 +157,32 @@ mod tests {
             map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         presented(&map, query, true).map(|key| key.map(Cow::into_owned))
+    }
+
+    #[test]
+    fn keys_of_sockets_and_of_signed_requests_are_found() {
+        let find = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("a header value"));
+            presented(&headers, None, false)
+                .expect("a fit key")
+                .map(Cow::into_owned)
+        };
+        assert_eq!(
+            find(
+                "sec-websocket-protocol",
+                "realtime, openai-insecure-api-key.sk-1, x"
+            ),
+            Some("sk-1".to_owned())
+        );
+        assert_eq!(
+            find(
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=sk-2/20260101/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=00"
+            ),
+            Some("sk-2".to_owned())
+        );
+        assert_eq!(find("sec-websocket-protocol", "realtime"), None);
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// Returns whether there are models that the key may not use.
+    pub fn is_restricted(&self) -> bool {
+        !self.models.is_empty()
+    }
+
     /// Returns whether the key may use `model`, named as the client names it.
     pub fn allows(&self, model: &str) -> bool {
         self.models.is_empty() || self.models.iter().any(|glob| glob.matches(model))

@@ -19,8 +19,13 @@ pub enum Endpoint<'p> {
         id: &'p str,
         part: Part,
     },
-    /// What only a provider understands: passed on as it comes.
+    /// What only a provider understands: passed on as it comes, from what stands behind `/v1/`.
     Raw(&'p str),
+    /// `/{provider}/…`: the provider's own API.
+    Native {
+        provider: &'p str,
+        rest: &'p str,
+    },
     /// `/` and `/health`: alive, without a key.
     Alive,
 }
@@ -169,20 +174,28 @@ impl<'p> Endpoint<'p> {
         raw.then_some(Self::Raw(rest))
     }
 
+    /// Finds the provider whose own API `path` names: `/{provider}/…`.
+    pub fn native(path: &'p str, is_provider: impl Fn(&str) -> bool) -> Option<Self> {
+        let (provider, rest) = path.strip_prefix('/')?.split_once('/')?;
+        // Azure's way to name a model is a way to ask the gateway.
+        let ours = provider == "openai" && rest.starts_with("deployments/");
+        (!ours && is_provider(provider)).then_some(Self::Native { provider, rest })
+    }
+
     /// Returns the name that records and metrics use.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Ask(asked) => asked.name(),
             Self::Models | Self::Model(_) => "models",
             Self::Stored { .. } => "responses",
-            Self::Raw(_) => "raw",
+            Self::Raw(_) | Self::Native { .. } => "raw",
             Self::Alive => "alive",
         }
     }
 
     pub fn allows(&self, method: &Method) -> bool {
         match self {
-            Self::Raw(_) => true,
+            Self::Raw(_) | Self::Native { .. } => true,
             Self::Ask(_) | Self::Models | Self::Model(_) | Self::Stored { .. } | Self::Alive => {
                 self.allow().split(", ").any(|name| method.as_str() == name)
             }
@@ -205,7 +218,7 @@ impl<'p> Endpoint<'p> {
             Self::Stored {
                 part: Part::Itself, ..
             } => "GET, HEAD, DELETE",
-            Self::Raw(_) => "",
+            Self::Raw(_) | Self::Native { .. } => "",
         }
     }
 }

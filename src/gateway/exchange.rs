@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Core;
+use super::raw::Raw;
 use crate::error::Error;
 use crate::observe::record::{Phase, Record};
 use crate::protocol::Protocol;
@@ -21,6 +22,8 @@ pub struct Exchange {
     pub committed: bool,
     /// Time spent waiting for others (the client's body, the provider), which is not ours.
     pub waited: Duration,
+    /// The request goes through the raw lane.
+    pub raw: Option<Box<Raw>>,
     /// Since when an answer is being prepared for the client.
     pub writing: Option<Instant>,
 }
@@ -35,6 +38,7 @@ impl Exchange {
             silent: false,
             committed: false,
             waited: Duration::ZERO,
+            raw: None,
             writing: None,
         }
     }

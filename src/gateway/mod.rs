@@ -19,11 +19,13 @@ mod kept;
 mod models;
 mod outcome;
 mod pump;
+mod raw;
 mod relay;
 mod reply;
 mod send;
 mod through;
 mod verdict;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +33,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora::proxy::{ProxyHttp, Session};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
 use crate::access::{self, Key, Keys};
@@ -114,21 +117,117 @@ impl ProxyHttp for Gateway {
             Err(error) => return Err(error),
             Ok(()) => {}
         }
-        Ok(true)
+        Ok(x.raw.is_none())
     }
 
-    /// Only requests that `request_filter` leaves to Pingora come here, and it leaves none.
+    /// From here on: the raw lane, which `request_filter` leaves to Pingora.
     async fn upstream_peer(
         &self,
         _: &mut Session,
-        _: &mut Box<Exchange>,
+        x: &mut Box<Exchange>,
     ) -> pingora::Result<Box<HttpPeer>> {
-        pingora::Error::e_explain(pingora::ErrorType::HTTPStatus(404), "no such path")
+        with_raw(x, |raw, x| raw.peer(x)).unwrap_or_else(|| {
+            pingora::Error::e_explain(pingora::ErrorType::HTTPStatus(404), "no such path")
+        })
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        x: &mut Box<Exchange>,
+        mut error: Box<pingora::Error>,
+    ) -> Box<pingora::Error> {
+        // Nothing was sent: another address may do.
+        error.set_retry(x.raw.as_ref().is_some_and(|raw| raw.may_try_again()));
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        head: &mut RequestHeader,
+        x: &mut Box<Exchange>,
+    ) -> pingora::Result<()> {
+        with_raw(x, |raw, _| raw.request(head)).unwrap_or(Ok(()))
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        x: &mut Box<Exchange>,
+    ) -> pingora::Result<()> {
+        with_raw(x, |raw, x| raw.body(body.as_ref(), x)).unwrap_or(Ok(()))
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        head: &mut ResponseHeader,
+        x: &mut Box<Exchange>,
+    ) -> pingora::Result<()> {
+        with_raw(x, |raw, x| raw.answer(head, x)).unwrap_or(Ok(()))
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        x: &mut Box<Exchange>,
+    ) -> pingora::Result<Option<Duration>> {
+        with_raw(x, |raw, x| raw.piece(body, x));
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &pingora::Error,
+        x: &mut Box<Exchange>,
+    ) -> FailToProxy {
+        let Some(mut raw) = x.raw.take() else {
+            // The model lane answers for itself; what comes here is a client that left.
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        };
+        let error_code = raw.fail(error, session, x).await;
+        x.raw = Some(raw);
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(
+        &self,
+        _: &mut Session,
+        error: Option<&pingora::Error>,
+        x: &mut Box<Exchange>,
+    ) {
+        if let Some(raw) = x.raw.take() {
+            raw.done(error, x);
+        }
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Box<Exchange>, _: &pingora::Error) -> bool {
         true
     }
+}
+
+/// Runs a hook of the raw lane, if the request is in it.
+fn with_raw<T>(
+    x: &mut Exchange,
+    hook: impl FnOnce(&mut raw::Raw, &mut Exchange) -> T,
+) -> Option<T> {
+    let mut raw = x.raw.take()?;
+    let done = hook(&mut raw, x);
+    x.raw = Some(raw);
+    Some(done)
 }
 
 /// What is known of a request before its body.
@@ -167,7 +266,9 @@ impl Gateway {
         x.record.at = jiff::Timestamp::now();
         x.protocol = endpoint::protocol(&path, headers);
         let query = session.req_header().uri.query().map(str::to_owned);
-        let Some(endpoint) = Endpoint::of(&path, query.as_deref()) else {
+        let found = Endpoint::native(&path, |name| now.table.has_provider(name))
+            .or_else(|| Endpoint::of(&path, query.as_deref()));
+        let Some(endpoint) = found else {
             x.record.endpoint = "other";
             let shown: String = path.chars().take(200).collect();
             return Err(
@@ -203,7 +304,38 @@ impl Gateway {
                 Ok(models::one(now, head.key.as_deref(), &id, session, x).await?)
             }
             Endpoint::Ask(asked) => self.model_lane(&asked, now, head, session, x, limits).await,
-            Endpoint::Stored { .. } | Endpoint::Raw(_) => {
+            Endpoint::Raw(rest) => {
+                let headers = &session.req_header().headers;
+                let provider = raw::provider(now, rest, query.as_deref(), headers)?;
+                let rest = format!("v1/{rest}");
+                self.raw_lane(
+                    now,
+                    &provider,
+                    &rest,
+                    query.as_deref(),
+                    head,
+                    session,
+                    x,
+                    limits,
+                )
+                .await?;
+                Ok(Ok(()))
+            }
+            Endpoint::Native { provider, rest } => {
+                self.raw_lane(
+                    now,
+                    provider,
+                    rest,
+                    query.as_deref(),
+                    head,
+                    session,
+                    x,
+                    limits,
+                )
+                .await?;
+                Ok(Ok(()))
+            }
+            Endpoint::Stored { .. } => {
                 Err(Error::new(Kind::PathNotFound, "This path is not served yet.").into())
             }
             Endpoint::Alive => Ok(Ok(())),
@@ -232,6 +364,31 @@ impl Gateway {
         x.record.session.clone_from(&controls.session);
         x.record.tags.clone_from(&controls.tags);
         Ok(Head { controls, key })
+    }
+
+    /// What only a provider understands: access, limits and models here, the rest by Pingora's own flow.
+    #[expect(clippy::too_many_arguments, reason = "all that a head tells")]
+    async fn raw_lane(
+        &self,
+        now: &Arc<Now>,
+        provider: &str,
+        rest: &str,
+        query: Option<&str>,
+        head: Head,
+        session: &mut Session,
+        x: &mut Exchange,
+        limits: &mut Headers,
+    ) -> Result<()> {
+        let headers = &session.req_header().headers;
+        let mut raw = raw::plan(now, provider, rest, query, head.key.clone(), headers).await?;
+        let permit = match &head.key {
+            Some(key) => Some(self.admit(key, 0, x, limits)?),
+            None => None,
+        };
+        raw.admitted(permit, std::mem::take(limits));
+        x.record.client_protocol = "raw";
+        x.raw = Some(Box::new(raw));
+        Ok(())
     }
 
     /// Chat and its kin: body, limits, cache, routing, attempts, answer.
@@ -272,7 +429,7 @@ impl Gateway {
         let (route, named) = self.routes(now, key.as_deref(), &envelope)?;
         let limiting = x.phase(Phase::Route, routing);
         let mut permit = match &key {
-            Some(key) => Some(self.admit(key, &envelope, x, limits)?),
+            Some(key) => Some(self.admit(key, envelope.estimate_tokens(), x, limits)?),
             None => None,
         };
         x.phase(Phase::Access, limiting);
@@ -419,16 +576,14 @@ impl Gateway {
     fn admit(
         &self,
         key: &Key,
-        envelope: &Envelope<'_>,
+        tokens: u64,
         x: &mut Exchange,
         limits: &mut Headers,
     ) -> Result<Permit> {
-        let outcome = self.core.limiter.admit(
-            &key.name,
-            &key.limits,
-            envelope.estimate_tokens(),
-            x.started,
-        );
+        let outcome = self
+            .core
+            .limiter
+            .admit(&key.name, &key.limits, tokens, x.started);
         match outcome {
             Ok(permit) => {
                 for (name, value) in permit.headers().iter() {

@@ -351,6 +351,10 @@ impl Table {
         &self.providers
     }
 
+    pub fn has_provider(&self, name: &str) -> bool {
+        self.provider_index.contains_key(name)
+    }
+
     pub fn pools(&self) -> impl Iterator<Item = &Arc<Pool>> {
         self.pools.iter().flatten()
     }

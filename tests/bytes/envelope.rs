@@ -18,7 +18,10 @@ fn a_full_request_is_read_whole() {
         "user":"u\n1", "metadata":{"user_id":"no"}, "fallbacks":["a","b\u0063"], "usage":{"include":true}, "extra":[1] } "#;
     let envelope = read(body).unwrap();
     assert_eq!(envelope.model, "openai/gpt");
-    assert_eq!(&body[envelope.model_value.clone().unwrap()], r#""open\u0061i/gpt""#);
+    assert_eq!(
+        &body[envelope.model_value.clone().unwrap()],
+        r#""open\u0061i/gpt""#
+    );
     assert!(envelope.stream && envelope.include_usage && envelope.include_cost);
     assert_eq!(envelope.members.len(), 12);
     assert_eq!(envelope.stream_options, Some(3));

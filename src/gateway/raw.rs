@@ -1,0 +1,618 @@
+//! The raw lane: what only a provider understands, passed on as it comes, of any size, upgrades included.
+//!
+//! Key, limits, models and records stand around it as around everything else; the body is read while it passes, never
+//! held. Files, batches, realtime sessions and videos come here, and `/{provider}/…`: the provider's own API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::reply::{self, Headers};
+use super::watch::Watch;
+use super::{Exchange, Now, account, through};
+use crate::access::Key;
+use crate::error::{Error, Kind, Result};
+use crate::limit::Permit;
+use crate::observe::record::{AttemptRecord, Mode};
+use crate::protocol::tap::{self, Tap};
+use crate::protocol::usage::Usage;
+use crate::protocol::{self, Protocol};
+use crate::routing::{Candidate, Route};
+use crate::upstream::pool::Place;
+
+/// A whole answer longer than this passes unread: its usage stays unknown.
+const MOST_READ: usize = 8 << 20;
+/// Addresses tried when one can't be connected to.
+const MOST_TRIES: usize = 3;
+
+/// A request on its way through the raw lane.
+pub struct Raw {
+    now: Arc<Now>,
+    route: Arc<Route>,
+    credential: usize,
+    /// The provider's own path below its root, with the query; before the endpoint's base path is looked at.
+    path: String,
+    query: Option<String>,
+    key: Option<Arc<Key>>,
+    permit: Option<Permit>,
+    limits: Headers,
+    /// For a key that may not use every model.
+    watch: Option<Watch>,
+    place: Option<Place>,
+    tries: usize,
+    reads: Reads,
+    /// The protocol in which the provider's path answers, where it is one that is understood.
+    speaks: Option<Protocol>,
+    /// What the client gets instead of the provider's answer.
+    instead: Option<Bytes>,
+    refused: Option<Error>,
+}
+
+/// How an answer is read while it passes.
+enum Reads {
+    Nothing,
+    Stream(Box<Tap>),
+    Whole(Vec<u8>),
+}
+
+/// Plans a request: whom to ask, and whether this key may.
+pub async fn plan(
+    now: &Arc<Now>,
+    provider: &str,
+    rest: &str,
+    query: Option<&str>,
+    key: Option<Arc<Key>>,
+    headers: &HeaderMap,
+) -> Result<Raw> {
+    let route = now.table.resolve(&format!("{provider}/*"))?;
+    let candidate = &route.targets[0];
+    let Some(pool) = candidate.pool.as_ref().filter(|_| !candidate.provider.demo) else {
+        return Err(Error::new(
+            Kind::PathNotFound,
+            "This provider has no API of its own.",
+        ));
+    };
+    let path = format!("/{rest}");
+    let mut raw = Raw {
+        now: now.clone(),
+        credential: credential(candidate),
+        route: route.clone(),
+        speaks: speaks(&path),
+        query: query.and_then(without_key),
+        path,
+        watch: None,
+        key,
+        permit: None,
+        limits: Headers::new(),
+        place: None,
+        tries: 0,
+        reads: Reads::Nothing,
+        instead: None,
+        refused: None,
+    };
+    raw.check(provider, query, headers)?;
+    if !pool.is_resolved() {
+        let _ = tokio::time::timeout(candidate.provider.timeouts.connect, pool.resolve()).await;
+    }
+    Ok(raw)
+}
+
+impl Raw {
+    /// Checks the models that path and query name, and watches the body where the key is restricted.
+    fn check(&mut self, provider: &str, query: Option<&str>, headers: &HeaderMap) -> Result<()> {
+        let Some(key) = self.key.as_ref().filter(|key| key.is_restricted()) else {
+            return Ok(());
+        };
+        let mut named = Vec::new();
+        for marker in ["/models/", "/deployments/", "/model/"] {
+            if let Some((_, rest)) = self.path.split_once(marker) {
+                named.extend(rest.split(['/', ':']).next().map(str::to_owned));
+            }
+        }
+        let pairs = query.unwrap_or_default().split('&');
+        named.extend(pairs.filter_map(|pair| pair.strip_prefix("model=").map(str::to_owned)));
+        for model in &named {
+            if !allows(key, provider, model) {
+                return Err(refusal(model));
+            }
+        }
+        if headers.contains_key(http::header::UPGRADE) && named.is_empty() {
+            return Err(Error::field(
+                "model",
+                "This API key is restricted to certain models: name one in the query (`?model=`).",
+            ));
+        }
+        if headers.contains_key(http::header::CONTENT_ENCODING) {
+            return Err(Error::field(
+                "content-encoding",
+                "This API key is restricted to certain models: the body can't come compressed.",
+            ));
+        }
+        self.watch = Some(Watch::default());
+        Ok(())
+    }
+
+    pub fn admitted(&mut self, permit: Option<Permit>, limits: Headers) {
+        self.permit = permit;
+        self.limits = limits;
+    }
+
+    fn candidate(&self) -> &Candidate {
+        &self.route.targets[0]
+    }
+
+    /// Picks an address.
+    pub fn peer(&mut self, x: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
+        let candidate = &self.route.targets[0];
+        let tried = self.place.as_ref().map(|place| place.address);
+        let avoid = |_: usize, address: &std::net::SocketAddr| Some(*address) == tried;
+        let pool = candidate.pool.as_ref();
+        let place = pool.and_then(|pool| {
+            pool.pick(avoid, false)
+                .or_else(|| pool.pick(|_, _| false, true))
+        });
+        let Some(place) = place else {
+            return pingora::Error::e_explain(
+                pingora::ErrorType::ConnectNoRoute,
+                "the provider's name could not be resolved",
+            );
+        };
+        let mut peer = (*place.peer).clone();
+        let timers = candidate.provider.timeouts;
+        peer.options.connection_timeout = Some(timers.connect);
+        peer.options.total_connection_timeout = Some(timers.connect * 2);
+        // Between two pieces, while an answer is waited for too; sessions that are upgraded stay silent for long.
+        peer.options.read_timeout = Some(timers.first_byte.max(timers.idle));
+        peer.options.write_timeout = Some(timers.idle);
+        peer.options.idle_timeout = Some(Duration::from_secs(60));
+        self.tries += 1;
+        x.record.attempts.push(AttemptRecord {
+            provider: candidate.provider.name.clone(),
+            credential: candidate
+                .provider
+                .credentials
+                .get(self.credential)
+                .map(|credential| credential.name.clone())
+                .unwrap_or_default(),
+            endpoint: candidate.endpoints[place.endpoint].authority.to_string(),
+            outcome: "cancelled",
+            ..AttemptRecord::default()
+        });
+        self.place = Some(place);
+        Ok(Box::new(peer))
+    }
+
+    /// Returns whether another address may be tried.
+    pub fn may_try_again(&self) -> bool {
+        self.tries < MOST_TRIES
+    }
+
+    /// Makes the client's head the provider's.
+    pub fn request(&self, head: &mut RequestHeader) -> pingora::Result<()> {
+        let candidate = self.candidate();
+        let index = self.place.as_ref().map_or(0, |place| place.endpoint);
+        let base = &candidate.provider.endpoints[index].base_path;
+        let mut target = if base.is_empty() || self.path.starts_with(&format!("{base}/")) {
+            self.path.clone()
+        } else {
+            // `/v1` may stand before what an endpoint keeps below a base of its own.
+            let rest = self.path.strip_prefix("/v1/").map_or(&*self.path, |rest| {
+                &self.path[self.path.len() - rest.len() - 1..]
+            });
+            format!("{base}{rest}")
+        };
+        if let Some(query) = &self.query {
+            target.push('?');
+            target.push_str(query);
+        }
+        let uri = target.parse::<http::Uri>().map_err(|_| {
+            pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "not a path")
+        })?;
+        head.set_uri(uri);
+        let ours: Vec<HeaderName> = head
+            .headers
+            .keys()
+            .filter(|name| stays(name))
+            .cloned()
+            .collect();
+        for name in ours {
+            head.remove_header(&name);
+        }
+        if let Some(protocols) = head.headers.get("sec-websocket-protocol").cloned() {
+            let kept: Vec<&str> = protocols
+                .to_str()
+                .unwrap_or_default()
+                .split(',')
+                .map(str::trim)
+                .filter(|name| !name.starts_with("openai-insecure-api-key."))
+                .collect();
+            head.insert_header("sec-websocket-protocol", kept.join(", "))?;
+        }
+        head.insert_header(http::header::HOST, candidate.endpoints[index].host.clone())?;
+        head.insert_header(http::header::ACCEPT_ENCODING, "identity")?;
+        for (name, value) in &candidate.headers[self.credential] {
+            head.insert_header(name.clone(), value.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Watches a piece of the client's body.
+    pub fn body(&mut self, piece: Option<&Bytes>, x: &mut Exchange) -> pingora::Result<()> {
+        let Some(piece) = piece else { return Ok(()) };
+        x.record.request_bytes += piece.len() as u64;
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        let Some(key) = &self.key else { return Ok(()) };
+        let provider = &self.route.targets[0].provider.name;
+        let mut refused = None;
+        watch.feed(piece, &mut |model| {
+            if refused.is_none() && !allows(key, provider, model) {
+                refused = Some(refusal(model));
+            }
+        });
+        if let Some(error) = refused {
+            self.refused = Some(error);
+            return pingora::Error::e_explain(
+                pingora::ErrorType::HTTPStatus(403),
+                "the body names a model that the key may not use",
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the provider's head the client's.
+    pub fn answer(&mut self, head: &mut ResponseHeader, x: &mut Exchange) -> pingora::Result<()> {
+        let status = head.status.as_u16();
+        if let Some(attempt) = x.record.attempts.last_mut() {
+            attempt.status = Some(status);
+            attempt.outcome = if status < 400 { "ok" } else { "status" };
+        }
+        for name in [
+            "set-cookie",
+            "openai-organization",
+            "openai-project",
+            "anthropic-organization-id",
+        ] {
+            head.remove_header(name);
+        }
+        if matches!(status, 401..=403) {
+            // Not the client's credential, and not its business.
+            let error = Error::new(
+                Kind::UpstreamAccount,
+                "The provider refused the gateway's own account for this request.",
+            );
+            x.fail(&error);
+            let body = Bytes::from(protocol::error_body(x.protocol, &error, &x.record.id));
+            head.set_status(http::StatusCode::BAD_GATEWAY)?;
+            head.insert_header(http::header::CONTENT_TYPE, reply::JSON)?;
+            head.insert_header(http::header::CONTENT_LENGTH, body.len())?;
+            head.remove_header(&http::header::TRANSFER_ENCODING);
+            self.instead = Some(body);
+        }
+        for (name, value) in std::mem::take(&mut self.limits) {
+            head.insert_header(name, value)?;
+        }
+        let candidate = self.candidate();
+        head.insert_header("x-strait-provider", candidate.named.0.clone())?;
+        head.insert_header("x-strait-attempts", x.record.attempts.len())?;
+        reply::name_request(head, x)?;
+        let kind = head.headers.get(http::header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        self.reads = match self.speaks {
+            Some(protocol) if (200..300).contains(&status) => {
+                if kind.starts_with("text/event-stream") {
+                    x.record.stream = true;
+                    Reads::Stream(Box::new(Tap::new(protocol, false, through::MOST_FRAME)))
+                } else if kind.starts_with("application/json") {
+                    Reads::Whole(Vec::new())
+                } else {
+                    Reads::Nothing
+                }
+            }
+            Some(_) | None => Reads::Nothing,
+        };
+        x.commit(head.status.as_u16());
+        Ok(())
+    }
+
+    /// Reads a piece of the answer while it passes.
+    pub fn piece(&mut self, piece: &mut Option<Bytes>, x: &mut Exchange) {
+        if let Some(instead) = &mut self.instead {
+            // Sent once, with the first piece that comes or at the end.
+            *piece = Some(std::mem::take(instead));
+            return;
+        }
+        let Some(piece) = piece else { return };
+        x.record.response_bytes += piece.len() as u64;
+        x.record.ttft.get_or_insert_with(|| x.started.elapsed());
+        match &mut self.reads {
+            Reads::Nothing => {}
+            Reads::Stream(tap) => tap.feed(piece.clone(), &mut Vec::new()),
+            Reads::Whole(body) if body.len() + piece.len() > MOST_READ => {
+                self.reads = Reads::Nothing;
+            }
+            Reads::Whole(body) => body.extend_from_slice(piece),
+        }
+    }
+
+    /// Writes an error of ours where no head has gone out.
+    pub async fn fail(
+        &mut self,
+        error: &pingora::Error,
+        session: &mut Session,
+        x: &mut Exchange,
+    ) -> u16 {
+        let told = self.refused.take().unwrap_or_else(|| of_pingora(error));
+        if let Some(attempt) = x.record.attempts.last_mut()
+            && attempt.status.is_none()
+        {
+            attempt.outcome = if told.kind == Kind::Timeout {
+                "timeout_idle"
+            } else if told.kind == Kind::UpstreamUnavailable {
+                "connect"
+            } else {
+                "cut"
+            };
+        }
+        x.fail(&told);
+        let status = told.kind.status();
+        if x.committed || told.kind == Kind::ClientGone {
+            return status;
+        }
+        let limits = std::mem::take(&mut self.limits);
+        session.set_keepalive(None);
+        if let Err(error) = reply::error(session, x, &told, limits).await {
+            tracing::debug!(id = x.record.id, %error, "answer not delivered");
+        }
+        status
+    }
+
+    /// Accounts what the exchange took.
+    pub fn done(mut self, error: Option<&pingora::Error>, x: &mut Exchange) {
+        let candidate = &self.route.targets[0];
+        x.record.provider.clone_from(&candidate.provider.name);
+        x.record.mode = Mode::Pass;
+        let (usage, model, finish) = match &mut self.reads {
+            Reads::Nothing => (None, None, None),
+            Reads::Stream(tap) => {
+                tap.finish(&mut Vec::new());
+                (tap.usage.take(), tap.model.take(), tap.finish)
+            }
+            Reads::Whole(body) => {
+                let protocol = self.speaks.unwrap_or(Protocol::OpenaiChat);
+                let whole = tap::whole(protocol, body);
+                (whole.usage, whole.model, whole.finish)
+            }
+        };
+        if let Some(model) = model {
+            x.record.model = model;
+        }
+        x.record.finish = finish.map(super::relay::finish_name);
+        let tokens = usage
+            .as_ref()
+            .map_or(0, |usage| usage.input.saturating_add(usage.output));
+        if let Some(usage) = usage {
+            self.price(usage, x);
+        }
+        if let Some(error) = error
+            && x.record.error.is_none()
+        {
+            x.fail(&of_pingora(error));
+        }
+        if let Some(attempt) = x.record.attempts.last_mut() {
+            attempt.ms = u32::try_from(x.started.elapsed().as_millis()).unwrap_or(u32::MAX);
+        }
+        if let Some(mut permit) = self.permit.take() {
+            permit.settle(tokens);
+        }
+    }
+
+    fn price(&self, usage: Usage, x: &mut Exchange) {
+        let name = format!("{}/{}", x.record.provider, x.record.model);
+        let priced = self.now.table.resolve(&name).ok().and_then(|route| {
+            let candidate = route.targets.first()?;
+            x.record.model_known = &*candidate.label != "other";
+            account::priced(candidate, &usage)
+        });
+        let (pico, unpriced) = usage
+            .reported
+            .map(|pico| (pico, false))
+            .or(priced)
+            .unwrap_or((0, true));
+        x.record.cost_pico = Some(pico);
+        x.record.unpriced = unpriced;
+        x.record.usage = Some(usage);
+    }
+}
+
+/// Returns whether a key may use a model that is named as its provider names it.
+fn allows(key: &Key, provider: &str, model: &str) -> bool {
+    key.allows(model) || key.allows(&format!("{provider}/{model}"))
+}
+
+fn refusal(model: &str) -> Error {
+    let shown: String = model.chars().take(100).collect();
+    Error {
+        param: Some("model".into()),
+        ..Error::new(
+            Kind::ModelNotAllowed,
+            format!("This API key may not use the model `{shown}`."),
+        )
+    }
+}
+
+/// Picks a credential by weight.
+fn credential(candidate: &Candidate) -> usize {
+    let weights = candidate.provider.credentials.iter();
+    let total: u64 = weights
+        .clone()
+        .map(|one| u64::from(one.weight.max(1)))
+        .sum();
+    let mut draw = if total > 1 { fastrand::u64(..total) } else { 0 };
+    for (index, one) in weights.enumerate() {
+        let weight = u64::from(one.weight.max(1));
+        if draw < weight {
+            return index;
+        }
+        draw -= weight;
+    }
+    0
+}
+
+/// Returns the protocol in which a provider's path answers.
+fn speaks(path: &str) -> Option<Protocol> {
+    if path.ends_with("/chat/completions") {
+        Some(Protocol::OpenaiChat)
+    } else if path.ends_with("/responses") {
+        Some(Protocol::OpenaiResponses)
+    } else if path.ends_with("/completions") {
+        Some(Protocol::OpenaiCompletions)
+    } else if path.ends_with("/messages") {
+        Some(Protocol::Anthropic)
+    } else if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") {
+        Some(Protocol::Gemini)
+    } else {
+        None
+    }
+}
+
+/// Returns whether a header of the client stays here: credentials, addresses, cookies and what is ours.
+fn stays(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-strait-")
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("x-amz-")
+        || matches!(
+            name,
+            "authorization"
+                | "x-api-key"
+                | "api-key"
+                | "x-goog-api-key"
+                | "cookie"
+                | "forwarded"
+                | "x-real-ip"
+                | "via"
+                | "openai-organization"
+                | "openai-project"
+        )
+}
+
+fn without_key(query: &str) -> Option<String> {
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| !pair.starts_with("key=") && !pair.is_empty())
+        .collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
+/// Returns our word for what Pingora met.
+fn of_pingora(error: &pingora::Error) -> Error {
+    use pingora::ErrorType as T;
+    let timed_out = matches!(
+        error.etype(),
+        T::ConnectTimedout | T::TLSHandshakeTimedout | T::ReadTimedout | T::WriteTimedout
+    );
+    if error.esource == pingora::ErrorSource::Downstream {
+        return Error::new(Kind::ClientGone, "The client left.");
+    }
+    if timed_out {
+        return Error::new(Kind::Timeout, "The provider did not answer in time.");
+    }
+    let connecting = matches!(
+        error.etype(),
+        T::ConnectRefused
+            | T::ConnectNoRoute
+            | T::ConnectError
+            | T::SocketError
+            | T::BindError
+            | T::TLSHandshakeFailure
+            | T::InvalidCert
+    );
+    if connecting {
+        return Error::new(
+            Kind::UpstreamUnavailable,
+            "The provider could not be connected to.",
+        );
+    }
+    Error::new(Kind::UpstreamBroken, "The provider cut its answer.")
+}
+
+/// Returns the provider for a path that names none: the one asked for by header, that of the model in the query,
+/// else OpenAI (Anthropic for its own batches), else the first that speaks as OpenAI does.
+pub fn provider(now: &Now, rest: &str, query: Option<&str>, headers: &HeaderMap) -> Result<String> {
+    if let Some(wanted) = headers.get("x-strait-provider") {
+        let wanted = wanted.to_str().unwrap_or_default();
+        return match now.table.has_provider(wanted) {
+            true => Ok(wanted.to_owned()),
+            false => Err(Error::field(
+                "x-strait-provider",
+                "The header `x-strait-provider` names a provider that is not configured here.",
+            )),
+        };
+    }
+    let model = query
+        .unwrap_or_default()
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("model="));
+    if let Some(model) = model
+        && let Ok(route) = now.table.resolve(model)
+        && let Some(target) = route.targets.first()
+    {
+        return Ok(target.provider.name.clone());
+    }
+    let usual = if rest.starts_with("messages/") {
+        ("anthropic", Protocol::Anthropic)
+    } else {
+        ("openai", Protocol::OpenaiChat)
+    };
+    if now.table.has_provider(usual.0) {
+        return Ok(usual.0.to_owned());
+    }
+    let speaks = |provider: &&Arc<crate::provider::Provider>| {
+        !provider.demo
+            && provider
+                .protocols
+                .iter()
+                .any(|speaks| speaks.protocol == usual.1)
+    };
+    match now.table.providers().iter().find(speaks) {
+        Some(provider) => Ok(provider.name.clone()),
+        None => Err(Error::new(
+            Kind::PathNotFound,
+            "No provider that serves this path is configured here.",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_leave_the_query() {
+        assert_eq!(without_key("a=1&key=s&b=2").as_deref(), Some("a=1&b=2"));
+        assert_eq!(without_key("key=s"), None);
+    }
+
+    #[test]
+    fn credentials_and_our_own_headers_stay_here() {
+        for name in [
+            "authorization",
+            "x-api-key",
+            "cookie",
+            "x-strait-tags",
+            "x-forwarded-for",
+        ] {
+            assert!(stays(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["content-type", "openai-beta", "anthropic-beta", "upgrade"] {
+            assert!(!stays(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}
