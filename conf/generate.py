@@ -119,26 +119,78 @@ def minutes(time):
 
 # ---- providers ----------------------------------------------------------------------------------
 
-# Openings to the OpenAI protocol at providers whose first protocol is another.
-COMPATIBLE = {
-    "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
-    "cohere": "https://api.cohere.ai/compatibility/v1",
-    "ollama": "http://localhost:11434/v1",
+# What is spoken, where it isn't OpenAI chat alone, in order of preference.
+PROTOCOLS = {
+    "anthropic": ["anthropic"],
+    "azure": ["openai-chat", "openai-responses", "openai-completions", "anthropic"],
+    "bedrock": ["bedrock", "anthropic"],
+    "cohere": ["cohere", "openai-chat"],
+    "gemini": ["gemini"],
+    "ollama": ["ollama", "openai-chat"],
+    "openai": ["openai-chat", "openai-responses", "openai-completions"],
+    "vertex": ["gemini", "anthropic", "openai-chat"],
 }
-# Anthropic's protocol beside OpenAI's, with the same key as a bearer token.
-ANTHROPIC_PATHS = {
-    "deepseek": "/anthropic/v1/messages",
-    "minimax": "/anthropic/v1/messages",
-    "moonshot": "/anthropic/v1/messages",
-    "novita": "/anthropic/v1/messages",
-    "openrouter": "/api/v1/messages",
-    "zai": "/api/anthropic/v1/messages",
+# OpenAI responses beside OpenAI chat: the facts' `also`, and vLLM's and LM Studio's own documentation.
+RESPONSES = {"fireworks", "groq", "lmstudio", "meta", "openrouter", "perplexity", "vllm", "xai"}
+# Anthropic's protocol beside OpenAI's, with the same key as a bearer token: the facts' `also`.
+ANTHROPIC = {
+    "baseten", "deepseek", "fireworks", "meta", "minimax", "moonshot", "novita", "openrouter", "tencent", "xai", "zai",
+}
+# Text completion beside chat, for the same models: general knowledge.
+COMPLETIONS = {"deepinfra", "fireworks", "hyperbolic", "llamafile", "lmstudio", "openrouter", "together", "vllm"}
+# Where a protocol is found when not at the usual path below the base URL.
+PATHS = {
+    "cohere": {"openai-chat": "/compatibility/v1/chat/completions"},
+    "deepseek": {"anthropic": "/anthropic/v1/messages"},
+    "minimax": {"anthropic": "/anthropic/v1/messages"},
+    "moonshot": {"anthropic": "/anthropic/v1/messages"},
+    "novita": {"anthropic": "/anthropic/v1/messages"},
+    "ollama": {"openai-chat": "/v1/chat/completions"},
+    "openrouter": {"anthropic": "/api/v1/messages"},
+    "perplexity": {"openai-responses": "/v1/responses"},
+    "zai": {"anthropic": "/api/anthropic/v1/messages"},
+}
+# The models that a protocol is spoken for, where it isn't all of them.
+COMPLETING = ["*-instruct*", "babbage-002", "davinci-002", "ft:babbage*", "ft:davinci*"]
+MODELS_ONLY = {
+    "azure": {
+        "openai-chat": ["!claude*"],
+        "openai-responses": ["!claude*"],
+        "openai-completions": COMPLETING,
+        "anthropic": ["claude*"],
+    },
+    "bedrock": {"anthropic": ["*anthropic.claude*"]},
+    "openai": {"openai-completions": COMPLETING},
+    "vertex": {
+        "gemini": ["*gemini*", "*gemma*", "imagen*", "*embedding*", "endpoints/*"],
+        "anthropic": ["claude*", "anthropic/*"],
+        "openai-chat": ["*/*", "!google/*", "!anthropic/*", "!endpoints/*"],
+    },
+}
+# Base URLs that differ from the facts' because the rest of the path is ours, or decided by the platform.
+BASE = {
+    "azure": None,
+    "bedrock": None,
+    "cohere": "https://api.cohere.com/v2",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+    "vertex": None,
+}
+# Whose paths, address and ways to sign in are the program's own.
+PLATFORMS = {"azure", "bedrock", "vertex"}
+# Wires of OpenAI's that have no chat, and what they have.
+APIS = {"jina": ["embeddings", "rerank"], "recraft": ["images", "image_edits"], "voyage": ["embeddings", "rerank"]}
+WIRES = {
+    "anthropic-messages", "azure-openai", "bedrock-converse", "cohere-v2", "google-gemini", "ollama", "openai-chat",
+    "openai-embeddings", "openai-images", "vertex",
 }
 # Servers on one's own machine: used when the user's file names them.
 LOCAL = {"llamafile", "lmstudio", "ollama", "vllm"}
 # The catalogue's list has variables that hold no key for this host.
 ENV = {
     "anthropic": ["ANTHROPIC_API_KEY"],
+    "azure": ["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
+    "bedrock": ["AWS_BEARER_TOKEN_BEDROCK"],
+    "vertex": [],
     "vercel": ["AI_GATEWAY_API_KEY", "VERCEL_AI_GATEWAY_API_KEY"],
     "zai": ["ZAI_API_KEY"],
 }
@@ -146,8 +198,8 @@ ENV = {
 NO_ALIAS = {"openai-compatible", "z.ai"}
 # They take no `stream_options`, or send usage in every stream without being asked.
 NO_STREAM_OPTIONS = {"ai21", "codestral", "mistral", "nscale", "perplexity", "v0"}
-DEVELOPER_ROLE = {"openai"}
-MAX_COMPLETION_TOKENS = {"openai", "cerebras", "groq"}
+DEVELOPER_ROLE = {"azure", "openai"}
+MAX_COMPLETION_TOKENS = {"azure", "openai", "cerebras", "groq"}
 # Only what the provider is known to refuse and an answer doesn't depend on.
 DROP = {
     "codestral": ["stream_options", "user"],
@@ -173,16 +225,13 @@ def provider_rows(providers):
     taken = {row["id"] for row in providers}
     for row in providers:
         name = row["id"]
-        anthropic = row["wire"] == "anthropic-messages"
-        base = COMPATIBLE.get(name, row["base_url"])
-        if row["wire"] not in ("openai-chat", "anthropic-messages") and name not in COMPATIBLE:
+        base = BASE.get(name, row["base_url"])
+        if row["wire"] not in WIRES:
             continue
-        # An address with a hole in it is the user's to fill; sign-on flows are not built.
-        if "{" in base or row["auth"]["kind"] == "oauth":
+        # An address with a hole in it is the user's to fill; other sign-on flows are not built.
+        if name not in PLATFORMS and ("{" in base or row["auth"]["kind"] == "oauth"):
             continue
-        protocols = ["anthropic"] if anthropic else ["openai-chat"]
-        if name in ANTHROPIC_PATHS:
-            protocols.append("anthropic")
+        protocols = protocols_of(name)
         yield f"# {row['name']}: {row['ev']}"
         yield f"[providers.{name}]"
         aliases = [alias for alias in row.get("aliases", []) if alias not in taken and alias not in NO_ALIAS]
@@ -192,18 +241,33 @@ def provider_rows(providers):
         if name in LOCAL:
             yield "local = true"
         else:
-            yield f"env = {toml(ENV.get(name) or [v for v in row['env'] if is_key(v)])}"
+            yield f"env = {toml(ENV[name] if name in ENV else [v for v in row['env'] if is_key(v)])}"
+        if name in PLATFORMS:
+            yield f'platform = "{name}"'
         yield f"protocols = {toml(protocols)}"
-        yield f'base_url = "{base}"'
-        if name in ANTHROPIC_PATHS:
-            yield f'paths = {{ anthropic = "{ANTHROPIC_PATHS[name]}" }}'
-        yield f'auth = "{auth(row)}"'
-        if anthropic:
+        if name in MODELS_ONLY:
+            yield f"models_only = {toml(MODELS_ONLY[name])}"
+        if name in APIS:
+            yield f"apis = {toml(APIS[name])}"
+        if base:
+            yield f'base_url = "{base}"'
+        if name in PATHS:
+            yield f"paths = {toml(PATHS[name])}"
+        if name not in PLATFORMS:
+            yield f'auth = "{auth(row)}"'
+        if protocols[0] == "anthropic":
             yield 'headers = { anthropic-version = "2023-06-01" }'
         quirks = quirks_of(row)
         if quirks:
             yield f"quirks = {toml(quirks)}"
         yield ""
+
+
+def protocols_of(name):
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    beside = (("openai-responses", RESPONSES), ("openai-completions", COMPLETIONS), ("anthropic", ANTHROPIC))
+    return ["openai-chat"] + [protocol for protocol, names in beside if name in names]
 
 
 def is_key(variable):
@@ -213,7 +277,7 @@ def is_key(variable):
 def auth(row):
     if row["id"] in LOCAL:
         return "none"
-    if row["auth"]["kind"] == "header":
+    if row["auth"]["kind"] in ("header", "header-or-query"):
         return "header:" + row["auth"]["header"].split(":")[0]
     return "bearer"
 
@@ -234,7 +298,7 @@ def quirks_of(row):
         quirks["developer_role"] = True
     if name in MAX_COMPLETION_TOKENS:
         quirks["max_completion_tokens"] = True
-    if row["wire"] == "anthropic-messages":
+    if "openai-chat" not in protocols_of(name) or name in APIS:
         return quirks
     quirks["stream_options"] = name not in NO_STREAM_OPTIONS
     return quirks

@@ -24,6 +24,7 @@ pub mod config;
 pub mod error;
 /// One request, start to finish.
 pub mod gateway;
+pub mod glob;
 /// How much: requests, tokens, concurrency.
 pub mod limit;
 /// A scriptable fake provider.

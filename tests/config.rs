@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use strait::config::{self, Loaded, Mistake, Snapshot};
 use strait::observe::Sink;
 use strait::protocol::Protocol;
+use strait::protocol::api::Api;
+use strait::provider::account::{aws, google};
 use strait::provider::cost::Token;
-use strait::provider::{Auth, Timeouts};
+use strait::provider::{self, Auth, Provider, Timeouts};
 use strait::routing::{Retries, Strategy};
 
 /// Returns an environment of these variables alone.
@@ -288,6 +290,246 @@ fn an_open_address_is_served_with_keys_or_when_it_is_meant() {
     );
 }
 
+fn provider<'n>(now: &'n Snapshot, name: &str) -> &'n Provider {
+    &now.providers[now.provider_index[name]]
+}
+
+fn first_path(provider: &Provider, model: &str) -> String {
+    let speaks = &provider.protocols[provider.spoken(model, None)[0]];
+    let endpoint = &provider.endpoints[0];
+    let path = provider::path(&provider.platform, endpoint, speaks, Api::Chat, model, true);
+    format!("{}{path}", endpoint.authority())
+}
+
+#[test]
+fn azure_is_found_by_its_usual_variables_or_by_its_table() {
+    let variables = [
+        ("AZURE_OPENAI_API_KEY", "k"),
+        ("AZURE_OPENAI_ENDPOINT", "https://Me.openai.azure.com/"),
+        ("OPENAI_API_VERSION", "2024-10-21"),
+    ];
+    let now = good("", &variables);
+    let azure = provider(&now, "azure-openai");
+    assert_eq!(azure.auth, Auth::Header("api-key".into()));
+    assert_eq!(
+        first_path(azure, "gpt"),
+        "me.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=2024-10-21"
+    );
+    let now = good("providers.azure.api_version = \"v1\"", &variables);
+    let azure = provider(&now, "azure");
+    assert_eq!(
+        first_path(azure, "gpt"),
+        "me.openai.azure.com/openai/v1/chat/completions"
+    );
+    assert_eq!(
+        azure.protocols[azure.spoken("claude-opus-4-6", None)[0]].protocol,
+        Protocol::Anthropic,
+        "which speaks by its own protocol alone"
+    );
+    let now = good("", &variables[..1]);
+    let why = now
+        .disabled
+        .iter()
+        .find(|(name, _)| name == "azure")
+        .unwrap();
+    assert!(why.1.contains("AZURE_OPENAI_ENDPOINT"), "{}", why.1);
+}
+
+#[test]
+fn an_application_signs_in_to_azure_in_place_of_a_key() {
+    let text = r#"
+[providers.azure]
+base_url = "https://x.openai.azure.com"
+entra = { tenant = "t", client_id = "c", client_secret = "env:S", authority = "https://login.example/" }
+"#;
+    let now = good(text, &[("S", "secret"), ("AZURE_OPENAI_API_KEY", "unused")]);
+    let azure = provider(&now, "azure");
+    let Auth::Entra(app) = &azure.auth else {
+        panic!("{:?}", azure.auth);
+    };
+    assert_eq!(app.client_secret.expose(), "secret");
+    assert_eq!(app.authority, "https://login.example");
+    assert_eq!(app.scope, "https://cognitiveservices.azure.com/.default");
+    assert!(azure.credentials.is_empty());
+    let usual = [
+        ("AZURE_OPENAI_ENDPOINT", "https://x.openai.azure.com"),
+        ("AZURE_TENANT_ID", "t"),
+        ("AZURE_CLIENT_ID", "c"),
+        ("AZURE_CLIENT_SECRET", "s"),
+    ];
+    let now = good("", &usual);
+    assert!(matches!(provider(&now, "azure").auth, Auth::Entra(_)));
+}
+
+#[test]
+fn bedrock_signs_unless_it_has_a_key() {
+    let now = good(
+        "",
+        &[
+            ("AWS_BEARER_TOKEN_BEDROCK", "b"),
+            ("AWS_REGION", "eu-west-1"),
+        ],
+    );
+    let bedrock = provider(&now, "aws");
+    assert_eq!(bedrock.auth, Auth::Bearer);
+    assert_eq!(
+        first_path(bedrock, "us.amazon.nova-lite-v1:0"),
+        "bedrock-runtime.eu-west-1.amazonaws.com/model/us.amazon.nova-lite-v1%3A0/converse-stream"
+    );
+    assert!(bedrock.headers.is_empty(), "no anthropic-version");
+    let claude = bedrock.spoken("us.anthropic.claude-opus-4-1-20250805-v1:0", None);
+    assert_eq!(claude.len(), 2, "both ways");
+    assert_eq!(
+        bedrock.spoken("meta.llama3-1-8b-instruct-v1:0", None).len(),
+        1
+    );
+
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "AKID"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_DEFAULT_REGION", "us-west-2"),
+    ];
+    let now = good("", &keys);
+    let Auth::SigV4 {
+        region,
+        source: aws::Source::Chain(chain),
+        ..
+    } = &provider(&now, "bedrock").auth
+    else {
+        panic!("{:?}", provider(&now, "bedrock").auth);
+    };
+    assert_eq!(region, "us-west-2");
+    assert_eq!(chain.environment.as_ref().unwrap().access_key_id, "AKID");
+
+    let text = r#"
+[providers.one]
+like = "bedrock"
+region = "us-east-1"
+access_key_id = "env:ID"
+secret_access_key = "env:SECRET"
+base_url = "http://127.0.0.1:9"
+[providers.two]
+like = "aws"
+region = "us-east-1"
+profile = "lab"
+"#;
+    let now = good(
+        text,
+        &[
+            ("ID", "AKID2"),
+            ("SECRET", "s"),
+            ("AWS_BEARER_TOKEN_BEDROCK", "b"),
+        ],
+    );
+    let one = provider(&now, "one");
+    assert_eq!(one.catalogue, "bedrock", "by which its models are known");
+    assert_eq!(one.endpoints[0].port, 9, "an address of one's own");
+    assert!(
+        matches!(&one.auth, Auth::SigV4 { source: aws::Source::Keys(keys), .. } if keys.access_key_id == "AKID2"),
+        "{:?}",
+        one.auth
+    );
+    let Auth::SigV4 {
+        source: aws::Source::Chain(chain),
+        ..
+    } = &provider(&now, "two").auth
+    else {
+        panic!("a profile goes before a key of the environment");
+    };
+    assert!(chain.only_profile && chain.profile == "lab");
+}
+
+const KEY_FILE: &str = r#"{"type":"service_account","project_id":"from-the-file","client_email":"me@x","private_key":"-----BEGIN PRIVATE KEY-----\nSECRET-1\n-----END PRIVATE KEY-----\n","token_uri":"https://oauth2.googleapis.com/token"}"#;
+
+#[test]
+fn vertex_signs_in_by_a_key_file_or_by_the_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key.json");
+    std::fs::write(&file, KEY_FILE).unwrap();
+    let text = format!(
+        "providers.vertex.service_account = \"file:{}\"",
+        file.display()
+    );
+    let now = good(&text, &[]);
+    let vertex = provider(&now, "vertex_ai");
+    assert!(matches!(
+        vertex.auth,
+        Auth::Google(google::Source::ServiceAccount(_))
+    ));
+    assert!(!format!("{now:?}").contains("SECRET-1"));
+    assert_eq!(
+        first_path(vertex, "gemini-2.5-pro"),
+        "aiplatform.googleapis.com/v1/projects/from-the-file/locations/global/publishers/google/models/gemini-2.5-pro:streamGenerateContent?alt=sse"
+    );
+    assert_eq!(
+        first_path(vertex, "claude-opus-4-1"),
+        "aiplatform.googleapis.com/v1/projects/from-the-file/locations/global/publishers/anthropic/models/claude-opus-4-1:streamRawPredict"
+    );
+    assert!(first_path(vertex, "meta/llama-4").ends_with("/endpoints/openapi/chat/completions"));
+    let file = file.to_str().unwrap();
+    let usual = [
+        ("GOOGLE_APPLICATION_CREDENTIALS", file),
+        ("GOOGLE_CLOUD_PROJECT", "p"),
+        ("VERTEXAI_LOCATION", "europe-west4"),
+    ];
+    let now = good("", &usual);
+    let vertex = provider(&now, "vertex");
+    assert_eq!(
+        vertex.endpoints[0].host,
+        "europe-west4-aiplatform.googleapis.com"
+    );
+    let now = good(
+        "providers.vertex.project = \"p\"",
+        &[("GCE_METADATA_HOST", "127.0.0.1:1")],
+    );
+    assert_eq!(
+        provider(&now, "vertex").auth,
+        Auth::Google(google::Source::Metadata("http://127.0.0.1:1".into()))
+    );
+}
+
+#[test]
+fn models_are_asked_by_what_they_speak() {
+    let now = good("providers.openai.key = \"k\"", &[]);
+    let openai = provider(&now, "openai");
+    let spoken = |model: &str| -> Vec<&str> {
+        let entry = strait::provider::catalogue::model("openai", model);
+        let places = openai.spoken(model, entry);
+        places
+            .iter()
+            .map(|at| openai.protocols[*at].protocol.name())
+            .collect()
+    };
+    assert_eq!(spoken("gpt-4o"), ["openai-chat", "openai-responses"]);
+    assert_eq!(spoken("gpt-3.5-turbo-instruct"), ["openai-completions"]);
+    assert_eq!(
+        spoken("o1-pro"),
+        ["openai-responses"],
+        "it knows nothing else"
+    );
+}
+
+#[test]
+fn a_second_account_is_like_the_first() {
+    let text = r#"
+[providers.openai-eu]
+like = "openai"
+base_url = "https://eu.api.openai.com/v1"
+key = "env:EU"
+[providers.openai]
+key = "env:US"
+"#;
+    let now = good(text, &[("EU", "1"), ("US", "2")]);
+    let (eu, us) = (provider(&now, "openai-eu"), provider(&now, "openai"));
+    assert_eq!(eu.protocols, us.protocols);
+    assert_eq!(eu.quirks, us.quirks);
+    assert_eq!(eu.endpoints[0].host, "eu.api.openai.com");
+    assert_eq!(
+        (eu.catalogue.as_str(), us.catalogue.as_str()),
+        ("openai", "openai")
+    );
+}
+
 // What is wrong: (name, file, line, key, part of the message, suggestion).
 
 type Case = (
@@ -359,11 +601,32 @@ const CASES: &[Case] = &[
     ("no keys", "[providers.openai]\nkeys = []", 2, "providers.openai.keys", "must hold 1 to", None),
     ("keys of one name", "[providers.openai]\nkeys = [{ name = \"a\", key = \"x\" }, { name = \"a\", key = \"y\" }]", 2, "providers.openai.keys[1].name", "given twice", None),
     ("a key that isn't wanted", "[providers.lab]\nprotocols = \"anthropic\"\nbase_url = \"http://h\"\nauth = \"none\"\nkey = \"k\"", 5, "providers.lab.key", "auth is \"none\"", None),
-    ("a protocol to come", "[providers.lab]\nprotocols = [\"openai-responses\"]", 2, "providers.lab.protocols[0]", "openai-responses is not supported yet", None),
-    ("gemini", "[providers.lab]\nprotocols = [\"gemini\"]", 2, "providers.lab.protocols[0]", "gemini is not supported yet", None),
-    ("a protocol by another name", "[providers.lab]\nprotocols = \"openai\"", 2, "providers.lab.protocols", "must be one of openai-chat, anthropic", Some("\"openai-chat\"")),
+    ("a protocol by another name", "[providers.lab]\nprotocols = \"openai\"", 2, "providers.lab.protocols", "must be one of openai-chat, openai-responses", Some("\"openai-chat\"")),
     ("a protocol twice", "[providers.lab]\nprotocols = [\"anthropic\", \"anthropic\"]\nauth = \"none\"\nbase_url = \"http://h\"", 2, "providers.lab.protocols[1]", "given twice", None),
     ("no protocol", "[providers.lab]\nprotocols = []", 2, "providers.lab.protocols", "must not be empty", None),
+    ("models of a protocol that isn't spoken", "[providers.anthropic]\nkey = \"k\"\nmodels_only = { gemini = [\"x\"] }", 3, "providers.anthropic.models_only.gemini", "not among the provider's protocols", None),
+    ("models without a list", "[providers.openai]\nkey = \"k\"\nmodels_only = { openai-chat = \"gpt*\" }", 3, "providers.openai.models_only.openai-chat", "must be a list of patterns", None),
+    ("no models", "[providers.openai]\nkey = \"k\"\nmodels_only = { openai-chat = [] }", 3, "providers.openai.models_only.openai-chat", "must hold 1 to", None),
+    ("an api misspelt", "[providers.openai]\nkey = \"k\"\napis = [\"embedding\"]", 3, "providers.openai.apis[0]", "must be one of chat", Some("\"embeddings\"")),
+    ("like nothing", "[providers.eu]\nlike = \"opnai\"\nkey = \"k\"", 2, "providers.eu.like", "the catalogue has no provider \"opnai\"", Some("\"openai\"")),
+    ("the catalogue's name for another", "[providers.groq]\nlike = \"openai\"\nkey = \"k\"", 1, "providers.groq", "needs a name of its own", None),
+    ("azure without address", "[providers.azure]\nkey = \"k\"", 1, "providers.azure.base_url", "none of AZURE_OPENAI_ENDPOINT, AZURE_API_BASE is set either", None),
+    ("azure without key", "[providers.azure]\nbase_url = \"https://x.openai.azure.com\"", 1, "providers.azure.key", "AZURE_OPENAI_API_KEY", None),
+    ("a version of nothing", "[providers.azure]\nkey = \"k\"\nbase_url = \"https://x\"\napi_version = \"2024\"", 4, "providers.azure.api_version", "must be a date such as 2024-10-21", None),
+    ("a version in capitals", "[providers.azure]\nkey = \"k\"\nbase_url = \"https://x\"\napi_version = \"V1\"", 4, "providers.azure.api_version", "or v1", Some("\"v1\"")),
+    ("key and entra", "[providers.azure]\nkey = \"k\"\nbase_url = \"https://x\"\nentra = { tenant = \"t\", client_id = \"c\", client_secret = \"s\" }", 4, "providers.azure.entra", "key too", None),
+    ("half of entra", "[providers.azure]\nbase_url = \"https://x\"\nentra = { tenant = \"t\", client_secret = \"s\" }", 3, "providers.azure.entra.client_id", "must be given", None),
+    ("an authority without scheme", "[providers.azure]\nbase_url = \"https://x\"\nentra = { tenant = \"t\", client_id = \"c\", client_secret = \"s\", authority = \"login\" }", 3, "providers.azure.entra.authority", "begins with https://", None),
+    ("azure's key elsewhere", "[providers.openai]\nkey = \"k\"\napi_version = \"2024-10-21\"", 3, "providers.openai.api_version", "is for azure alone", None),
+    ("vertex without project", "[providers.vertex]\nlocation = \"us-east5\"", 1, "providers.vertex.project", "none of GOOGLE_CLOUD_PROJECT", None),
+    ("no key file", "[providers.vertex]\nproject = \"p\"\nservice_account = \"file:/nonexistent\"", 3, "providers.vertex.service_account", "/nonexistent can't be read", None),
+    ("a key file of nonsense", "[providers.vertex]\nproject = \"p\"\nservice_account = \"{}\"", 3, "providers.vertex.service_account", "a Google key file without type", None),
+    ("a location in capitals", "[providers.vertex]\nproject = \"p\"\nlocation = \"US-East5\"", 3, "providers.vertex.location", "must be a region's name", Some("\"us-east5\"")),
+    ("bedrock without region", "[providers.bedrock]\nkey = \"k\"", 1, "providers.bedrock.region", "none of AWS_REGION", None),
+    ("half of the access keys", "[providers.bedrock]\nregion = \"us-east-1\"\naccess_key_id = \"AKID\"", 1, "providers.bedrock.secret_access_key", "with access_key_id", None),
+    ("a session of nothing", "[providers.bedrock]\nregion = \"us-east-1\"\nsession_token = \"t\"", 3, "providers.bedrock.session_token", "is part of", None),
+    ("a profile and keys", "[providers.bedrock]\nregion = \"us-east-1\"\naccess_key_id = \"AKID\"\nsecret_access_key = \"s\"\nprofile = \"p\"", 5, "providers.bedrock.profile", "access_key_id too", None),
+    ("a region misspelt", "[providers.bedrock]\nregoin = \"us-east-1\"\nregion = \"us-east-1\"", 2, "providers.bedrock.regoin", "unknown key", Some("region")),
     ("no scheme", "[providers.openai]\nkey = \"k\"\nbase_url = \"api.openai.com/v1\"", 3, "providers.openai.base_url", "must begin with http:// or https://", Some("\"https://api.openai.com/v1\"")),
     ("another scheme", "[providers.openai]\nkey = \"k\"\nbase_url = \"ftp://h\"", 3, "providers.openai.base_url", "must begin with http", None),
     ("no host of a URL", "[providers.openai]\nkey = \"k\"\nbase_url = \"https:///v1\"", 3, "providers.openai.base_url", "names no host", None),

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use strait::command::check;
 use strait::config::{self, Loaded, Mistake, Snapshot, Source, Store, known, watch};
-use strait::provider::Timeouts;
+use strait::protocol::api::Api;
+use strait::provider::{self, Timeouts};
 use strait::routing::{Retries, Strategy};
 
 fn conf(file: &str) -> PathBuf {
@@ -60,14 +61,51 @@ fn every_row_of_the_catalogue_makes_a_provider() {
             );
         }
         let needs_key = row.get("auth").and_then(|auth| auth.as_str()) != Some("none");
+        let platform = row.get("platform").and_then(|platform| platform.as_str());
         text += &format!(
-            "[providers.{name}]\n{}",
-            if needs_key { "key = \"k\"\n" } else { "" }
+            "[providers.{name}]\n{}{}",
+            if needs_key { "key = \"k\"\n" } else { "" },
+            match platform {
+                Some("azure") => "base_url = \"https://x.openai.azure.com\"\n",
+                Some("vertex") => "project = \"p\"\n",
+                Some("bedrock") => "region = \"us-east-1\"\n",
+                other => {
+                    assert_eq!(other, None, "{name}");
+                    ""
+                }
+            }
         );
     }
     let now = read(&text);
     assert_eq!(now.providers.len(), rows.len() + 1, "all of them, and demo");
     assert!(now.disabled.is_empty());
+    assert!(rows.len() >= 60, "{} rows", rows.len());
+    for provider in now.providers.iter().filter(|provider| !provider.demo) {
+        let name = &provider.name;
+        for endpoint in &provider.endpoints {
+            let is_local = ["localhost", "127.0.0.1"].contains(&endpoint.host.as_str());
+            assert!(endpoint.tls || is_local, "{name} is asked without TLS");
+            assert!(endpoint.host.contains('.') || is_local, "{name}");
+            for speaks in &provider.protocols {
+                let path = provider::path(
+                    &provider.platform,
+                    endpoint,
+                    speaks,
+                    Api::Chat,
+                    "model",
+                    true,
+                );
+                assert!(
+                    path.starts_with('/') && !path.contains("//") && !path.contains('{'),
+                    "{name}: {path}"
+                );
+            }
+        }
+        assert!(!provider.protocols.is_empty(), "{name}");
+        for (field, _) in &provider.quirks.rename {
+            assert!(!provider.quirks.drop.contains(field), "{name}: {field}");
+        }
+    }
     // And by their usual variables alone.
     let any = |name: &str| name.ends_with("_KEY").then(|| "k".to_string());
     let now = good(config::read(Path::new("strait.toml"), "", &any)).snapshot;
@@ -126,6 +164,13 @@ fn the_examples_of_the_reference_are_right_and_show_the_defaults() {
         assert!(text.contains(file));
         text = text.replace(file, pem.to_str().unwrap());
     }
+    let google = dir.path().join("google.json");
+    std::fs::write(
+        &google,
+        r#"{"type":"service_account","client_email":"a@b","private_key":"k"}"#,
+    )
+    .unwrap();
+    text = text.replace("/etc/strait/google.json", google.to_str().unwrap());
     let named = text.clone();
     let env = move |name: &str| {
         named

@@ -1,6 +1,5 @@
 //! Who asks: client keys, hashed in memory.
 
-mod glob;
 mod presented;
 mod table;
 

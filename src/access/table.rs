@@ -8,9 +8,9 @@ use http::HeaderMap;
 use ring::hmac;
 
 use super::KeySettings;
-use super::glob::Glob;
 use super::presented::presented;
 use crate::error::{Error, Kind, Result};
+use crate::glob::Glob;
 use crate::limit::Limits;
 
 /// A client key, without its text.

@@ -66,7 +66,24 @@ pub const SECTIONS: &[Section] = &[
             "price",
             "ca",
             "enabled",
+            "like",
+            "apis",
+            "models_only",
+            "api_version",
+            "entra",
+            "project",
+            "location",
+            "service_account",
+            "region",
+            "access_key_id",
+            "secret_access_key",
+            "session_token",
+            "profile",
         ],
+    },
+    Section {
+        path: "providers.*.entra",
+        keys: &["tenant", "client_id", "client_secret", "scope", "authority"],
     },
     Section {
         path: "providers.*.endpoints[]",
@@ -147,7 +164,7 @@ pub const SECTIONS: &[Section] = &[
 const TIMEOUTS: &[&str] = &["connect", "first_byte", "idle", "total"];
 
 /// Keys that only rows of the built-in catalogue have, beside those of `providers.*`.
-pub(super) const CATALOGUE_KEYS: &[&str] = &["env", "aliases", "local"];
+pub(super) const CATALOGUE_KEYS: &[&str] = &["env", "aliases", "local", "platform"];
 
 /// Keys that are planned: said so, where "unknown" would send the reader looking for a typing error.
 pub(super) const LATER: &[(&str, &str)] = &[("keys[]", "budget")];

@@ -163,7 +163,7 @@ impl Providers {
                 by_name.entry(alias.clone()).or_insert(index);
             }
         }
-        let mut rest: Vec<Option<Row>> = catalogue.into_iter().map(Some).collect();
+        let mut rest: Vec<Option<Row>> = catalogue.iter().cloned().map(Some).collect();
         let mut all = Self {
             enabled: Vec::new(),
             index: HashMap::new(),
@@ -183,7 +183,20 @@ impl Providers {
                 continue;
             }
             let row = match by_name.get(&row.name.value) {
-                None => row,
+                None => match like(&row, &by_name) {
+                    Ok(None) => row,
+                    Ok(Some(index)) => catalogue[index].clone().overlaid(row),
+                    Err(mistake) => {
+                        mistakes.push(mistake);
+                        all.name(row.name.value, Vec::new(), || Why::Broken);
+                        continue;
+                    }
+                },
+                Some(_) if row.like.is_some() => {
+                    let message = "is a provider of the catalogue: what is like it or another needs a name of its own";
+                    mistakes.push(row.name.wrong(message));
+                    continue;
+                }
                 Some(index) => match rest[*index].take() {
                     Some(builtin) => builtin.overlaid(row),
                     None => {
@@ -297,6 +310,21 @@ impl Providers {
             }
         }
     }
+}
+
+/// Looks up the row of the catalogue that `row` is like.
+fn like(row: &Row, by_name: &HashMap<String, usize>) -> Result<Option<usize>, Mistake> {
+    let Some(like) = &row.like else {
+        return Ok(None);
+    };
+    let found = by_name.get(&like.value).copied().map(Some);
+    found.ok_or_else(|| {
+        let meant = nearest(&like.value, by_name.keys().map(String::as_str));
+        like.wrong(Wrong::suggest(
+            format!("the catalogue has no provider {:?}", like.value),
+            meant.map(quoted),
+        ))
+    })
 }
 
 fn models(

@@ -2,13 +2,14 @@
 //!
 //! Reading never stops at the first mistake: [`load`] returns all of them, each with its line, its key and,
 //! where it can be guessed, what was meant. The steps, one file each: `known` (the table of keys), `read` (typed
-//! values from the parsed document), `file` and `provider` (the tables), `row` (a provider over its row of the catalogue), `link` (names across tables), `store`
+//! values from the parsed document), `file`, `provider` and `platform` (the tables), `row` (a provider over its row of the catalogue), `link` (names across tables), `store`
 //! (the snapshot in force), `watch` (the file on disk).
 
 mod file;
 pub mod known;
 mod link;
 mod mistake;
+mod platform;
 mod provider;
 mod read;
 mod row;

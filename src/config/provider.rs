@@ -3,21 +3,21 @@
 use toml::de::DeValue;
 
 use super::mistake::{At, Wrong, nearest, quoted};
+use super::platform;
 use super::read::{Reader, Table, Value, json, number, text, truth, unlike, whole};
 use super::row::{Keyed, Row, WrittenQuirks};
 use super::secrets::secret;
 use super::units;
 use crate::protocol::Protocol;
+use crate::protocol::api::Api;
 use crate::provider::cost::{Rates, Token};
-use crate::provider::{Auth, Endpoint, Health, TimeoutOverrides};
+use crate::provider::{Auth, Endpoint, Health, Only, TimeoutOverrides};
 
 /// Weights above this say nothing more, and the balancer's table has as many places as all weights together.
 pub(super) const HEAVIEST: u64 = 1000;
 
 /// The most endpoints, or credentials, that one provider may have.
 const MOST: usize = 1000;
-
-const LATER_PROTOCOLS: [&str; 5] = ["openai-responses", "gemini", "bedrock", "cohere", "ollama"];
 
 /// Reads one table.
 pub(super) fn read(
@@ -60,6 +60,14 @@ pub(super) fn read(
         paths: paths(reader, &table),
         health: health(reader, &table),
         timeouts: timeouts(reader, &table, "providers.*.timeouts"),
+        models_only: models_only(reader, &table),
+        apis: apis(reader, &table),
+        like: if catalogue {
+            None
+        } else {
+            reader.get(&table, "like", label)
+        },
+        platform: platform::read(reader, &table, catalogue),
         quirks: quirks(reader, &table),
         price: price(reader, &table),
         ca: reader.get(&table, "ca", text).map(|at| At {
@@ -98,14 +106,15 @@ fn protocol(value: &DeValue<'_>) -> Result<Protocol, Wrong> {
 }
 
 fn protocol_named(name: &str) -> Result<Protocol, Wrong> {
-    if LATER_PROTOCOLS.contains(&name) {
-        return Err(Wrong::later(&format!("the protocol {name}")));
-    }
     Protocol::from_name(name).ok_or_else(|| {
         let known = Protocol::ALL.map(Protocol::name);
         let meant = match name {
             "openai" | "chat" | "openai_chat" => Some("openai-chat"),
             "claude" | "messages" => Some("anthropic"),
+            "responses" | "openai_responses" => Some("openai-responses"),
+            "completions" | "openai_completions" => Some("openai-completions"),
+            "google" | "generateContent" => Some("gemini"),
+            "converse" | "aws" => Some("bedrock"),
             _ => nearest(name, known),
         };
         Wrong::suggest(
@@ -346,6 +355,55 @@ fn paths(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<(At<Protocol>
         }
     }
     Some(paths)
+}
+
+/// Reads `{ anthropic = ["claude*"] }`: for which models a protocol is spoken.
+fn models_only(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<(At<Protocol>, Only)>> {
+    let mut all = Vec::new();
+    for (name, patterns) in reader.map(table, "models_only", patterns)? {
+        match protocol_named(&name.value) {
+            Ok(protocol) => all.push((
+                At {
+                    value: protocol,
+                    place: name.place,
+                },
+                patterns.value,
+            )),
+            Err(wrong) => reader.mistakes.push(name.wrong(wrong)),
+        }
+    }
+    Some(all)
+}
+
+fn patterns(value: &DeValue<'_>) -> Result<Only, Wrong> {
+    let want = "a list of patterns over model ids, such as [\"claude*\"]";
+    let list = value.as_array().ok_or_else(|| unlike(want, value))?;
+    if list.is_empty() || list.len() > MOST {
+        return Err(format!("must hold 1 to {MOST} patterns").into());
+    }
+    let mut patterns = Vec::new();
+    for pattern in list.iter() {
+        let pattern = text(pattern.get_ref())?;
+        check_name(pattern.strip_prefix('!').unwrap_or(&pattern))?;
+        patterns.push(pattern);
+    }
+    Ok(Only::new(patterns.iter().map(String::as_str)))
+}
+
+/// Reads what the provider can be asked for.
+fn apis(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<Api>> {
+    let list = reader.one_or_list(table, "apis", |value| {
+        let name = text(value)?;
+        let found = Api::ALL.into_iter().find(|api| api.name() == name);
+        found.ok_or_else(|| {
+            let known = Api::ALL.map(Api::name);
+            Wrong::suggest(
+                format!("must be one of {}", known.join(", ")),
+                nearest(&name, known).map(quoted),
+            )
+        })
+    })?;
+    Some(list.value.into_iter().map(|at| at.value).collect())
 }
 
 fn health(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Health> {

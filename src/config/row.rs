@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::Env;
 use super::mistake::{At, Mistake, Wrong, nearest};
+use super::platform::{Kind, Written};
 use super::secrets::{Reference, read_bounded};
 use crate::protocol::Protocol;
+use crate::protocol::api::Api;
 use crate::provider::quirks::Quirks;
 use crate::provider::{
-    Auth, Credential, Endpoint, Health, Provider, Speaks, TimeoutOverrides, Timeouts, cost::Rates,
+    Auth, Credential, Endpoint, Health, Only, Platform, Provider, Speaks, TimeoutOverrides,
+    Timeouts, cost::Rates,
 };
 
 /// A `[providers.NAME]` table, checked for itself; `None` is not written.
@@ -27,6 +30,11 @@ pub(super) struct Row {
     pub auth: Option<At<Auth>>,
     pub headers: Vec<(String, At<Reference>)>,
     pub paths: Option<Vec<(At<Protocol>, String)>>,
+    pub models_only: Option<Vec<(At<Protocol>, Only)>>,
+    pub apis: Option<Vec<Api>>,
+    /// The row of the catalogue that this one is like.
+    pub like: Option<At<String>>,
+    pub platform: Written,
     pub health: Option<Health>,
     pub timeouts: TimeoutOverrides,
     pub quirks: WrittenQuirks,
@@ -62,6 +70,10 @@ impl Row {
             auth: None,
             headers: Vec::new(),
             paths: None,
+            models_only: None,
+            apis: None,
+            like: None,
+            platform: Written::default(),
             health: None,
             timeouts: TimeoutOverrides::default(),
             quirks: WrittenQuirks::default(),
@@ -74,13 +86,12 @@ impl Row {
 
     /// Returns the row of the built-in provider, which needs nothing.
     pub fn demo() -> Provider {
-        let speaks = |protocol| Speaks {
-            protocol,
-            path: None,
-        };
         Provider {
             name: "demo".into(),
-            protocols: Protocol::ALL.into_iter().map(speaks).collect(),
+            catalogue: "demo".into(),
+            platform: Platform::Plain,
+            protocols: Protocol::ALL.into_iter().map(Speaks::new).collect(),
+            apis: None,
             endpoints: Vec::new(),
             credentials: Vec::new(),
             auth: Auth::None,
@@ -126,11 +137,19 @@ impl Row {
             (_, _, usual) => written.auth.or(usual),
         };
         let mut paths = written.paths.or(self.paths);
-        if let (Some(protocols), Some(paths)) = (&written.protocols, &mut paths) {
-            paths.retain(|(protocol, _)| {
+        let mut models_only = written.models_only.or(self.models_only);
+        if let Some(protocols) = &written.protocols {
+            // The catalogue's word on a protocol that isn't wanted is no mistake.
+            let fits = |protocol: &At<Protocol>| {
                 protocol.place.file == written.name.place.file
                     || protocols.contains(&protocol.value)
-            });
+            };
+            if let Some(paths) = &mut paths {
+                paths.retain(|(protocol, _)| fits(protocol));
+            }
+            if let Some(models_only) = &mut models_only {
+                models_only.retain(|(protocol, _)| fits(protocol));
+            }
         }
         let mut headers = self.headers;
         headers.retain(|(name, _)| written.headers.iter().all(|(other, _)| other != name));
@@ -138,12 +157,23 @@ impl Row {
         Row {
             // The catalogue's spelling, where the file used an alias.
             name: At {
-                value: self.name.value,
+                value: match written.like {
+                    Some(_) => written.name.value,
+                    None => self.name.value.clone(),
+                },
                 place: written.name.place,
             },
+            like: Some(At {
+                value: self.name.value,
+                place: self.name.place,
+            }),
             enabled: written.enabled,
             env: self.env,
-            aliases: self.aliases,
+            aliases: if written.like.is_some() {
+                Vec::new()
+            } else {
+                self.aliases
+            },
             local: self.local,
             protocols: written.protocols.or(self.protocols),
             endpoints: written.endpoints.or(self.endpoints),
@@ -151,6 +181,9 @@ impl Row {
             auth,
             headers,
             paths,
+            models_only,
+            apis: written.apis.or(self.apis),
+            platform: self.platform.overlaid(written.platform),
             health: written.health.or(self.health),
             timeouts,
             quirks,
@@ -168,11 +201,14 @@ impl Row {
 
     /// Returns why this row of the catalogue isn't in use when the file doesn't name it; `None` when it is.
     pub fn unused(&self, env: Env<'_>) -> Option<String> {
-        if self.usual_key(env).is_some() {
-            return self
-                .endpoints
-                .is_none()
-                .then(|| "it needs a base_url of your own".to_string());
+        if self.usual_key(env).is_some() || self.platform.is_usual(env) {
+            return match self.platform.kind {
+                Some(_) => self.platform.lacks(env),
+                None => self
+                    .endpoints
+                    .is_none()
+                    .then(|| "it needs a base_url of your own".to_string()),
+            };
         }
         if self.local || self.env.is_empty() {
             return Some(format!(
@@ -206,9 +242,29 @@ impl Row {
             );
             Vec::new()
         });
-        let endpoints = self.endpoints.unwrap_or_else(|| {
+        let key = self
+            .credentials
+            .as_ref()
+            .map(|keys| keys.first().map_or(&place, |key| &key.key.place))
+            .or(usual_key.as_ref().map(|_| &place));
+        // What is written to sign in with goes before a key that only the environment has.
+        let key = key.filter(|_| self.credentials.is_some() || !self.platform.signs_in());
+        let kind = self.platform.kind;
+        let signs_in = self.platform.signs_in();
+        let settled = self
+            .platform
+            .settle(&place, self.endpoints.is_some(), key, env, mistakes);
+        let is_settled = settled.is_some();
+        let (platform, usual_endpoint, signed) = match settled {
+            Some(settled) => (settled.platform, settled.endpoint, settled.auth),
+            None => (Platform::Plain, None, None),
+        };
+        let endpoints = self
+            .endpoints
+            .or_else(|| usual_endpoint.map(|endpoint| vec![endpoint]));
+        let endpoints = endpoints.unwrap_or_else(|| {
             // Without protocols the name was probably misspelt, and this would follow from it.
-            if !protocols.is_empty() {
+            if !protocols.is_empty() && is_settled {
                 mistakes.push(
                     place
                         .missing("base_url")
@@ -219,10 +275,13 @@ impl Row {
         });
         let auth = match &self.auth {
             Some(auth) => auth.value.clone(),
-            None if protocols.first() == Some(&Protocol::Anthropic) => {
-                Auth::Header("x-api-key".into())
-            }
-            None => Auth::Bearer,
+            None => match (kind, protocols.first()) {
+                (Some(Kind::Azure), _) => Auth::Header("api-key".into()),
+                (Some(Kind::Bedrock), _) => Auth::Bearer,
+                (None, Some(Protocol::Anthropic)) => Auth::Header("x-api-key".into()),
+                (_, Some(Protocol::Gemini)) => Auth::Header("x-goog-api-key".into()),
+                _ => Auth::Bearer,
+            },
         };
         let mut credentials = Vec::new();
         match self.credentials {
@@ -241,7 +300,7 @@ impl Row {
                     }
                 }
             }
-            None if auth == Auth::None => {}
+            None if auth == Auth::None || signed.is_some() || signs_in || !is_settled => {}
             None => match usual_key {
                 Some(name) => match Reference::Env(name).resolve(env) {
                     Ok(key) => credentials.push(Credential {
@@ -255,10 +314,10 @@ impl Row {
                 None => mistakes.push(place.missing("key").wrong(missing_key(&self.env))),
             },
         }
-        let auth = if credentials.is_empty() {
-            Auth::None
-        } else {
-            auth
+        let auth = match signed {
+            Some(signed) => signed,
+            None if credentials.is_empty() => Auth::None,
+            None => auth,
         };
         let mut headers = Vec::new();
         for (name, value) in self.headers {
@@ -267,9 +326,11 @@ impl Row {
                 Err(wrong) => mistakes.push(value.wrong(wrong)),
             }
         }
-        // The protocol demands it of every request, also of those that came in another protocol.
+        // The protocol demands it of every request, also of those that came in another protocol; clouds have it in
+        // the body.
         let version = "anthropic-version";
         if protocols.contains(&Protocol::Anthropic)
+            && !matches!(kind, Some(Kind::Vertex | Kind::Bedrock))
             && headers.iter().all(|(name, _)| name != version)
         {
             headers.push((version.into(), "2023-06-01".into()));
@@ -285,12 +346,26 @@ impl Row {
                 mistakes.push(protocol.wrong("is not among the provider's protocols"));
             }
         }
+        let mut models_only = self.models_only.unwrap_or_default();
+        for (protocol, _) in &models_only {
+            if !protocols.contains(&protocol.value) && !protocols.is_empty() {
+                mistakes.push(protocol.wrong("is not among the provider's protocols"));
+            }
+        }
         let mut speaks = |protocol: Protocol| {
             let path = paths
                 .iter_mut()
                 .find(|(other, _)| other.value == protocol)
                 .map(|(_, path)| std::mem::take(path));
-            Speaks { protocol, path }
+            let only = models_only
+                .iter_mut()
+                .find(|(other, _)| other.value == protocol)
+                .map(|(_, only)| std::mem::take(only));
+            Speaks {
+                protocol,
+                path,
+                only: only.unwrap_or_default(),
+            }
         };
         let protocols: Vec<Speaks> = protocols.into_iter().map(&mut speaks).collect();
         let quirks = Quirks {
@@ -303,12 +378,18 @@ impl Row {
             stream_options: self.quirks.stream_options.unwrap_or(true),
         };
         // An empty list was written, or all of it was wrong and reported where it stands.
-        if mistakes.len() > before || protocols.is_empty() || endpoints.is_empty() {
+        if mistakes.len() > before || protocols.is_empty() || endpoints.is_empty() || !is_settled {
             return None;
         }
         Some(Provider {
+            catalogue: match self.like {
+                Some(like) => like.value,
+                None => self.name.value.clone(),
+            },
             name: self.name.value,
+            platform,
             protocols,
+            apis: self.apis,
             endpoints,
             credentials,
             auth,

@@ -86,8 +86,30 @@ fn variable(name: &str) -> Parsed<Reference> {
 }
 
 impl Reference {
-    /// Fetches the secret; what is wrong is said by the reference's name alone.
+    /// Fetches a secret that travels in a header; what is wrong is said by the reference's name alone.
     pub fn resolve(&self, env: Env<'_>) -> Result<Secret, Wrong> {
+        let (secret, shown) = self.fetch(env)?;
+        // A line break would start another header.
+        if !secret
+            .expose()
+            .bytes()
+            .all(|b| b.is_ascii_graphic() || b == b' ')
+        {
+            return Err(format!(
+                "{shown} holds a line break, or a character that a header can't hold"
+            )
+            .into());
+        }
+        Ok(secret)
+    }
+
+    /// Fetches a secret of any text, such as a key file.
+    pub fn resolve_text(&self, env: Env<'_>) -> Result<Secret, Wrong> {
+        self.fetch(env).map(|(secret, _)| secret)
+    }
+
+    /// Returns the secret, which is not empty, and how to name it.
+    fn fetch(&self, env: Env<'_>) -> Result<(Secret, String), Wrong> {
         let (secret, shown) = match self {
             Reference::Literal(secret) => (secret.clone(), "the secret".to_string()),
             Reference::Env(name) => match env(name) {
@@ -119,18 +141,7 @@ impl Reference {
         if secret.expose().trim().is_empty() {
             return Err(format!("{shown} is empty").into());
         }
-        // It travels in a header, where a line break would start another one.
-        if !secret
-            .expose()
-            .bytes()
-            .all(|b| b.is_ascii_graphic() || b == b' ')
-        {
-            return Err(format!(
-                "{shown} holds a line break, or a character that a header can't hold"
-            )
-            .into());
-        }
-        Ok(secret)
+        Ok((secret, shown))
     }
 }
 

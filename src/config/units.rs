@@ -146,7 +146,7 @@ pub(super) fn url(value: &DeValue<'_>) -> Parsed<Endpoint> {
 }
 
 // What is wrong is said without the URL: it may hold a password.
-fn read_url(written: &str) -> Parsed<Endpoint> {
+pub(super) fn read_url(written: &str) -> Parsed<Endpoint> {
     let (tls, default_port, rest) = match written.split_once("://") {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, 443, rest),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, 80, rest),

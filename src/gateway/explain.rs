@@ -66,7 +66,7 @@ struct Place {
 }
 
 fn explained(now: &Now, candidate: &Candidate, route: &Route, place: &Place) -> Value {
-    let spoken = candidate.provider.speak(place.protocol).protocol;
+    let spoken = candidate.speaks(place.protocol).protocol;
     let standing = |scope| match now.table.state().cooldowns.standing(scope, Instant::now()) {
         Standing::Good => None,
         Standing::Cooling(until) => Some(("cooling", until)),

@@ -15,8 +15,8 @@ use crate::error::{Error, Kind};
 use crate::observe::record::Phase;
 use crate::protocol::event::FailureClass;
 use crate::protocol::tap::{self, Whole};
-use crate::protocol::{self, Protocol, Shape};
-use crate::provider::Timeouts;
+use crate::protocol::{self, Framing, Protocol, Shape};
+use crate::provider::{Timeouts, platform};
 use crate::routing::Blame;
 use crate::upstream::{self, Answer, Failure, Stage};
 
@@ -32,7 +32,7 @@ const MOST_ERROR: usize = 256 << 10;
 /// Makes one attempt.
 pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange) -> Tried {
     let candidate = plan.candidate();
-    let speaks = candidate.provider.speak(ask.protocol);
+    let speaks = candidate.speaks(ask.protocol);
     let to = speaks.protocol;
     let preparing = Instant::now();
     let outgoing = match ask.build(candidate, to) {
@@ -129,11 +129,11 @@ fn head(
         .iter()
         .position(|speaks| speaks.protocol == to)
         .unwrap_or_default();
-    let path = &endpoint.paths[at];
+    let path = endpoint.path(at, ask.envelope.stream);
     let same = to == ask.protocol;
     let mut head = match ask.query.filter(|_| same) {
         Some(query) => {
-            let target = [path, b"?".as_slice(), query.as_bytes()].concat();
+            let target = platform::target(path, Some(query));
             RequestHeader::build_no_case("POST", &target, Some(16))?
         }
         None => RequestHeader::build_no_case("POST", path, Some(16))?,
@@ -144,10 +144,11 @@ fn head(
         HeaderValue::from_static("application/json"),
     )?;
     head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(length))?;
-    let accept = if ask.envelope.stream {
-        "text/event-stream"
-    } else {
-        "application/json"
+    let accept = match to.framing() {
+        _ if !ask.envelope.stream => "application/json",
+        Framing::Events => "text/event-stream",
+        Framing::Lines => "application/x-ndjson",
+        Framing::EventStream => "application/vnd.amazon.eventstream",
     };
     head.insert_header(http::header::ACCEPT, HeaderValue::from_static(accept))?;
     head.insert_header(

@@ -22,6 +22,19 @@ pub enum Api {
 }
 
 impl Api {
+    pub const ALL: [Api; 10] = [
+        Api::Chat,
+        Api::CountTokens,
+        Api::Embeddings,
+        Api::Rerank,
+        Api::Moderations,
+        Api::Images,
+        Api::ImageEdits,
+        Api::Speech,
+        Api::Transcriptions,
+        Api::Translations,
+    ];
+
     /// Returns the name that records and metrics use.
     pub fn name(self) -> &'static str {
         match self {

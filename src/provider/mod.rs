@@ -1,21 +1,32 @@
 //! Who serves it: providers as rows, with their endpoints, credentials, quirks and prices.
 
+pub mod account;
 pub mod catalogue;
 pub mod cost;
+pub mod platform;
 pub mod quirks;
 
 use std::time::Duration;
 
+use crate::glob::Glob;
 use crate::protocol::Protocol;
+use crate::protocol::api::Api;
 use crate::secret::Secret;
+use catalogue::{Cap, Mode, Model};
+pub use platform::{Platform, path};
 use quirks::Quirks;
 
 /// One provider, ready to be asked: a catalogue row or a user's own, with credentials.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Provider {
     pub name: String,
+    /// The name of its row in the catalogue, by which its models are known; its own where it has none.
+    pub catalogue: String,
+    pub platform: Platform,
     /// What it speaks, in order of preference; a client's own protocol is taken when it is there.
     pub protocols: Vec<Speaks>,
+    /// What it can be asked for; `None` where nothing is known.
+    pub apis: Option<Vec<Api>>,
     /// At least one.
     pub endpoints: Vec<Endpoint>,
     /// Empty when the provider wants none (a local server).
@@ -38,8 +49,48 @@ pub struct Provider {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Speaks {
     pub protocol: Protocol,
-    /// The path to post to, from the root, where the base path doesn't decide it (`/anthropic/v1/messages`).
+    /// The path to post a chat to, from the root, where the base path doesn't decide it (`/anthropic/v1/messages`);
+    /// the base instead of the endpoint's, for a protocol that has the model in its paths.
     pub path: Option<String>,
+    /// The models that it is spoken for.
+    pub only: Only,
+}
+
+impl Speaks {
+    /// Returns what says nothing but the protocol.
+    pub fn new(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            path: None,
+            only: Only::default(),
+        }
+    }
+}
+
+/// Patterns over model ids. Without any, every model is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Only {
+    pub these: Vec<Glob>,
+    pub not: Vec<Glob>,
+}
+
+impl Only {
+    /// Returns the patterns of `written`, in which a `!` before one takes its models out.
+    pub fn new<'w>(written: impl IntoIterator<Item = &'w str>) -> Self {
+        let mut only = Self::default();
+        for pattern in written {
+            match pattern.strip_prefix('!') {
+                Some(pattern) => only.not.push(Glob::new(pattern)),
+                None => only.these.push(Glob::new(pattern)),
+            }
+        }
+        only
+    }
+
+    pub fn matches(&self, model: &str) -> bool {
+        let any = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(model));
+        (self.these.is_empty() || any(&self.these)) && !any(&self.not)
+    }
 }
 
 /// One address of a provider.
@@ -70,6 +121,16 @@ pub enum Auth {
     /// A header of its own (`x-api-key`, `api-key`), lower-case.
     Header(String),
     None,
+    /// Each request signed with AWS's Signature Version 4.
+    SigV4 {
+        service: &'static str,
+        region: String,
+        source: account::aws::Source,
+    },
+    /// A bearer token of Google's.
+    Google(account::google::Source),
+    /// A bearer token of Microsoft's.
+    Entra(account::entra::App),
 }
 
 /// Timers of one attempt, and of all attempts together (`total`).
@@ -127,45 +188,37 @@ pub struct Health {
 }
 
 impl Provider {
-    /// Returns the protocol to ask in for a client that spoke `client`: its own where spoken, else the first.
-    pub fn speak(&self, client: Protocol) -> &Speaks {
-        self.protocols
-            .iter()
-            .find(|speaks| speaks.protocol == client)
-            .unwrap_or_else(|| {
-                self.protocols
-                    .first()
-                    .expect("a provider is checked to speak something")
-            })
+    /// Returns what is spoken for `model`, as places in `protocols`, in order of preference: never nothing.
+    ///
+    /// A model that only completes text, or that only knows OpenAI responses, is asked so where it can be.
+    pub fn spoken(&self, model: &str, entry: Option<&Model>) -> Vec<usize> {
+        let all = || 0..self.protocols.len();
+        let fit = all().filter(|at| self.protocols[*at].only.matches(model));
+        let fit: Vec<usize> = fit.collect();
+        let alone = match entry {
+            Some(entry) if entry.mode == Mode::Completion => Some(Protocol::OpenaiCompletions),
+            Some(entry) if entry.can(Cap::ResponsesOnly) => Some(Protocol::OpenaiResponses),
+            Some(_) | None => None,
+        };
+        let alone = alone.and_then(|alone| {
+            let is_it = |at: &&usize| self.protocols[**at].protocol == alone;
+            fit.iter().find(is_it).copied()
+        });
+        match (alone, fit.is_empty()) {
+            (Some(alone), _) => vec![alone],
+            // The provider will say best what is wrong with the model.
+            (None, true) => all().collect(),
+            (None, false) => fit,
+        }
+    }
+
+    /// Returns whether it may be asked for `api`.
+    pub fn offers(&self, api: Api) -> bool {
+        self.apis.as_ref().is_none_or(|apis| apis.contains(&api))
     }
 }
 
 impl Endpoint {
-    /// Returns the path to post a request of `speaks` to.
-    pub fn path(&self, speaks: &Speaks) -> String {
-        if let Some(path) = &speaks.path {
-            return path.clone();
-        }
-        match speaks.protocol {
-            Protocol::OpenaiChat => format!("{}/chat/completions", self.base_path),
-            Protocol::OpenaiResponses => format!("{}/responses", self.base_path),
-            Protocol::OpenaiCompletions => format!("{}/completions", self.base_path),
-            Protocol::Cohere => format!("{}/chat", self.base_path),
-            Protocol::Ollama => format!("{}/api/chat", self.base_path),
-            // The model, which follows, stands in the path.
-            Protocol::Gemini => format!("{}/models/", self.base_path),
-            Protocol::Bedrock => format!("{}/model/", self.base_path),
-            // Anthropic's SDKs append `/v1/messages` to a base without `/v1`; OpenAI's base ends in it.
-            Protocol::Anthropic => {
-                let base = self
-                    .base_path
-                    .strip_suffix("/v1")
-                    .unwrap_or(&self.base_path);
-                format!("{base}/v1/messages")
-            }
-        }
-    }
-
     /// Returns `host:port`, with brackets around an IPv6 address, for `Host` and for look-ups.
     pub fn authority(&self) -> String {
         let default_port = if self.tls { 443 } else { 80 };

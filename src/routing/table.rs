@@ -9,10 +9,11 @@ use http::{HeaderName, HeaderValue};
 
 use super::{Blame, Cooldowns, Model, Retries, RetryBudget, Scope, Strategy};
 use crate::error::{Error, Kind, Result};
-use crate::protocol::Facts;
+use crate::protocol::api::Api;
+use crate::protocol::{Facts, Protocol};
 use crate::provider::catalogue::{self, Model as Entry};
 use crate::provider::cost::Place as Region;
-use crate::provider::{Auth, Provider, TimeoutOverrides};
+use crate::provider::{self, Auth, Platform, Provider, Speaks, TimeoutOverrides};
 use crate::upstream::pool::Pool;
 
 /// Names resolved outside `[models.*]` and remembered; beyond it they are resolved anew each time.
@@ -60,6 +61,8 @@ pub struct Candidate {
     /// `None` for the built-in `demo`.
     pub pool: Option<Arc<Pool>>,
     pub model: Arc<str>,
+    /// What is spoken for the model, as places in the provider's protocols, in order of preference.
+    spoken: Vec<usize>,
     /// For metrics: the model, or `other` when neither the configuration nor the catalogue names it.
     pub label: Arc<str>,
     /// `x-strait-provider` and `x-strait-model` of its answers.
@@ -87,8 +90,41 @@ pub struct EndpointScopes {
     /// The model served at this endpoint.
     pub serving: Scope,
     pub endpoint: Scope,
-    /// The path to post to, for each protocol of the provider.
-    pub paths: Vec<Box<[u8]>>,
+    /// For each protocol of the provider, where to post a chat: for a whole answer, and for a stream.
+    paths: Vec<[Box<[u8]>; 2]>,
+}
+
+impl EndpointScopes {
+    /// Returns the path to post a chat to, in a protocol by its place among the provider's.
+    pub fn path(&self, protocol: usize, stream: bool) -> &[u8] {
+        &self.paths[protocol][usize::from(stream)]
+    }
+}
+
+impl Candidate {
+    /// Returns what to ask in for a client that spoke `client`: its own where spoken, else the first.
+    pub fn speaks(&self, client: Protocol) -> &Speaks {
+        let protocols = &self.provider.protocols;
+        let mut spoken = self.spoken.iter().map(|at| &protocols[*at]);
+        let first = spoken.clone().next();
+        spoken
+            .find(|speaks| speaks.protocol == client)
+            .or(first)
+            .expect("a provider is checked to speak something")
+    }
+
+    /// Returns the path of a request for `api` at an endpoint, by its place among the provider's.
+    pub fn path(&self, endpoint: usize, speaks: &Speaks, api: Api) -> String {
+        let provider = &self.provider;
+        provider::path(
+            &provider.platform,
+            &provider.endpoints[endpoint],
+            speaks,
+            api,
+            &self.model,
+            false,
+        )
+    }
 }
 
 impl Table {
@@ -141,7 +177,7 @@ impl Table {
     fn candidate(&self, provider: usize, model: &str, weight: u32, named: bool) -> Candidate {
         let pool = self.pools[provider].clone();
         let provider = self.providers[provider].clone();
-        let entry = catalogue::model(&provider.name, model);
+        let entry = catalogue::model(&provider.catalogue, model);
         let mut facts = entry.map(catalogue::facts).unwrap_or_default();
         facts.developer_role = provider.quirks.developer_role;
         facts.max_completion_tokens = provider.quirks.max_completion_tokens;
@@ -167,7 +203,14 @@ impl Table {
                 paths: provider
                     .protocols
                     .iter()
-                    .map(|speaks| endpoint.path(speaks).into_bytes().into())
+                    .map(|speaks| {
+                        [false, true].map(|stream| {
+                            let platform = &provider.platform;
+                            provider::path(platform, endpoint, speaks, Api::Chat, model, stream)
+                                .into_bytes()
+                                .into()
+                        })
+                    })
                     .collect(),
                 authority: authority.into(),
             }
@@ -193,12 +236,8 @@ impl Table {
             weight,
             entry,
             facts,
-            region: Region::of(
-                provider
-                    .endpoints
-                    .first()
-                    .map_or("", |endpoint| &endpoint.host),
-            ),
+            region: region(&provider),
+            spoken: provider.spoken(model, entry),
             inflight,
             provider,
         }
@@ -245,10 +284,10 @@ impl Table {
         }
         let mut seen = Vec::new();
         for (provider, id) in catalogue::bare(name) {
-            if let Some(&index) = self.provider_index.get(provider)
-                && !seen.iter().any(|(other, _)| *other == index)
-            {
-                seen.push((index, id));
+            for (index, known) in self.providers.iter().enumerate() {
+                if known.catalogue == provider && !seen.iter().any(|(other, _)| *other == index) {
+                    seen.push((index, id));
+                }
             }
         }
         seen.into_iter()
@@ -364,6 +403,23 @@ impl Table {
     }
 }
 
+/// Returns where a provider's models are served, as far as prices depend on it.
+fn region(provider: &Provider) -> Region {
+    match &provider.platform {
+        // Also behind an address of one's own.
+        Platform::Vertex { location, .. } if location != "global" => Region::Region,
+        Platform::Plain
+        | Platform::Azure { .. }
+        | Platform::Vertex { .. }
+        | Platform::Bedrock { .. } => Region::of(
+            provider
+                .endpoints
+                .first()
+                .map_or("", |endpoint| &endpoint.host),
+        ),
+    }
+}
+
 /// Returns a header value; what can't be sent in a header is left empty.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
@@ -392,7 +448,8 @@ fn headers(provider: &Provider) -> Vec<Vec<(HeaderName, HeaderValue)>> {
     }
     let each = provider.credentials.iter().map(|credential| {
         let own = match &provider.auth {
-            Auth::None => None,
+            // Made for each request: see `identity`.
+            Auth::None | Auth::SigV4 { .. } | Auth::Google(_) | Auth::Entra(_) => None,
             Auth::Bearer => Some((
                 http::header::AUTHORIZATION,
                 format!("Bearer {}", credential.key.expose()),
