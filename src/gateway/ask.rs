@@ -7,6 +7,7 @@ use super::endpoint::Coat;
 use super::intake::Controls;
 use crate::codec::splice::Edits;
 use crate::error::Result;
+use crate::protocol::chat::Part;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{self, Protocol, Shape};
 use crate::provider::{Provider, TimeoutOverrides, Timeouts};
@@ -25,6 +26,10 @@ pub struct Ask<'a> {
     pub request_id: &'a str,
     /// Seconds since 1970.
     pub created: u64,
+    /// What names the conversation, where there is a choice of who answers it.
+    pub conversation: Option<u64>,
+    /// Who answered it before goes first.
+    pub pinned: bool,
     /// The answer is to be kept: translated streams carry the usage chunk until they reach the client.
     pub keep: bool,
 }
@@ -78,8 +83,10 @@ impl Ask<'_> {
     }
 
     /// Builds the body for `candidate`, which is asked in `to`.
-    pub fn build(&self, candidate: &Candidate, to: Protocol) -> Result<Outgoing> {
-        if to == self.protocol {
+    ///
+    /// With `strip` nothing goes along that a model thought in earlier turns.
+    pub fn build(&self, candidate: &Candidate, to: Protocol, strip: bool) -> Result<Outgoing> {
+        if to == self.protocol && !strip {
             let (body, hide_usage) = self.pass(candidate);
             return Ok(Outgoing {
                 body,
@@ -88,13 +95,28 @@ impl Ask<'_> {
                 hide_usage,
             });
         }
-        let request = protocol::decode_request(self.protocol, self.body)?;
+        let mut request = protocol::decode_request(self.protocol, self.body)?;
+        // What the path says stands in no body.
+        request.model = self.envelope.model.as_ref().into();
+        request.stream = self.envelope.stream;
+        if strip {
+            for message in &mut request.messages {
+                message.parts.retain(|part| {
+                    !matches!(
+                        part,
+                        Part::Reasoning { .. } | Part::RedactedReasoning { .. }
+                    )
+                });
+            }
+            request.messages.retain(|message| !message.parts.is_empty());
+        }
         let translated =
             protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
-        let shape = Shape {
+        let passed = to == self.protocol;
+        let shape = (!passed).then(|| Shape {
             schema_tool: translated.schema_tool,
             ..self.shape(self.wants_usage() || self.keep)
-        };
+        });
         let mut body = Bytes::from(translated.body);
         if !candidate.provider.quirks.is_plain() {
             let mut members = Vec::new();
@@ -108,8 +130,8 @@ impl Ask<'_> {
         Ok(Outgoing {
             body,
             dropped: translated.dropped,
-            shape: Some(shape),
-            hide_usage: false,
+            shape,
+            hide_usage: passed && !self.wants_usage(),
         })
     }
 

@@ -14,6 +14,7 @@ use super::verdict::{Judgement, Verdict};
 use super::{Core, Exchange, demo, send};
 use crate::error::{Error, Kind};
 use crate::observe::record::AttemptRecord;
+use crate::routing::affinity::Pin;
 use crate::routing::{Blame, Candidate, EndpointScopes, Route, Standing, strategy};
 use crate::upstream;
 use crate::upstream::pool::Place;
@@ -39,6 +40,10 @@ struct Hunt<'a> {
     skipped: bool,
     /// Something failed in a way that asking again may cure.
     retryable: bool,
+    /// Who answered this conversation before.
+    pin: Option<Pin>,
+    /// A provider refused opaque blobs: they are left out from now on.
+    strip: bool,
 }
 
 /// Asks the targets of `chain` in turn.
@@ -63,10 +68,19 @@ pub async fn run(
         soonest: None,
         skipped: false,
         retryable: false,
+        pin: ask
+            .conversation
+            .filter(|_| ask.pinned)
+            .and_then(|conversation| core.routing.affinity.get(conversation)),
+        strip: false,
     };
     core.routing.budget.earn();
     // `strategy::order` advances turns: once for each request, not for each round.
-    let orders: Vec<Vec<usize>> = chain.iter().map(|route| strategy::order(route)).collect();
+    let mut orders: Vec<Vec<usize>> = chain.iter().map(|route| strategy::order(route)).collect();
+    if let Some(pin) = &hunt.pin {
+        // Stable: the others keep their order.
+        orders[0].sort_by_key(|index| !pin.is_target(&first.targets[*index]));
+    }
     let mut desperate = false;
     for round in 0..MOST_ROUNDS {
         let before = hunt.attempts;
@@ -183,6 +197,7 @@ impl<'a> Hunt<'a> {
                 place: &place,
                 timers,
                 deadline: self.deadline,
+                strip: self.strip,
             };
             let (judgement, lost) = match self.attempt(&plan, x).await {
                 Ok(won) => return Step::Won(won),
@@ -192,6 +207,10 @@ impl<'a> Hunt<'a> {
             match judgement.verdict {
                 Verdict::Fail => return Step::Lost(self.last.take().expect("set above")),
                 Verdict::Next => return Step::Go,
+                Verdict::Strip if self.strip => {
+                    return Step::Lost(self.last.take().expect("set above"));
+                }
+                Verdict::Strip => self.strip = true,
                 Verdict::Retry => {
                     self.retryable = true;
                     match (judgement.blame, credential) {
@@ -246,6 +265,10 @@ impl<'a> Hunt<'a> {
         match tried {
             Tried::Won(won) => {
                 record.outcome = "ok";
+                if let Some(conversation) = self.ask.conversation {
+                    let affinity = &self.core.routing.affinity;
+                    affinity.put(conversation, candidate, plan.credential);
+                }
                 record.status = Some(won.meta.status);
                 let mut cooled = cooldowns.succeeded(serving) | cooldowns.succeeded(endpoint);
                 cooled |= cooldowns.succeeded(candidate.model_scope);
@@ -368,15 +391,24 @@ impl<'a> Hunt<'a> {
         } else {
             fastrand::u64(..total)
         };
+        let pinned = self.pin.and_then(|pin| {
+            let mut open = open.iter();
+            open.find(|index| pin.is_credential(candidate, **index))
+                .copied()
+        });
         for index in open {
             let weight = weight(&index);
-            if draw < weight {
+            let chosen = match pinned {
+                Some(pinned) => pinned == index,
+                None => draw < weight,
+            };
+            if chosen {
                 let (all, quota) = candidate.credential_scopes[index];
                 self.core.routing.cooldowns.asked(all, now);
                 self.core.routing.cooldowns.asked(quota, now);
                 return Ok(Some(index));
             }
-            draw -= weight;
+            draw = draw.saturating_sub(weight);
         }
         Err(())
     }

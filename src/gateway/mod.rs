@@ -47,7 +47,7 @@ use crate::observe::record::{CacheOutcome, Phase};
 use crate::observe::writer::Writer;
 use crate::protocol::Protocol;
 use crate::protocol::envelope::{Envelope, Said};
-use crate::routing::{self, Route, Table};
+use crate::routing::{self, Route, Table, affinity};
 
 use ask::Ask;
 use endpoint::{Asked, Endpoint};
@@ -450,11 +450,19 @@ impl Gateway {
             forwarded: &forwarded,
             query: query.as_deref(),
             coat: asked.coat,
+            conversation: None,
+            pinned: false,
             request_id: &id,
             created: u64::try_from(x.record.at.as_second()).unwrap_or_default(),
             keep: false,
         };
         let tenant = key.as_ref().map_or("", |key| &key.name);
+        if route.has_choice() {
+            let session = controls.session.as_deref().map(str::as_bytes);
+            ask.pinned = session.is_some() || envelope.goes_on(&body);
+            let named = session.or_else(|| envelope.beginning(&body));
+            ask.conversation = named.map(|named| affinity::conversation(tenant, &route, named));
+        }
         let keep = match self
             .cached(
                 now,

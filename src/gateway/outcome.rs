@@ -122,6 +122,8 @@ pub struct Try<'a> {
     pub place: &'a Place,
     pub timers: Timeouts,
     pub deadline: Instant,
+    /// Without what other providers or accounts thought and signed.
+    pub strip: bool,
 }
 
 impl Try<'_> {

@@ -35,7 +35,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     let speaks = candidate.speaks(ask.protocol);
     let to = speaks.protocol;
     let preparing = Instant::now();
-    let outgoing = match ask.build(candidate, to) {
+    let outgoing = match ask.build(candidate, to, plan.strip) {
         Ok(outgoing) => outgoing,
         Err(error) => return Tried::Unsaid(error),
     };
@@ -260,7 +260,7 @@ async fn read_error(answer: &mut Answer, timers: &Timeouts, x: &mut Exchange) ->
 fn refused(ask: &Ask<'_>, from: Protocol, status: u16, headers: &HeaderMap, body: Bytes) -> Tried {
     let judgement = verdict::of_status(status, &body);
     let told = match judgement.verdict {
-        Verdict::Fail => None,
+        Verdict::Fail | Verdict::Strip => None,
         Verdict::Retry | Verdict::Next => {
             verdict::retry_after(headers, &body, jiff::Timestamp::now())
         }

@@ -19,6 +19,8 @@ pub enum Verdict {
     Next,
     /// The request is at fault: the client gets this answer.
     Fail,
+    /// The provider doesn't take opaque blobs that another made: ask it again without them, once.
+    Strip,
 }
 
 /// A verdict and whom it is held against; nobody when the request is at fault.
@@ -37,6 +39,15 @@ const fn judge(verdict: Verdict, blame: Option<Blame>) -> Judgement {
         account: false,
     }
 }
+
+/// What providers say of signatures and encrypted reasoning that are not theirs: Anthropic, OpenAI, Google.
+const FOREIGN_BLOB: [&[u8]; 5] = [
+    b"Invalid `signature` in `thinking` block",
+    b"Invalid `data` in `redacted_thinking` block",
+    b"invalid_encrypted_content",
+    b"Invalid thought signature",
+    b"Thought signature is not valid",
+];
 
 /// Judges an upstream's error status. `body` is its beginning, for providers that put the reason there alone.
 pub fn of_status(status: u16, body: &[u8]) -> Judgement {
@@ -65,6 +76,7 @@ pub fn of_status(status: u16, body: &[u8]) -> Judgement {
             blame: Some(Blame::Credential),
             account: true,
         },
+        400 if FOREIGN_BLOB.iter().any(|words| says(words)) => judge(Verdict::Strip, None),
         429 => judge(Verdict::Retry, Some(Blame::Quota)),
         404 => judge(Verdict::Next, Some(Blame::Model)),
         408 | 409 | 425 => judge(Verdict::Retry, None),

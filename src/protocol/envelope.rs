@@ -15,6 +15,9 @@ use crate::error::{Error, Kind, Result};
 const MODEL_MOST: usize = 512;
 /// The most models that a request may name to fall back to.
 const FALLBACKS_MOST: usize = 16;
+/// A conversation is known by its first turns, and by no more of the last of them than this.
+const MOST_BEGINNING: usize = 4;
+const MOST_BEGINNING_BYTES: usize = 1024;
 /// What a blob (an image, a document) counts for at most, in tokens. Providers scale images to about this.
 const BLOB_TOKENS: u64 = 1000;
 
@@ -27,6 +30,8 @@ pub struct Envelope<'b> {
     pub model: Cow<'b, str>,
     /// Where the body names it; `None` where the path alone does.
     pub model_value: Option<Range<usize>>,
+    /// Where the conversation stands: messages, input, contents or prompt.
+    pub conversation: Range<usize>,
     pub stream: bool,
     /// `stream_options.include_usage` is true.
     pub include_usage: bool,
@@ -79,6 +84,7 @@ impl<'b> Envelope<'b> {
             members: Vec::new(),
             model: Cow::Borrowed(""),
             model_value: None,
+            conversation: 0..0,
             // Ollama streams unless it is told not to.
             stream: protocol == Protocol::Ollama,
             include_usage: false,
@@ -107,7 +113,8 @@ impl<'b> Envelope<'b> {
                     envelope.model_value = Some(value);
                 }
                 key if key == conversation => {
-                    check_conversation(body, value, protocol, conversation)?;
+                    check_conversation(body, value.clone(), protocol, conversation)?;
+                    envelope.conversation = value;
                     has_messages = true;
                 }
                 // A stored prompt holds the conversation itself.
@@ -221,6 +228,35 @@ impl<'b> Envelope<'b> {
     pub fn estimate_tokens(&self) -> u64 {
         self.estimate_input()
             .saturating_add(self.max_output.unwrap_or(0))
+    }
+
+    /// Returns how the conversation begins, up to its first word of the user: what stays the same from turn to turn.
+    /// `None` where it is no list of turns.
+    pub fn beginning(&self, body: &'b [u8]) -> Option<&'b [u8]> {
+        let turns = body.get(self.conversation.clone())?;
+        let mut scanner = Scanner::new(turns, usize::MAX);
+        let mut end = 0;
+        let mut seen = 0;
+        let read = scanner.array(|scanner| {
+            let turn = scanner.skip()?;
+            if end == 0 {
+                seen += 1;
+                let is_user = memchr::memmem::find(&turns[turn.clone()], b"\"user\"").is_some();
+                if is_user || seen == MOST_BEGINNING {
+                    end = turn.end.min(turn.start + MOST_BEGINNING_BYTES);
+                }
+            }
+            Ok(())
+        });
+        (read.is_ok() && end > 0).then(|| &turns[..end])
+    }
+
+    /// Returns whether the conversation has gone on for more than one turn, so that who answered before matters.
+    pub fn goes_on(&self, body: &[u8]) -> bool {
+        let turns = body.get(self.conversation.clone()).unwrap_or_default();
+        [&b"\"assistant\""[..], b"\"model\"", b"\"function_call\""]
+            .iter()
+            .any(|word| memchr::memmem::find(turns, word).is_some())
     }
 
     /// Returns `stream_options` as it came, with `include_usage` set to true.

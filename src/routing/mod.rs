@@ -1,5 +1,6 @@
 //! Where it goes: from a model's name to targets in order, and what is known of their health.
 
+pub mod affinity;
 mod budget;
 mod health;
 pub mod strategy;

@@ -26,6 +26,7 @@ const MOST_DEPTH: usize = 8;
 pub struct State {
     pub cooldowns: Cooldowns,
     pub budget: RetryBudget,
+    pub affinity: super::affinity::Affinity,
     inflight: DashMap<(String, String), Arc<AtomicU32>>,
     turns: DashMap<String, Arc<AtomicUsize>>,
 }
