@@ -5,12 +5,13 @@ use http::{HeaderName, HeaderValue};
 
 use super::endpoint::Coat;
 use super::intake::Controls;
+use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
 use crate::error::Result;
 use crate::protocol::chat::Part;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{self, Protocol, Shape};
-use crate::provider::{Provider, TimeoutOverrides, Timeouts};
+use crate::provider::{Platform, Provider, TimeoutOverrides, Timeouts, platform};
 use crate::routing::{Candidate, Route};
 
 pub struct Ask<'a> {
@@ -118,11 +119,15 @@ impl Ask<'_> {
             ..self.shape(self.wants_usage() || self.keep)
         });
         let mut body = Bytes::from(translated.body);
-        if !candidate.provider.quirks.is_plain() {
+        let placed = is_placed(candidate, to);
+        if placed || !candidate.provider.quirks.is_plain() {
             let mut members = Vec::new();
             // Our own encoder's output is JSON.
-            if crate::codec::json::members(&body, usize::MAX, &mut members).is_ok() {
+            if json::members(&body, usize::MAX, &mut members).is_ok() {
                 let mut edits = Edits::new();
+                if placed {
+                    self.place(candidate, &body, &members, &mut edits);
+                }
                 candidate.provider.quirks.apply(&body, &members, &mut edits);
                 body = edits.apply(&body);
             }
@@ -139,15 +144,10 @@ impl Ask<'_> {
     fn pass(&self, candidate: &Candidate) -> (Bytes, bool) {
         let envelope = self.envelope;
         let mut edits = Edits::new();
-        if *envelope.model != *candidate.model {
-            let mut name = Vec::with_capacity(candidate.model.len() + 2);
-            crate::codec::json::write_string(&candidate.model, &mut name);
-            if let Some(place) = envelope.model_value.clone() {
-                if self.protocol == Protocol::Gemini {
-                    name = format!("\"models/{}", String::from_utf8_lossy(&name[1..])).into();
-                }
-                edits.replace(place, name);
-            }
+        if is_placed(candidate, self.protocol) {
+            self.place(candidate, self.body, &envelope.members, &mut edits);
+        } else if envelope.model_value.is_none() || *envelope.model != *candidate.model {
+            self.name(candidate, &mut edits);
         }
         for index in envelope.ours() {
             edits.remove_member(self.body, &envelope.members, index);
@@ -173,4 +173,62 @@ impl Ask<'_> {
         }
         (edits.apply(self.body), hide_usage)
     }
+
+    /// Names the provider's model in a body of the client's own protocol.
+    fn name(&self, candidate: &Candidate, edits: &mut Edits<'_>) {
+        let envelope = self.envelope;
+        let mut name = Vec::with_capacity(candidate.model.len() + 2);
+        json::write_string(&candidate.model, &mut name);
+        match (self.protocol, envelope.model_value.clone()) {
+            (Protocol::Gemini, Some(place)) => {
+                let resource = [b"\"models/", &name[1..]].concat();
+                edits.replace(place, resource);
+            }
+            (_, Some(place)) => edits.replace(place, name),
+            // Its paths name the model.
+            (Protocol::Gemini | Protocol::Bedrock, None) => {}
+            (_, None) => {
+                edits.insert_member(self.body, "model", &name);
+                self.unplace(edits);
+            }
+        }
+    }
+
+    /// Makes a body that came by another platform's path one of its protocol: what the path said is said in it, and
+    /// what only the platform knows is left out.
+    fn unplace(&self, edits: &mut Edits<'_>) {
+        if self.protocol != Protocol::Anthropic {
+            return;
+        }
+        let mut streams = false;
+        for (index, member) in self.envelope.members.iter().enumerate() {
+            match &*json::key(self.body, member) {
+                "anthropic_version" | "anthropic_beta" => {
+                    edits.remove_member(self.body, &self.envelope.members, index);
+                }
+                "stream" => streams = true,
+                _ => {}
+            }
+        }
+        if self.envelope.stream && !streams {
+            edits.insert_member(self.body, "stream", b"true");
+        }
+    }
+
+    /// Makes a body of Anthropic's one of the platform that serves the model.
+    fn place(&self, candidate: &Candidate, body: &[u8], members: &[Member], edits: &mut Edits<'_>) {
+        match &candidate.provider.platform {
+            Platform::Vertex { .. } => platform::vertex_edit(body, members, edits),
+            Platform::Bedrock { .. } | Platform::Plain | Platform::Azure { .. } => {}
+        }
+    }
+}
+
+/// Returns whether the provider's platform wants bodies of `protocol` in a shape of its own.
+fn is_placed(candidate: &Candidate, protocol: Protocol) -> bool {
+    protocol == Protocol::Anthropic
+        && matches!(
+            candidate.provider.platform,
+            Platform::Vertex { .. } | Platform::Bedrock { .. }
+        )
 }

@@ -144,7 +144,8 @@ impl<'b> Draft<'b> {
 
     fn finish(self, reader: &Reader<'b>) -> Result<Request<'b>> {
         let mut request = self.request;
-        request.model = self.model.ok_or_else(|| reader.missing("model"))?;
+        // The path may name it instead; the envelope has seen to it that one of them does.
+        request.model = self.model.unwrap_or_default();
         if !self.told_messages {
             return Err(reader.missing("messages"));
         }

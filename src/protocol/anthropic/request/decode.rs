@@ -79,7 +79,8 @@ fn read(body: &[u8]) -> Result<Request<'_>> {
     })?;
     reader.finish()?;
 
-    request.model = model.ok_or_else(|| reader.missing("model"))?;
+    // The path may name it instead; the envelope has seen to it that one of them does.
+    request.model = model.unwrap_or_default();
     request.messages = messages.ok_or_else(|| reader.missing("messages"))?;
     if request.max_output.is_none() {
         return Err(reader.missing("max_tokens"));
