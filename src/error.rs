@@ -37,6 +37,10 @@ pub enum Kind {
     /// No model, provider or path of that name.
     ModelNotFound,
     PathNotFound,
+    /// No response of that id is kept (any more).
+    ResponseNotFound,
+    /// `previous_response_id` names a response that is not kept (any more).
+    PreviousResponseNotFound,
     MethodNotAllowed,
     /// A limit of the key: requests, tokens or concurrency.
     RateLimited,
@@ -52,6 +56,8 @@ pub enum Kind {
     Timeout,
     /// More is in flight than the gateway may hold.
     Overloaded,
+    /// The answer is in the state database, and that can't be asked.
+    StateUnavailable,
     /// The client went away (never seen by anyone but the record).
     ClientGone,
     /// A fault of ours.
@@ -62,10 +68,10 @@ impl Kind {
     /// Returns the HTTP status.
     pub fn status(self) -> u16 {
         match self {
-            Kind::InvalidRequest | Kind::Unsupported => 400,
+            Kind::InvalidRequest | Kind::Unsupported | Kind::PreviousResponseNotFound => 400,
             Kind::InvalidKey => 401,
             Kind::ModelNotAllowed => 403,
-            Kind::ModelNotFound | Kind::PathNotFound => 404,
+            Kind::ModelNotFound | Kind::PathNotFound | Kind::ResponseNotFound => 404,
             Kind::MethodNotAllowed => 405,
             Kind::BodyTimeout => 408,
             Kind::BodyTooLarge => 413,
@@ -73,7 +79,7 @@ impl Kind {
             Kind::ClientGone => 499,
             Kind::Internal => 500,
             Kind::UpstreamBroken | Kind::UpstreamAccount => 502,
-            Kind::UpstreamUnavailable | Kind::Overloaded => 503,
+            Kind::UpstreamUnavailable | Kind::Overloaded | Kind::StateUnavailable => 503,
             Kind::NotCached | Kind::Timeout => 504,
         }
     }
@@ -89,6 +95,8 @@ impl Kind {
             Kind::ModelNotAllowed => "model_not_allowed",
             Kind::ModelNotFound => "model_not_found",
             Kind::PathNotFound => "path_not_found",
+            Kind::ResponseNotFound => "response_not_found",
+            Kind::PreviousResponseNotFound => "previous_response_not_found",
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::RateLimited => "rate_limit_exceeded",
             Kind::NotCached => "not_cached",
@@ -97,6 +105,7 @@ impl Kind {
             Kind::UpstreamAccount => "upstream_account",
             Kind::Timeout => "timeout",
             Kind::Overloaded => "overloaded",
+            Kind::StateUnavailable => "state_unavailable",
             Kind::ClientGone => "client_closed_request",
             Kind::Internal => "internal_error",
         }

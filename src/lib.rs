@@ -9,7 +9,7 @@
 //! *usage* the tokens it took; *snapshot* one checked configuration, never changed after.
 //!
 //! Arrows of dependency run one way: `command → server → gateway → config → {guard, limit, cache, routing,
-//! access, observe} → upstream → provider → protocol → codec, secret, error`.
+//! access, observe, state} → upstream → provider → protocol → codec, secret, error`.
 
 /// Who asks: client keys.
 pub mod access;
@@ -40,5 +40,7 @@ pub mod routing;
 pub mod secret;
 /// Listeners, the admin port, signals.
 pub mod server;
+/// What must last: the state database.
+pub mod state;
 /// The wire out: peers, connections, DNS, health checks.
 pub mod upstream;

@@ -243,6 +243,9 @@ fn error_type(kind: Kind) -> &'static str {
         | Kind::Unsupported
         | Kind::BodyTooLarge
         | Kind::MethodNotAllowed
+        | Kind::PreviousResponseNotFound
+        // As OpenAI: a response that is not there is the request's fault.
+        | Kind::ResponseNotFound
         | Kind::ClientGone => "invalid_request_error",
         Kind::InvalidKey => "authentication_error",
         Kind::ModelNotAllowed => "permission_error",
@@ -253,6 +256,7 @@ fn error_type(kind: Kind) -> &'static str {
         | Kind::UpstreamBroken
         | Kind::UpstreamAccount
         | Kind::Overloaded
+        | Kind::StateUnavailable
         | Kind::Internal => "server_error",
     }
 }
