@@ -14,7 +14,7 @@ use crate::limit::Limits;
 use crate::observe::Sink;
 use crate::provider::TimeoutOverrides;
 use crate::routing::{Retries, Strategy};
-use crate::{cache, server};
+use crate::{cache, server, state};
 
 /// The tables of one file.
 pub(super) struct File {
@@ -28,6 +28,7 @@ pub(super) struct File {
     pub models: Vec<Model>,
     pub keys: Vec<Key>,
     pub cache: cache::Settings,
+    pub responses: state::Settings,
     pub records: Sink,
     pub log_level: String,
 }
@@ -72,11 +73,12 @@ impl File {
             listen,
             admin_listen,
             admin_token: admin.and_then(|admin| reader.get(&admin, "token", secret)),
-            state_dir: state(reader, &root),
+            state_dir: state_dir(reader, &root),
             providers: providers(reader, &root),
             models: models(reader, &root),
             keys: keys(reader, &root),
             cache: cache(reader, &root),
+            responses: super::responses::responses(reader, &root),
             records: records(reader, &root),
             log_level: log_level(reader, &root),
         }
@@ -180,7 +182,7 @@ fn set<T>(setting: &mut T, read: Option<At<T>>) {
     }
 }
 
-fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<PathBuf> {
+fn state_dir(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<PathBuf> {
     let table = reader.table(root, "state", "state")?;
     reader.get(&table, "database", database);
     reader.get(&table, "redis", |value| match text(value)?.as_str() {

@@ -21,6 +21,7 @@ pub const SECTIONS: &[Section] = &[
             "models",
             "keys",
             "cache",
+            "responses",
             "records",
             "log",
         ],
@@ -150,6 +151,10 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "cache",
         keys: &["enabled", "memory", "ttl"],
+    },
+    Section {
+        path: "responses",
+        keys: &["store", "ttl", "max_item", "max_size"],
     },
     Section {
         path: "records",

@@ -69,6 +69,7 @@ pub(super) fn snapshot(
         models,
         keys,
         cache: file.cache,
+        responses: file.responses,
         records: file.records,
         log_level: file.log_level,
     }

@@ -12,6 +12,7 @@ mod mistake;
 mod platform;
 mod provider;
 mod read;
+mod responses;
 mod row;
 mod secrets;
 mod snapshot;

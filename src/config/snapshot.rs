@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::provider::Provider;
 use crate::routing::Model;
-use crate::{access, cache, observe, server};
+use crate::{access, cache, observe, server, state};
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -26,6 +26,7 @@ pub struct Snapshot {
     pub models: HashMap<String, Arc<Model>>,
     pub keys: Vec<access::KeySettings>,
     pub cache: cache::Settings,
+    pub responses: state::Settings,
     pub records: observe::Sink,
     /// `info`, or levels by module (`info,strait::routing=debug`).
     pub log_level: String,

@@ -147,6 +147,11 @@ impl Metrics {
         }
     }
 
+    /// Adds what somebody else counts. Each collector once.
+    pub fn add(&self, collector: impl Collector + 'static) {
+        add(&self.registry, collector);
+    }
+
     /// Counts a finished exchange.
     pub fn observe(&self, record: &Record) {
         self.table.observe(record);
@@ -342,7 +347,7 @@ impl Collector for Told {
 }
 
 /// One metric's rows, on their way to Prometheus.
-pub(super) struct Rows(MetricFamily);
+pub struct Rows(MetricFamily);
 
 impl Rows {
     fn new(name: &str, help: &str, kind: MetricType) -> Self {
@@ -406,7 +411,7 @@ fn labelled(labels: &[(&str, &str)]) -> proto::Metric {
     proto::Metric::from_label(pairs.collect())
 }
 
-pub(super) fn desc(name: &str, help: &str, labels: &[&str]) -> Desc {
+pub fn desc(name: &str, help: &str, labels: &[&str]) -> Desc {
     let labels = labels.iter().map(|label| (*label).to_owned()).collect();
     Desc::new(
         name.to_owned(),

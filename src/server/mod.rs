@@ -3,6 +3,7 @@
 mod admin;
 mod build;
 mod control;
+pub mod state;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

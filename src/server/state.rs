@@ -1,0 +1,98 @@
+//! The state database on the admin port: metrics, and what its health adds to the gateway's.
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use serde_json::{Value, json};
+
+use crate::observe::metrics::{Rows, desc};
+use crate::state::State;
+
+/// Its metrics, as they are when somebody scrapes.
+pub struct Kept {
+    state: State,
+    descs: Vec<Desc>,
+}
+
+const AVAILABLE: (&str, &str) = (
+    "strait_state_available",
+    "1 when the state database takes writes, else 0.",
+);
+const QUEUE: (&str, &str) = (
+    "strait_state_queue",
+    "Writes waiting for the state database.",
+);
+const ROWS: (&str, &str) = (
+    "strait_state_responses",
+    "Responses kept, as of the last sweep.",
+);
+const BYTES: (&str, &str) = (
+    "strait_state_responses_bytes",
+    "Bytes of the responses kept, as of the last sweep.",
+);
+const WRITES: (&str, &str) = (
+    "strait_state_writes_total",
+    "Responses by what became of them.",
+);
+const DROPPED: (&str, &str) = (
+    "strait_state_dropped_total",
+    "Responses that were answered but not kept.",
+);
+
+impl Kept {
+    pub fn new(state: State) -> Self {
+        let plain = [AVAILABLE, QUEUE, ROWS, BYTES].map(|(name, help)| desc(name, help, &[]));
+        let mut descs = Vec::from(plain);
+        descs.push(desc(WRITES.0, WRITES.1, &["outcome"]));
+        descs.push(desc(DROPPED.0, DROPPED.1, &["reason"]));
+        Self { state, descs }
+    }
+}
+
+impl Collector for Kept {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counts = self.state.counts();
+        let mut families = Vec::new();
+        for ((name, help), value) in [
+            (AVAILABLE, u64::from(counts.available)),
+            (QUEUE, counts.queued),
+            (ROWS, counts.rows),
+            (BYTES, counts.bytes),
+        ] {
+            let mut rows = Rows::gauge(name, help);
+            rows.push(&[], value as f64);
+            rows.end(&mut families);
+        }
+        let mut rows = Rows::counter(WRITES.0, WRITES.1);
+        for (outcome, count) in [
+            ("written", counts.written),
+            ("deleted", counts.deleted),
+            ("expired", counts.expired),
+            ("evicted", counts.evicted),
+        ] {
+            rows.push(&[("outcome", outcome)], count as f64);
+        }
+        rows.end(&mut families);
+        let mut rows = Rows::counter(DROPPED.0, DROPPED.1);
+        for (reason, count) in counts.dropped.by_reason() {
+            rows.push(&[("reason", reason)], count as f64);
+        }
+        rows.end(&mut families);
+        families
+    }
+}
+
+/// Returns what `/health/ready` and `/admin/v1/status` say of it. Without a database the gateway is ready all the
+/// same: it answers, and keeps nothing.
+pub fn health(state: &State) -> Value {
+    let health = state.health();
+    let status = match (health.available, &health.detail) {
+        (true, None) => "ok",
+        (true, Some(_)) => "degraded",
+        (false, _) => "unavailable",
+    };
+    json!({"status": status, "detail": health.detail})
+}
