@@ -25,6 +25,8 @@ pub mod error;
 /// One request, start to finish.
 pub mod gateway;
 pub mod glob;
+/// Who we are to a provider that takes no plain key: tokens and signatures.
+pub mod identity;
 /// How much: requests, tokens, concurrency.
 pub mod limit;
 /// A scriptable fake provider.

@@ -1,5 +1,6 @@
 //! One attempt: build the request, send it, and hold the answer until it may be committed.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -46,11 +47,18 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     let left = plan.deadline.saturating_duration_since(Instant::now());
     timers.connect = timers.connect.min(left);
     timers.first_byte = timers.first_byte.min(left);
+    let target = target(ask, plan, to);
+    let signing = candidate.authorize(plan.place.endpoint, "POST", &target, &outgoing.body);
+    let signed = match tokio::time::timeout(left, signing).await {
+        Ok(Ok(signed)) => signed,
+        Ok(Err(error)) => return unsigned(error),
+        Err(_) => return wire(Failure::timer(Stage::Connect, false)),
+    };
     let sent = x.phase(Phase::Prepare, preparing);
     let answer = upstream::send(
         pool.wire(),
         &plan.place.peer,
-        &|| head(ask, plan, to, outgoing.body.len()),
+        &|| head(ask, plan, to, (&target, &signed), outgoing.body.len()),
         &outgoing.body,
         &timers,
     )
@@ -114,30 +122,34 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     }
 }
 
-/// Builds the request's head.
-fn head(
-    ask: &Ask<'_>,
-    plan: &Try<'_>,
-    to: Protocol,
-    length: usize,
-) -> pingora::Result<Box<RequestHeader>> {
+/// Returns the path of the request, with the client's query where it says something to the provider.
+fn target<'p>(ask: &Ask<'_>, plan: &'p Try<'_>, to: Protocol) -> Cow<'p, [u8]> {
     let candidate = plan.candidate();
-    let endpoint = &candidate.endpoints[plan.place.endpoint];
     let at = candidate
         .provider
         .protocols
         .iter()
         .position(|speaks| speaks.protocol == to)
         .unwrap_or_default();
-    let path = endpoint.path(at, ask.envelope.stream);
+    let path = candidate.endpoints[plan.place.endpoint].path(at, ask.envelope.stream);
+    match ask.query.filter(|_| to == ask.protocol) {
+        Some(query) => platform::target(path, Some(query)).into(),
+        None => path.into(),
+    }
+}
+
+/// Builds the request's head.
+fn head(
+    ask: &Ask<'_>,
+    plan: &Try<'_>,
+    to: Protocol,
+    (target, signed): (&[u8], &[(HeaderName, HeaderValue)]),
+    length: usize,
+) -> pingora::Result<Box<RequestHeader>> {
+    let candidate = plan.candidate();
+    let endpoint = &candidate.endpoints[plan.place.endpoint];
     let same = to == ask.protocol;
-    let mut head = match ask.query.filter(|_| same) {
-        Some(query) => {
-            let target = platform::target(path, Some(query));
-            RequestHeader::build_no_case("POST", &target, Some(16))?
-        }
-        None => RequestHeader::build_no_case("POST", path, Some(16))?,
-    };
+    let mut head = RequestHeader::build_no_case("POST", target, Some(16))?;
     head.insert_header(http::header::HOST, endpoint.host.clone())?;
     head.insert_header(
         http::header::CONTENT_TYPE,
@@ -155,7 +167,8 @@ fn head(
         http::header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),
     )?;
-    for (name, value) in &candidate.headers[plan.credential.unwrap_or_default()] {
+    let ours = &candidate.headers[plan.credential.unwrap_or_default()];
+    for (name, value) in ours.iter().chain(signed) {
         head.insert_header(name.clone(), value.clone())?;
     }
     for (name, value) in ask.forwarded {
@@ -222,6 +235,21 @@ fn wire(failure: Failure) -> Tried {
         lost,
         judgement,
         outcome,
+        told: None,
+    }
+}
+
+/// There is no token, or no signature, to send: another target may have one.
+fn unsigned(error: Error) -> Tried {
+    let judgement = Judgement {
+        verdict: Verdict::Next,
+        blame: None,
+        account: true,
+    };
+    Tried::Lost {
+        lost: error.into(),
+        judgement,
+        outcome: "account",
         told: None,
     }
 }

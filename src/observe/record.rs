@@ -110,9 +110,10 @@ pub struct AttemptRecord {
 }
 
 /// How an attempt may end; anything else counts as `other` in the metrics.
-pub const OUTCOMES: [&str; 16] = [
+pub const OUTCOMES: [&str; 17] = [
     "ok",
     "status",
+    "account",
     "resolve",
     "connect",
     "tls",

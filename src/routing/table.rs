@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{Blame, Cooldowns, Model, Retries, RetryBudget, Scope, Strategy};
 use crate::error::{Error, Kind, Result};
+use crate::identity::{Identity, Signable};
 use crate::protocol::api::Api;
 use crate::protocol::{Facts, Protocol};
 use crate::provider::catalogue::{self, Model as Entry};
@@ -29,12 +30,31 @@ pub struct State {
     pub affinity: super::affinity::Affinity,
     inflight: DashMap<(String, String), Arc<AtomicU32>>,
     turns: DashMap<String, Arc<AtomicUsize>>,
+    identities: DashMap<String, Arc<Identity>>,
+}
+
+impl State {
+    /// Returns how `provider` is signed in to; what was fetched lives on while that is the same.
+    fn identity(&self, provider: &Provider) -> Option<Arc<Identity>> {
+        let known = self.identities.get(&provider.name);
+        if let Some(known) = known.filter(|known| known.fits(provider)) {
+            return Some(known.clone());
+        }
+        let Some(new) = Identity::new(provider).map(Arc::new) else {
+            self.identities.remove(&provider.name);
+            return None;
+        };
+        self.identities.insert(provider.name.clone(), new.clone());
+        Some(new)
+    }
 }
 
 /// The routing table of one snapshot.
 pub struct Table {
     providers: Vec<Arc<Provider>>,
     pools: Vec<Option<Arc<Pool>>>,
+    /// Of providers that take no plain key.
+    identities: Vec<Option<Arc<Identity>>>,
     provider_index: HashMap<String, usize>,
     models: HashMap<String, Arc<Route>>,
     direct: DashMap<String, Arc<Route>>,
@@ -61,6 +81,8 @@ pub struct Candidate {
     pub provider: Arc<Provider>,
     /// `None` for the built-in `demo`.
     pub pool: Option<Arc<Pool>>,
+    /// `None` where the provider takes a plain key, or none.
+    identity: Option<Arc<Identity>>,
     pub model: Arc<str>,
     /// What is spoken for the model, as places in the provider's protocols, in order of preference.
     spoken: Vec<usize>,
@@ -114,6 +136,33 @@ impl Candidate {
             .expect("a provider is checked to speak something")
     }
 
+    /// Returns the headers that sign a request in, beside those of its credential: none where a plain key does.
+    ///
+    /// `target` is the path as it is sent, with its query; no header that is changed after this may be signed.
+    ///
+    /// Errors: `UpstreamAccount` when there is no token to be had.
+    pub async fn authorize(
+        &self,
+        endpoint: usize,
+        method: &str,
+        target: &[u8],
+        body: &[u8],
+    ) -> Result<Vec<(HeaderName, HeaderValue)>> {
+        let Some(identity) = &self.identity else {
+            return Ok(Vec::new());
+        };
+        let request = Signable {
+            method,
+            host: &self.endpoints[endpoint].authority,
+            // Paths are checked, or percent-encoded.
+            target: std::str::from_utf8(target).unwrap_or_default(),
+            headers: &[],
+            body,
+        };
+        // Boxed: a fetch is rare and large.
+        Box::pin(identity.headers(request)).await
+    }
+
     /// Returns the path of a request for `api` at an endpoint, by its place among the provider's.
     pub fn path(&self, endpoint: usize, speaks: &Speaks, api: Api) -> String {
         let provider = &self.provider;
@@ -137,7 +186,9 @@ impl Table {
         models: &HashMap<String, Arc<Model>>,
         state: Arc<State>,
     ) -> Self {
+        let identities = providers.iter().map(|provider| state.identity(provider));
         let mut table = Self {
+            identities: identities.collect(),
             providers,
             pools,
             provider_index,
@@ -177,6 +228,7 @@ impl Table {
 
     fn candidate(&self, provider: usize, model: &str, weight: u32, named: bool) -> Candidate {
         let pool = self.pools[provider].clone();
+        let identity = self.identities[provider].clone();
         let provider = self.providers[provider].clone();
         let entry = catalogue::model(&provider.catalogue, model);
         let mut facts = entry.map(catalogue::facts).unwrap_or_default();
@@ -231,6 +283,7 @@ impl Table {
             endpoints,
             headers,
             pool,
+            identity,
             named: (value(&provider.name), value(model)),
             model: model.into(),
             label,

@@ -12,6 +12,19 @@ pub struct Url {
 }
 
 impl Url {
+    /// Returns `host:port` as the `host` header has it.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        match (self.tls, self.port) {
+            (true, 443) | (false, 80) => host,
+            (_, port) => format!("{host}:{port}"),
+        }
+    }
+
     /// Returns the parts of an `http` or `https` URL; `None` for anything else, or with a user in it.
     pub fn parse(text: &str) -> Option<Self> {
         let (tls, rest) = match text.split_once("://")? {
