@@ -1,5 +1,6 @@
 //! Bytes in, bytes out: JSON looked at and edited where it lies, streams cut into their events.
 
+pub mod base64;
 pub mod event_stream;
 pub mod json;
 pub mod splice;

@@ -594,6 +594,35 @@ impl Usage {
     }
 }
 
+/// Writing for Bedrock.
+impl Usage {
+    /// Appends a Bedrock Converse `usage` object: its input is what was neither read from a cache nor written to one.
+    pub fn write_bedrock(&self, out: &mut Vec<u8>) {
+        push(out, "{\"inputTokens\":", self.fresh());
+        push(out, ",\"outputTokens\":", self.output);
+        push(out, ",\"totalTokens\":", self.total());
+        push(out, ",\"cacheReadInputTokens\":", self.cache_read);
+        push(out, ",\"cacheWriteInputTokens\":", self.written());
+        let hour = self.cache_write_1h.saturating_add(self.cache_write_12h);
+        if hour > 0 {
+            push(
+                out,
+                ",\"cacheDetails\":[{\"ttl\":\"1h\",\"inputTokens\":",
+                hour,
+            );
+            if self.cache_write > 0 {
+                push(
+                    out,
+                    "},{\"ttl\":\"5m\",\"inputTokens\":",
+                    self.cache_write,
+                );
+            }
+            out.extend_from_slice(b"}]");
+        }
+        out.push(b'}');
+    }
+}
+
 fn push(out: &mut Vec<u8>, before: &str, count: u64) {
     write!(out, "{before}{count}").expect("a vector takes every write");
 }

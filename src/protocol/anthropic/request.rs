@@ -5,7 +5,7 @@ mod encode;
 mod media;
 mod messages;
 mod plan;
-mod schema;
+pub(in crate::protocol) mod schema;
 
 pub use decode::decode;
 pub use encode::encode;

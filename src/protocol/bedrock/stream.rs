@@ -1,36 +1,50 @@
-//! Streams of this protocol.
+//! Streams: Converse's events into the hub's and out of them.
 
-use crate::error::Error;
-use crate::protocol::Shape;
-use crate::protocol::event::Event;
+mod decode;
+mod encode;
 
-/// Reads a provider's stream.
-#[derive(Debug)]
-pub struct Decoder;
+pub use decode::Decoder;
+pub use encode::{Encoder, error_frame};
 
-impl Decoder {
-    pub fn new(_shape: &Shape) -> Self {
-        Self
-    }
+use crate::protocol::event::FailureClass;
 
-    pub fn feed(&mut self, _name: &[u8], _data: &[u8], _each: &mut dyn FnMut(Event<'_>)) {}
+/// The exceptions of a stream, and what they mean; the first of a class is the one it is told by.
+const EXCEPTIONS: [(&str, FailureClass); 11] = [
+    ("throttlingException", FailureClass::RateLimited),
+    ("serviceUnavailableException", FailureClass::Overloaded),
+    ("validationException", FailureClass::InvalidRequest),
+    ("internalServerException", FailureClass::Server),
+    ("modelStreamErrorException", FailureClass::Server),
+    ("modelTimeoutException", FailureClass::Server),
+    ("modelErrorException", FailureClass::Server),
+    ("modelNotReadyException", FailureClass::Overloaded),
+    ("serviceQuotaExceededException", FailureClass::RateLimited),
+    ("accessDeniedException", FailureClass::Server),
+    ("resourceNotFoundException", FailureClass::InvalidRequest),
+];
 
-    pub fn end(&mut self, _each: &mut dyn FnMut(Event<'_>)) {}
+/// Returns what an exception means, whatever case its name begins with; `None` for the name of an event.
+pub(super) fn class_of(name: &str) -> Option<FailureClass> {
+    let known = EXCEPTIONS
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    // Events begin with a small letter, codes of errors with a capital.
+    let odd = name.ends_with("Exception") || name.starts_with(|c: char| c.is_ascii_uppercase());
+    known
+        .map(|(_, class)| *class)
+        .or(odd.then_some(FailureClass::Server))
 }
 
-/// Writes a client's stream.
-#[derive(Debug)]
-pub struct Encoder;
-
-impl Encoder {
-    pub fn new(_shape: &Shape) -> Self {
-        Self
+/// Returns the exception that says a class.
+pub(super) fn exception_of(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Garbage | FailureClass::Cut => "modelStreamErrorException",
+        FailureClass::Overloaded
+        | FailureClass::RateLimited
+        | FailureClass::InvalidRequest
+        | FailureClass::Server => EXCEPTIONS
+            .iter()
+            .find(|(_, known)| *known == class)
+            .map_or("internalServerException", |(name, _)| name),
     }
-
-    pub fn write(&mut self, _event: &Event<'_>, _out: &mut Vec<u8>) {}
-}
-
-/// Returns the frame that ends a committed stream with an error.
-pub fn error_frame(error: &Error, _request_id: &str) -> Vec<u8> {
-    crate::protocol::openai_chat::stream::error_frame(error)
 }

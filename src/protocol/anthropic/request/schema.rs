@@ -13,7 +13,7 @@ const DEPTH_MAX: usize = 48;
 /// They are stricter than OpenAI's: every object must be closed, and most constraints of numbers, lengths and
 /// counts are refused with a 400
 /// (<https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs#json-schema-limitations>).
-pub(super) fn is_native(schema: &RawValue) -> bool {
+pub(in crate::protocol) fn is_native(schema: &RawValue) -> bool {
     node(&mut Reader::of(schema.get()), 0).unwrap_or(false)
 }
 
@@ -96,7 +96,7 @@ fn is_native_format(format: &str) -> bool {
 /// Appends `schema` as a tool's `input_schema`, which must have `type: object` at its root.
 ///
 /// Returns whether it can be: a root of another type can't, and is left for the caller to refuse.
-pub(super) fn write_input(schema: Option<&RawValue>, out: &mut Vec<u8>) -> bool {
+pub(in crate::protocol) fn write_input(schema: Option<&RawValue>, out: &mut Vec<u8>) -> bool {
     let Some(schema) = schema else {
         out.extend_from_slice(b"{\"type\":\"object\",\"properties\":{}}");
         return true;

@@ -1,0 +1,1 @@
+//! Models of Anthropic by InvokeModel.
