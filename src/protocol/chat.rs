@@ -15,7 +15,7 @@ use super::usage::Usage;
 pub type Str<'b> = Cow<'b, str>;
 
 /// One chat request. Absent and null are the same here: a field that the client did not send is not sent on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request<'b> {
     /// The protocol that it came in: `extra` and opaque parts go back to this family alone.
     pub family: Protocol,
@@ -63,7 +63,7 @@ pub enum Role {
 }
 
 /// One turn. Tool results are parts of a [`Role::User`] turn; a decoder joins adjacent tool messages into one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Message<'b> {
     pub role: Role,
     pub parts: Vec<Part<'b>>,
@@ -71,7 +71,7 @@ pub struct Message<'b> {
     pub name: Option<Str<'b>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Part<'b> {
     Text {
         text: Str<'b>,
@@ -128,7 +128,7 @@ pub enum Part<'b> {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Source<'b> {
     Url(Str<'b>),
     Base64 {
@@ -144,7 +144,7 @@ pub enum Source<'b> {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Tool<'b> {
     Function {
         name: Str<'b>,
@@ -162,7 +162,7 @@ pub enum Tool<'b> {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum ToolChoice<'b> {
     Auto,
     None,
@@ -175,7 +175,7 @@ pub enum ToolChoice<'b> {
     },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Format<'b> {
     Text,
     JsonObject,
@@ -210,7 +210,7 @@ pub enum Effort {
 }
 
 /// One whole answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Response<'b> {
     pub family: Protocol,
     pub id: Str<'b>,

@@ -23,6 +23,8 @@ pub mod tap;
 pub mod text;
 pub mod usage;
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
 
 /// How a request is said on the wire, by a client or to a provider.
@@ -196,6 +198,21 @@ pub fn encode_request(
     model: &str,
     facts: &Facts,
 ) -> Result<Translated> {
+    // Google's own words of schemas and choices, in those that all others know.
+    let restated = match to {
+        Protocol::Gemini => None,
+        Protocol::OpenaiChat
+        | Protocol::OpenaiResponses
+        | Protocol::OpenaiCompletions
+        | Protocol::Anthropic
+        | Protocol::Bedrock
+        | Protocol::Cohere
+        | Protocol::Ollama => gemini::request::restate(request)?,
+    };
+    let request = &match &restated {
+        Some(restated) => Cow::Owned(restated.of(request)),
+        None => Cow::Borrowed(request),
+    };
     match to {
         Protocol::OpenaiChat => openai_chat::request::encode(request, model, facts),
         Protocol::OpenaiResponses => openai_responses::request::encode(request, model, facts),
@@ -228,6 +245,20 @@ pub fn decode_response<'b>(
 
 /// Encodes a hub answer for the client.
 pub fn encode_response(to: Protocol, response: &chat::Response<'_>, shape: &Shape) -> Vec<u8> {
+    let restated = match to {
+        Protocol::Gemini => None,
+        Protocol::OpenaiChat
+        | Protocol::OpenaiResponses
+        | Protocol::OpenaiCompletions
+        | Protocol::Anthropic
+        | Protocol::Bedrock
+        | Protocol::Cohere
+        | Protocol::Ollama => gemini::response::restate(response, to),
+    };
+    let response = &match &restated {
+        Some(restated) => Cow::Owned(restated.of(response)),
+        None => Cow::Borrowed(response),
+    };
     match to {
         Protocol::OpenaiChat => openai_chat::response::encode(response, shape),
         Protocol::OpenaiResponses => openai_responses::response::encode(response, shape),
@@ -385,8 +416,9 @@ pub fn ping_frame(to: Protocol) -> &'static [u8] {
         Protocol::OpenaiChat
         | Protocol::OpenaiResponses
         | Protocol::OpenaiCompletions
-        | Protocol::Gemini
         | Protocol::Cohere => b": ping\n\n",
+        // Google's Python SDK takes a comment for the beginning of an error, and skips empty lines.
+        Protocol::Gemini => b"\r\n",
         // Their framings have no word for nothing.
         Protocol::Bedrock | Protocol::Ollama => b"",
         Protocol::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",

@@ -44,6 +44,8 @@ pub struct Tap {
     pub service_tier: Option<String>,
     /// Bytes of text, reasoning and arguments that the answer said.
     pub output_chars: u64,
+    /// What Google looked up for the answer.
+    grounding: gemini::Grounding,
     protocol: Protocol,
     hide_usage: bool,
     max_frame: usize,
@@ -83,6 +85,7 @@ impl Tap {
             finish: None,
             service_tier: None,
             output_chars: 0,
+            grounding: gemini::Grounding::default(),
             protocol,
             hide_usage: hide_usage && protocol == Protocol::OpenaiChat,
             max_frame,
@@ -279,7 +282,13 @@ impl Tap {
         match self.protocol {
             Protocol::OpenaiChat => self.openai(&frame, first),
             Protocol::Anthropic => self.anthropic(&frame),
-            Protocol::Gemini => self.plain(&frame, gemini::chunk, gemini::usage),
+            Protocol::Gemini => {
+                self.grounding.join(gemini::grounding(&frame.data));
+                let grounding = self.grounding;
+                self.plain(&frame, gemini::chunk, |read, json| {
+                    grounding.usage(read, json)
+                })
+            }
             Protocol::OpenaiResponses => self.plain(&frame, responses::chunk, responses::usage),
             Protocol::OpenaiCompletions => {
                 self.plain(&frame, completions::chunk, completions::usage)
@@ -373,7 +382,7 @@ impl Tap {
         &mut self,
         frame: &Frame<'_>,
         read: fn(&[u8]) -> Result<Found, json::JsonError>,
-        usage: fn(&mut Usage, &[u8]) -> bool,
+        usage: impl FnOnce(&mut Usage, &[u8]) -> bool,
     ) -> Fate {
         let data = &*frame.data;
         if is_end_marker(data) {

@@ -551,6 +551,38 @@ impl Usage {
         out.extend_from_slice(b"}}");
     }
 
+    /// Appends a Gemini `usageMetadata`.
+    pub fn write_gemini(&self, out: &mut Vec<u8>) {
+        let answer = self.output.saturating_sub(self.reasoning);
+        push(out, "{\"promptTokenCount\":", self.input);
+        push(out, ",\"candidatesTokenCount\":", answer);
+        push(out, ",\"totalTokenCount\":", self.total());
+        for (before, count) in [
+            (",\"cachedContentTokenCount\":", self.cache_read),
+            (",\"thoughtsTokenCount\":", self.reasoning),
+        ] {
+            if count > 0 {
+                push(out, before, count);
+            }
+        }
+        let media = [
+            ("AUDIO", self.audio_in),
+            ("IMAGE", self.image_in),
+            ("VIDEO", self.video_in),
+        ];
+        modalities(out, "promptTokensDetails", self.input, &media);
+        let media = [("AUDIO", self.audio_cached), ("IMAGE", self.image_cached)];
+        modalities(out, "cacheTokensDetails", self.cache_read, &media);
+        let media = [("AUDIO", self.audio_out), ("IMAGE", self.image_out)];
+        modalities(out, "candidatesTokensDetails", answer, &media);
+        match self.tier.as_deref() {
+            Some("priority") => out.extend_from_slice(b",\"trafficType\":\"ON_DEMAND_PRIORITY\""),
+            Some("flex") => out.extend_from_slice(b",\"trafficType\":\"ON_DEMAND_FLEX\""),
+            Some(_) | None => {}
+        }
+        out.push(b'}');
+    }
+
     /// Appends an Anthropic `usage` object, good for `message`, `message_start` and `message_delta`.
     pub fn write_anthropic(&self, out: &mut Vec<u8>) {
         push(out, "{\"input_tokens\":", self.fresh());
@@ -621,6 +653,26 @@ impl Usage {
         }
         out.push(b'}');
     }
+}
+
+/// Appends what of `all` is text and what is of another kind, where there is any.
+fn modalities(out: &mut Vec<u8>, name: &str, all: u64, media: &[(&str, u64)]) {
+    if all == 0 {
+        return;
+    }
+    let text = media
+        .iter()
+        .fold(all, |left, (_, count)| left.saturating_sub(*count));
+    write!(out, ",\"{name}\":[").expect("a vector takes every write");
+    let start = out.len();
+    for (kind, count) in std::iter::once(&("TEXT", text)).chain(media) {
+        if *count > 0 {
+            super::text::comma(start, out);
+            write!(out, "{{\"modality\":\"{kind}\",\"tokenCount\":{count}}}")
+                .expect("a vector takes every write");
+        }
+    }
+    out.push(b']');
 }
 
 fn push(out: &mut Vec<u8>, before: &str, count: u64) {

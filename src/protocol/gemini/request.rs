@@ -1,21 +1,13 @@
-//! Requests of this protocol.
+//! Requests: `generateContent` bodies into the hub and out of it.
 
-use crate::error::{Error, Kind, Result};
-use crate::protocol::chat::Request;
-use crate::protocol::{Facts, Translated};
+mod config;
+mod decode;
+mod encode;
+mod restate;
+mod thinking;
+mod tools;
+mod turns;
 
-/// Decodes a request.
-pub fn decode(_body: &[u8]) -> Result<Request<'_>> {
-    Err(Error::new(
-        Kind::Unsupported,
-        "This protocol is not spoken yet.",
-    ))
-}
-
-/// Encodes a request.
-pub fn encode(_request: &Request<'_>, _model: &str, _facts: &Facts) -> Result<Translated> {
-    Err(Error::new(
-        Kind::Unsupported,
-        "This protocol is not spoken yet.",
-    ))
-}
+pub use decode::decode;
+pub use encode::encode;
+pub use restate::{Restated, restate};

@@ -1,0 +1,185 @@
+//! Google's words and the hub's: field names, finish reasons, media types, models' names.
+
+use std::borrow::Cow;
+
+use crate::protocol::chat::{Finish, Str};
+use crate::protocol::text::Reader;
+
+/// How many dropped fields are named.
+const NOTES_MAX: usize = 64;
+
+/// The fields that were dropped, each named once.
+#[derive(Debug, Default)]
+pub(super) struct Notes(pub Vec<String>);
+
+impl Notes {
+    pub fn add(&mut self, note: impl AsRef<str> + Into<String>) {
+        if self.0.len() < NOTES_MAX && !self.0.iter().any(|known| known == note.as_ref()) {
+            self.0.push(note.into());
+        }
+    }
+}
+
+/// Returns a field's name in camelCase.
+pub(super) fn camel(name: &str) -> Cow<'_, str> {
+    if !name.contains('_') {
+        return Cow::Borrowed(name);
+    }
+    let mut camel = String::with_capacity(name.len());
+    let mut raise = false;
+    for letter in name.chars() {
+        if letter == '_' {
+            raise = !camel.is_empty();
+        } else if std::mem::take(&mut raise) {
+            camel.push(letter.to_ascii_uppercase());
+        } else {
+            camel.push(letter);
+        }
+    }
+    Cow::Owned(camel)
+}
+
+/// Reads a word of an enumeration; servers that write their protocol buffers plainly send its number.
+pub(super) fn word<'b>(r: &mut Reader<'b>) -> crate::error::Result<Str<'b>> {
+    if r.peek() == b'"' {
+        return r.string();
+    }
+    Ok(Cow::Borrowed(r.raw()?.get()))
+}
+
+/// Returns what a finish reason means; `calls`: the answer calls functions, of which Google's `STOP` says nothing.
+pub(in crate::protocol) fn finish(word: &str, calls: bool) -> Finish {
+    match word {
+        "STOP" | "1" if calls => Finish::ToolCalls,
+        "STOP" | "1" => Finish::Stop,
+        "MAX_TOKENS" | "2" => Finish::Length,
+        "SAFETY"
+        | "3"
+        | "RECITATION"
+        | "4"
+        | "BLOCKLIST"
+        | "PROHIBITED_CONTENT"
+        | "SPII"
+        | "MODEL_ARMOR"
+        | "IMAGE_SAFETY"
+        | "IMAGE_PROHIBITED_CONTENT"
+        | "IMAGE_RECITATION" => Finish::ContentFilter,
+        _ => Finish::Other,
+    }
+}
+
+/// Returns the finish reason that says so.
+pub(super) fn finish_word(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Stop | Finish::StopSequence | Finish::ToolCalls => "STOP",
+        Finish::Length | Finish::ContextWindow => "MAX_TOKENS",
+        Finish::ContentFilter | Finish::Refusal => "SAFETY",
+        Finish::Pause | Finish::Other => "OTHER",
+    }
+}
+
+/// Returns the media type that an address's ending tells.
+pub(super) fn guess(url: &str) -> Option<&'static str> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let (_, ending) = file.rsplit_once('.')?;
+    Some(match ending.to_ascii_lowercase().as_str() {
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "webp" => "image/webp",
+        "gif" => "image/gif",
+        "heic" => "image/heic",
+        "heif" => "image/heif",
+        "pdf" => "application/pdf",
+        "txt" => "text/plain",
+        "md" => "text/markdown",
+        "html" | "htm" => "text/html",
+        "csv" => "text/csv",
+        "json" => "application/json",
+        "xml" => "text/xml",
+        "mp3" => "audio/mp3",
+        "wav" => "audio/wav",
+        "flac" => "audio/flac",
+        "ogg" => "audio/ogg",
+        "mp4" => "video/mp4",
+        "mov" => "video/quicktime",
+        "webm" => "video/webm",
+        _ => return None,
+    })
+}
+
+/// Which Gemini a model is, as its name tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Major and minor version; (0, 0) where the name does not tell.
+    pub version: (u32, u32),
+    pub pro: bool,
+    pub lite: bool,
+    /// It makes images or speech, and does not think.
+    pub maker: bool,
+}
+
+impl Kind {
+    pub fn of(model: &str) -> Self {
+        let name = model.rsplit('/').next().unwrap_or_default();
+        let name = name.to_ascii_lowercase();
+        let version = name.find("gemini-").and_then(|at| {
+            let rest = &name[at + "gemini-".len()..];
+            let number = rest.split('-').next().unwrap_or_default();
+            let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        // The newest of its kind: `gemini-flash-latest`.
+        let latest = name.starts_with("gemini-") && name.ends_with("-latest");
+        Self {
+            version: version.unwrap_or(if latest { (3, 1) } else { (0, 0) }),
+            pro: name.contains("-pro"),
+            lite: name.contains("-lite"),
+            maker: ["-image", "-tts", "-live", "-audio"]
+                .iter()
+                .any(|word| name.contains(word)),
+        }
+    }
+
+    /// Returns whether it is of the third generation: thinking levels, checked thought signatures.
+    pub fn is_third(self) -> bool {
+        self.version.0 >= 3
+    }
+
+    /// Returns whether it thinks and takes a budget.
+    pub fn has_budget(self) -> bool {
+        self.version >= (2, 5) && !self.is_third() && !self.maker
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_camel_case() {
+        for (name, camel_case) in [
+            ("text", "text"),
+            ("top_k", "topK"),
+            ("parameters_json_schema", "parametersJsonSchema"),
+            ("_x", "x"),
+            ("a__b_", "aB"),
+        ] {
+            assert_eq!(camel(name), camel_case);
+        }
+    }
+
+    #[test]
+    fn models_are_known_by_their_names() {
+        let of = |model: &str| Kind::of(model).version;
+        assert_eq!(of("gemini-2.5-flash-lite"), (2, 5));
+        assert_eq!(of("models/gemini-3-pro-preview"), (3, 0));
+        assert_eq!(of("publishers/google/models/gemini-3.1-pro"), (3, 1));
+        assert_eq!(of("google/gemini-2.0-flash-001"), (2, 0));
+        assert_eq!(of("gemini-flash-latest"), (3, 1));
+        assert_eq!(of("gemma-3-27b-it"), (0, 0));
+        assert_eq!(of("gemini-"), (0, 0));
+        assert!(Kind::of("gemini-2.5-pro").has_budget());
+        assert!(!Kind::of("gemini-2.5-flash-image").has_budget());
+    }
+}
