@@ -8,6 +8,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "bedrock/invoke.rs"]
+mod invoke;
 #[path = "bedrock/recorded.rs"]
 mod recorded;
 #[path = "bedrock/tampered.rs"]

@@ -2,9 +2,11 @@
 
 mod decode;
 mod encode;
+mod wire;
 
 pub use decode::Decoder;
 pub use encode::{Encoder, error_frame};
+pub(super) use wire::told;
 
 use crate::protocol::event::FailureClass;
 

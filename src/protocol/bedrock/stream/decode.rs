@@ -9,11 +9,12 @@ use serde_json::value::RawValue;
 
 use super::super::{blob, response};
 use super::class_of;
+use super::wire::{Cited, Piece, Start, cited, piece_of, start_of, told};
 use crate::codec::base64;
 use crate::error::{Error, Kind, Result};
-use crate::protocol::chat::{Finish, Str};
+use crate::protocol::chat::Finish;
 use crate::protocol::event::{Block, Delta, Event, Failure, FailureClass};
-use crate::protocol::text::{Object, Reader};
+use crate::protocol::text::Reader;
 use crate::protocol::usage::Usage;
 use crate::protocol::{Protocol, SCHEMA_TOOL, Shape};
 
@@ -88,18 +89,6 @@ enum BlockRole {
     Aside,
     /// Left out; unknown to the hub.
     Muted,
-}
-
-/// What a `contentBlockDelta` says.
-enum Piece<'b> {
-    Text(Str<'b>),
-    Arguments(Str<'b>),
-    Reasoning(Str<'b>),
-    Signature(Str<'b>),
-    Redacted(Str<'b>),
-    Citation(&'b RawValue),
-    /// Of a kind that the hub has no word for.
-    Other,
 }
 
 impl Decoder {
@@ -539,8 +528,8 @@ impl Decoder {
         if self.phase == Phase::Stopped {
             return self.finish(each);
         }
-        let told = exception_of(data).ok();
-        let (message, status) = told.unwrap_or((None, None));
+        let found = told(data).ok();
+        let (message, status) = found.unwrap_or((None, None));
         // A model's own failure behind Bedrock's.
         let class = match (class, status) {
             (FailureClass::Server, Some(429)) => FailureClass::RateLimited,
@@ -569,151 +558,22 @@ impl Decoder {
     }
 }
 
-/// What a `contentBlockStart` says.
-enum Start<'b> {
-    Call {
-        id: Str<'b>,
-        name: Str<'b>,
-    },
-    /// All is in the deltas.
-    Deltas,
-    /// A block that the hub has no word for.
-    Other,
-}
-
-fn start_of(raw: &RawValue) -> Result<Start<'_>> {
-    let mut reader = Reader::of(raw.get());
-    let mut start = Start::Deltas;
-    reader.object(|r, key| {
-        match &*key {
-            "toolUse" => {
-                let (mut id, mut name, mut server) = (None, None, false);
-                r.object(|r, key| {
-                    match &*key {
-                        "toolUseId" => id = r.maybe(Reader::string)?,
-                        "name" => name = r.maybe(Reader::string)?,
-                        "type" => {
-                            let kind = r.maybe(Reader::string)?;
-                            server = kind.is_some_and(|kind| kind == "server_tool_use");
-                        }
-                        _ => r.raw().map(drop)?,
-                    }
-                    Ok(())
-                })?;
-                start = if server {
-                    Start::Other
-                } else {
-                    Start::Call {
-                        id: id.ok_or_else(|| r.missing("toolUseId"))?,
-                        name: name.ok_or_else(|| r.missing("name"))?,
-                    }
-                };
-            }
-            "text" | "reasoningContent" => drop(r.raw()?),
-            _ => {
-                r.raw()?;
-                start = Start::Other;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(start)
-}
-
-/// Reads a delta; `None` for an empty one.
-fn piece_of(raw: &RawValue) -> Result<Option<Piece<'_>>> {
-    let mut reader = Reader::of(raw.get());
-    let mut piece = None;
-    reader.object(|r, key| {
-        match &*key {
-            "text" => piece = Some(Piece::Text(r.string()?)),
-            "toolUse" => r.object(|r, key| {
-                match &*key {
-                    "input" if r.peek() == b'"' => piece = Some(Piece::Arguments(r.string()?)),
-                    // Given as JSON where text was due.
-                    "input" => piece = Some(Piece::Arguments(r.raw()?.get().into())),
-                    _ => r.raw().map(drop)?,
-                }
-                Ok(())
-            })?,
-            "reasoningContent" => r.object(|r, key| {
-                match &*key {
-                    "text" => piece = Some(Piece::Reasoning(r.string()?)),
-                    "signature" => piece = Some(Piece::Signature(r.string()?)),
-                    "redactedContent" => piece = Some(Piece::Redacted(r.string()?)),
-                    _ => r.raw().map(drop)?,
-                }
-                Ok(())
-            })?,
-            "citation" => piece = Some(Piece::Citation(r.raw_object()?)),
-            _ => {
-                r.raw()?;
-                piece = Some(Piece::Other);
-            }
-        }
-        Ok(())
-    })?;
-    Ok(piece)
-}
-
-/// Reads an exception's message, and the status that the model behind it answered.
-fn exception_of(data: &[u8]) -> Result<(Option<Str<'_>>, Option<u32>)> {
-    let mut reader = Reader::new(data)?;
-    let (mut message, mut original, mut status) = (None, None, None);
-    reader.object(|r, key| {
-        match &*key {
-            "message" | "Message" if r.peek() == b'"' => message = Some(r.string()?),
-            "originalMessage" if r.peek() == b'"' => original = Some(r.string()?),
-            "originalStatusCode" if r.peek().is_ascii_digit() => status = Some(r.integer()?),
-            _ => r.raw().map(drop)?,
-        }
-        Ok(())
-    })?;
-    Ok((message.or(original), status))
-}
-
 /// Tells a citation: of a page as OpenAI does, which every client's family reads; of a document as it came.
 fn cite(index: u32, raw: &RawValue, each: Each<'_>) -> Result<()> {
-    let (mut title, mut url) = (None, None);
-    Reader::of(raw.get()).object(|r, key| {
-        match &*key {
-            "title" if r.peek() == b'"' => title = Some(r.string()?),
-            "location" if r.peek() == b'{' => r.object(|r, key| match &*key {
-                "web" if r.peek() == b'{' => r.object(|r, key| {
-                    match &*key {
-                        "url" if r.peek() == b'"' => url = Some(r.string()?),
-                        _ => r.raw().map(drop)?,
-                    }
-                    Ok(())
-                }),
-                _ => r.raw().map(drop),
-            })?,
-            _ => r.raw().map(drop)?,
-        }
-        Ok(())
-    })?;
-    let mut told = |family, raw| {
-        each(Event::Delta {
-            index,
-            delta: Delta::Citation { family, raw },
-        });
+    let page = match cited(raw)? {
+        Cited::Page(annotation) => annotation,
+        Cited::Other => Vec::new(),
     };
-    let Some(url) = url else {
-        told(Protocol::Bedrock, raw);
-        return Ok(());
+    let delta = match serde_json::from_slice(&page) {
+        Ok(annotation) => Delta::Citation {
+            family: Protocol::OpenaiChat,
+            raw: annotation,
+        },
+        Err(_) => Delta::Citation {
+            family: Protocol::Bedrock,
+            raw,
+        },
     };
-    let mut out = Vec::new();
-    let mut object = Object::open(&mut out);
-    object.string("type", "url_citation");
-    let mut inner = Object::open(object.key("url_citation"));
-    inner.integer("start_index", 0);
-    inner.integer("end_index", 0);
-    inner.string("url", &url);
-    inner.string("title", title.as_deref().unwrap_or(&url));
-    inner.close();
-    object.close();
-    if let Ok(annotation) = serde_json::from_slice::<&RawValue>(&out) {
-        told(Protocol::OpenaiChat, annotation);
-    }
+    each(Event::Delta { index, delta });
     Ok(())
 }
