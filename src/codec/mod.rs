@@ -3,5 +3,6 @@
 pub mod base64;
 pub mod event_stream;
 pub mod json;
+pub mod multipart;
 pub mod splice;
 pub mod sse;

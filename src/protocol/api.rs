@@ -1,4 +1,23 @@
 //! What is asked of a model: a chat, an embedding, an image, …
+//!
+//! All but chat is translated here: bytes in, bytes out. Embeddings and rerankings have a shape that every family
+//! is read into and written from; images, speech and moderations are said by OpenAI's dialect alone, and pass.
+
+use crate::codec::json;
+use crate::error::{Error, Kind, Result};
+
+use super::text::Reader;
+use super::usage::decimal;
+use super::{Protocol, Shape, Translated};
+
+pub use splice::splice_model;
+pub use usage::usage;
+
+pub mod embeddings;
+pub mod rerank;
+mod splice;
+pub mod tokens;
+mod usage;
 
 /// The kinds of requests that the model lane carries. Chat has the hub; the others are small enough to be translated
 /// from one shape to another directly.
@@ -50,4 +69,134 @@ impl Api {
             Api::Translations => "translations",
         }
     }
+}
+
+/// Returns whether a provider of `protocol` serves `api` in some shape.
+pub fn speaks(api: Api, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::OpenaiCompletions => {
+            api != Api::CountTokens || protocol == Protocol::OpenaiResponses
+        }
+        Protocol::Anthropic => matches!(api, Api::Chat | Api::CountTokens),
+        Protocol::Gemini => matches!(api, Api::Chat | Api::CountTokens | Api::Embeddings),
+        Protocol::Bedrock => matches!(
+            api,
+            Api::Chat | Api::CountTokens | Api::Embeddings | Api::Rerank
+        ),
+        Protocol::Cohere => matches!(api, Api::Chat | Api::Embeddings | Api::Rerank),
+        Protocol::Ollama => matches!(api, Api::Chat | Api::Embeddings),
+    }
+}
+
+/// Writes a client's request for a provider of another protocol. `model` is the provider's own id.
+///
+/// Where both are the same, what the provider's maker calls by other names is still renamed, and what isn't known
+/// is left out: the caller rather passes such a request on, with [`splice_model`].
+///
+/// Errors: `InvalidRequest`, and `Unsupported` where leaving something out would change the answer; both name the
+/// client's field.
+pub fn build(
+    api: Api,
+    client: Protocol,
+    to: Protocol,
+    body: &[u8],
+    model: &str,
+) -> Result<Translated> {
+    match api {
+        Api::Embeddings => embeddings::write(to, &embeddings::read(client, body)?, model),
+        Api::Rerank => rerank::write(to, &rerank::read(body)?, model),
+        Api::Chat
+        | Api::CountTokens
+        | Api::Moderations
+        | Api::Images
+        | Api::ImageEdits
+        | Api::Speech
+        | Api::Transcriptions
+        | Api::Translations => Err(untranslated(api, to)),
+    }
+}
+
+/// Writes a provider's answer for a client of another protocol, or of the same: then vectors become what the client
+/// asked for. `request_body` is the client's.
+///
+/// Errors: `UpstreamBroken` where it is no answer.
+pub fn answer(
+    api: Api,
+    from: Protocol,
+    client: Protocol,
+    request_body: &[u8],
+    answer: &[u8],
+    shape: &Shape,
+) -> Result<Vec<u8>> {
+    match api {
+        Api::Embeddings => {
+            let request = embeddings::read(client, request_body)?;
+            embeddings::answer(from, &request, answer, shape)
+        }
+        Api::Rerank => rerank::answer(&rerank::read(request_body)?, answer, shape),
+        Api::Chat
+        | Api::CountTokens
+        | Api::Moderations
+        | Api::Images
+        | Api::ImageEdits
+        | Api::Speech
+        | Api::Transcriptions
+        | Api::Translations => Err(untranslated(api, from)),
+    }
+}
+
+fn untranslated(api: Api, protocol: Protocol) -> Error {
+    let message = format!(
+        "{} can't be said to a provider that speaks {}",
+        api.name(),
+        protocol.name()
+    );
+    Error::new(Kind::Unsupported, message)
+}
+
+/// Fields that are for us, for the route or in the path: never a provider's business in another dialect.
+const OURS: [&str; 5] = ["model", "fallbacks", "usage", "metadata", "stream"];
+
+/// A value, and what the client called it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named<T> {
+    pub value: T,
+    pub field: String,
+}
+
+impl<T> Named<T> {
+    /// Reads the value of `key`, `null` as nothing.
+    fn maybe<'b>(
+        reader: &mut Reader<'b>,
+        key: &str,
+        one: impl FnOnce(&mut Reader<'b>) -> Result<T>,
+    ) -> Result<Option<Self>> {
+        let value = reader.maybe(one)?;
+        Ok(value.map(|value| Self {
+            value,
+            field: key.to_owned(),
+        }))
+    }
+}
+
+/// Returns the value of `name` in a JSON object.
+fn member<'b>(object: &'b [u8], name: &str) -> Option<&'b [u8]> {
+    let mut members = Vec::new();
+    json::members(object, usize::MAX, &mut members).ok()?;
+    let found = members
+        .iter()
+        .find(|member| json::key(object, member) == name)?;
+    object
+        .get(found.value.clone())
+        .filter(|value| *value != b"null")
+}
+
+/// Returns the count at `path` in a JSON object, an integer, a float or a string of one.
+fn count(object: &[u8], path: &[&str]) -> Option<u64> {
+    let mut value = object;
+    for name in path {
+        value = member(value, name)?;
+    }
+    let text = std::str::from_utf8(value).ok()?;
+    decimal(text.trim_matches('"'), 0)
 }

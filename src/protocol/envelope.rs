@@ -11,6 +11,8 @@ use super::Protocol;
 use crate::codec::json::{self, Blobs, JsonError, JsonErrorKind, Member, Scanner};
 use crate::error::{Error, Kind, Result};
 
+mod api;
+
 /// Models have names, not novels.
 const MODEL_MOST: usize = 512;
 /// The most models that a request may name to fall back to.

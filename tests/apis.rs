@@ -1,0 +1,16 @@
+//! What is no chat: embeddings, reranking, forms, usage; every pair of dialects, and real answers.
+
+#[path = "apis/common.rs"]
+mod common;
+#[path = "apis/embeddings.rs"]
+mod embeddings;
+#[path = "apis/envelope.rs"]
+mod envelope;
+#[path = "apis/hostile.rs"]
+mod hostile;
+#[path = "apis/recorded.rs"]
+mod recorded;
+#[path = "apis/rerank.rs"]
+mod rerank;
+#[path = "apis/usage.rs"]
+mod usage;
