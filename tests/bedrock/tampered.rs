@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use strait::codec::event_stream;
+use strait::protocol::bedrock::invoke::{Chunker, Reframer, write_chunk};
 use strait::protocol::event::Event;
 use strait::protocol::{
     Protocol, Shape, StreamDecoder, decode_request, decode_response, encode_request,
@@ -160,6 +161,38 @@ proptest! {
         for to in [Protocol::OpenaiChat, Protocol::Anthropic, Protocol::Bedrock] {
             recode(Protocol::Bedrock, to, &[&wire], &shape);
         }
+    }
+
+    #[test]
+    fn reframing_takes_whatever_comes(
+        events in prop::collection::vec(("\\PC{0,40}", any::<bool>()), 0..8),
+        cut in 0usize..2000,
+    ) {
+        let mut wire = Vec::new();
+        for (text, whole) in &events {
+            if *whole {
+                write_chunk(text.as_bytes(), &mut wire);
+            } else {
+                event_stream::write("chunk", text.as_bytes(), &mut wire);
+            }
+        }
+        let (head, tail) = wire.split_at(cut.min(wire.len()));
+        let mut reframer = Reframer::new(1 << 16);
+        let mut out = Vec::new();
+        for piece in [head, tail] {
+            let read = reframer.push(&Bytes::copy_from_slice(piece), &mut out);
+            prop_assert!(read.is_ok());
+        }
+        // What came out is text, and every event of it ends.
+        prop_assert!(out.is_empty() || out.ends_with(b"\n\n"));
+        let mut chunker = Chunker::new(1 << 16);
+        let mut back = Vec::new();
+        let _ = chunker.push(&Bytes::from(out), &mut back);
+        let sse: String = events.iter().map(|(text, _)| format!("data: {text}\n\n")).collect();
+        let _ = chunker.push(&Bytes::from(sse), &mut back);
+        chunker.finish(&mut back);
+        let mut splitter = event_stream::Splitter::new(1 << 20);
+        prop_assert!(splitter.push(&Bytes::from(back), |_| {}).is_ok());
     }
 
     #[test]

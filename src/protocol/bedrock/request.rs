@@ -1,5 +1,6 @@
 //! Requests: Converse bodies into the hub and out of it.
 
+mod attach;
 mod decode;
 mod encode;
 mod messages;

@@ -428,7 +428,16 @@ fn mention_unsayable(request: &Request<'_>, notes: &mut Notes) {
         notes.add("verbosity");
     }
     if request.user.is_some() {
-        notes.add("user");
+        notes.add(match request.family {
+            Protocol::Anthropic => "metadata.user_id",
+            Protocol::OpenaiChat
+            | Protocol::OpenaiResponses
+            | Protocol::OpenaiCompletions
+            | Protocol::Gemini
+            | Protocol::Bedrock
+            | Protocol::Cohere
+            | Protocol::Ollama => "user",
+        });
     }
 }
 
