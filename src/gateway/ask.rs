@@ -8,6 +8,7 @@ use super::intake::Controls;
 use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
 use crate::error::Result;
+use crate::protocol::api::{self, Api};
 use crate::protocol::chat::Part;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{self, Protocol, Shape};
@@ -15,7 +16,10 @@ use crate::provider::{Platform, Provider, TimeoutOverrides, Timeouts, platform};
 use crate::routing::{Candidate, Route};
 
 pub struct Ask<'a> {
+    pub api: Api,
     pub protocol: Protocol,
+    /// Of the body.
+    pub content_type: HeaderValue,
     pub body: &'a Bytes,
     pub envelope: &'a Envelope<'a>,
     pub controls: &'a Controls,
@@ -81,6 +85,26 @@ impl Ask<'_> {
             id: self.request_id.to_owned(),
             echo,
         }
+    }
+
+    /// Builds the body of a request that is no chat.
+    pub fn build_task(&self, candidate: &Candidate, to: Protocol) -> Result<Outgoing> {
+        let mut outgoing = Outgoing {
+            body: self.body.clone(),
+            dropped: Vec::new(),
+            shape: None,
+            hide_usage: false,
+        };
+        if to != self.protocol {
+            let translated = api::build(self.api, self.protocol, to, self.body, &candidate.model)?;
+            outgoing.shape = Some(self.shape(false));
+            outgoing.body = translated.body.into();
+            outgoing.dropped = translated.dropped;
+        } else if *self.envelope.model != *candidate.model {
+            let kind = self.content_type.to_str().unwrap_or_default();
+            outgoing.body = api::splice_model(self.api, kind, self.body, &candidate.model)?;
+        }
+        Ok(outgoing)
     }
 
     /// Builds the body for `candidate`, which is asked in `to`.

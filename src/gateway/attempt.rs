@@ -14,6 +14,7 @@ use super::verdict::{Judgement, Verdict};
 use super::{Core, Exchange, demo, send};
 use crate::error::{Error, Kind};
 use crate::observe::record::AttemptRecord;
+use crate::protocol::api::Api;
 use crate::routing::affinity::Pin;
 use crate::routing::{Blame, Candidate, EndpointScopes, Route, Standing, strategy};
 use crate::upstream;
@@ -140,6 +141,10 @@ impl<'a> Hunt<'a> {
     ) -> Step {
         let candidate: &'a Candidate = &route.targets[target];
         let timers = self.ask.timeouts_of(route, Some(&candidate.provider));
+        if candidate.provider.demo && self.ask.api != Api::Chat {
+            self.last = Some(send::not_served(self.ask.api).into());
+            return Step::Go;
+        }
         if candidate.provider.demo {
             return Step::Won(demo::answer(
                 self.ask,

@@ -84,6 +84,8 @@ pub fn answer(
         headers: Vec::new(),
         timers,
         deadline,
+        content_type: super::reply::JSON,
+        usage: None,
         dropped: Vec::new(),
         busy: Some(busy),
     };

@@ -22,8 +22,11 @@ mod pump;
 mod raw;
 mod relay;
 mod reply;
+mod responses;
 mod send;
+mod storing;
 mod through;
+mod tokens;
 mod verdict;
 mod watch;
 
@@ -46,8 +49,10 @@ use crate::observe::metrics::Metrics;
 use crate::observe::record::{CacheOutcome, Phase};
 use crate::observe::writer::Writer;
 use crate::protocol::Protocol;
+use crate::protocol::api::Api;
 use crate::protocol::envelope::{Envelope, Said};
 use crate::routing::{self, Route, Table, affinity};
+use crate::state::State;
 
 use ask::Ask;
 use endpoint::{Asked, Endpoint};
@@ -57,6 +62,7 @@ use kept::{Keep, Replay};
 use outcome::Lost;
 use relay::Delivery;
 use reply::Headers;
+use storing::Continued;
 
 /// What all requests share, and what outlives a reload.
 pub struct Core {
@@ -68,6 +74,8 @@ pub struct Core {
     pub writer: Writer,
     /// When a stopping process ends what is left.
     pub drain: ArcSwap<Option<Instant>>,
+    /// What is kept on disk.
+    pub state: State,
 }
 
 /// One configuration in force. A request keeps the one that it began with.
@@ -335,8 +343,20 @@ impl Gateway {
                 .await?;
                 Ok(Ok(()))
             }
-            Endpoint::Stored { .. } => {
-                Err(Error::new(Kind::PathNotFound, "This path is not served yet.").into())
+            Endpoint::Stored { id, part } => {
+                let tenant = head.key.as_ref().map_or("", |key| &key.name);
+                let delete = session.req_header().method == http::Method::DELETE;
+                let action = match part {
+                    endpoint::Part::Itself if delete => responses::Action::Delete,
+                    endpoint::Part::Itself => responses::Action::Read,
+                    endpoint::Part::InputItems => responses::Action::InputItems,
+                    endpoint::Part::Cancel => responses::Action::Cancel,
+                };
+                let (status, body) = action
+                    .run(&self.core.state, tenant, id, query.as_deref())
+                    .await?;
+                let headers = vec![(http::header::CONTENT_TYPE, reply::JSON)];
+                Ok(reply::whole(session, x, status.as_u16(), headers, body).await)
             }
             Endpoint::Alive => Ok(Ok(())),
         }
@@ -414,11 +434,41 @@ impl Gateway {
         let parsing = Instant::now();
         x.waited += parsing - reading;
         x.record.request_bytes = body.len() as u64;
+        let tenant = key.as_ref().map_or("", |key| &key.name);
+        let stored = asked.api == Api::Chat && protocol == Protocol::OpenaiResponses;
+        let Continued {
+            body,
+            storing,
+            unknown,
+        } = if stored {
+            let most = usize::try_from(now.snapshot.server.max_body).unwrap_or(usize::MAX);
+            storing::continued(&self.core, tenant, body, most).await?
+        } else {
+            Continued {
+                body,
+                storing: None,
+                unknown: None,
+            }
+        };
         let said = Said {
             model: asked.model.as_deref(),
             stream: asked.stream,
         };
-        let envelope = Envelope::read_said(&body, protocol, intake::MOST_DEPTH, said)?;
+        let content_type = session.req_header().headers.get(http::header::CONTENT_TYPE);
+        let content_type = content_type.cloned().unwrap_or(reply::JSON);
+        let kind = content_type.to_str().unwrap_or_default();
+        let envelope = match asked.api {
+            Api::Chat => Envelope::read_said(&body, protocol, intake::MOST_DEPTH, said)?,
+            Api::ImageEdits | Api::Transcriptions | Api::Translations => {
+                Envelope::read_form(&body, kind, asked.api, said)?
+            }
+            api @ (Api::CountTokens
+            | Api::Embeddings
+            | Api::Rerank
+            | Api::Moderations
+            | Api::Images
+            | Api::Speech) => Envelope::read_api(&body, api, protocol, intake::MOST_DEPTH, said)?,
+        };
         x.record.stream = envelope.stream;
         x.record.model_requested = envelope.model.to_string();
         x.record.user = controls
@@ -427,6 +477,15 @@ impl Gateway {
             .or_else(|| envelope.user.as_deref().map(str::to_owned));
         let routing = x.phase(Phase::Read, parsing);
         let (route, named) = self.routes(now, key.as_deref(), &envelope)?;
+        if let Some(unknown) = unknown {
+            let native = route.targets.iter().all(|target| {
+                !target.provider.demo
+                    && target.speaks(protocol).protocol == Protocol::OpenaiResponses
+            });
+            if !native {
+                return Err(unknown.into());
+            }
+        }
         let limiting = x.phase(Phase::Route, routing);
         let mut permit = match &key {
             Some(key) => Some(self.admit(key, envelope.estimate_tokens(), x, limits)?),
@@ -443,7 +502,12 @@ impl Gateway {
             .unwrap_or_default();
         let id = x.record.id.clone();
         let mut ask = Ask {
+            api: asked.api,
             protocol,
+            content_type: match asked.api {
+                Api::Chat => reply::JSON,
+                _ => content_type,
+            },
             body: &body,
             envelope: &envelope,
             controls: &controls,
@@ -456,12 +520,14 @@ impl Gateway {
             created: u64::try_from(x.record.at.as_second()).unwrap_or_default(),
             keep: false,
         };
-        let tenant = key.as_ref().map_or("", |key| &key.name);
         if route.has_choice() {
             let session = controls.session.as_deref().map(str::as_bytes);
             ask.pinned = session.is_some() || envelope.goes_on(&body);
             let named = session.or_else(|| envelope.beginning(&body));
             ask.conversation = named.map(|named| affinity::conversation(tenant, &route, named));
+        }
+        if asked.api == Api::CountTokens {
+            return tokens::count(&ask, &route, &self.core, permit, limits, session, x).await;
         }
         let keep = match self
             .cached(
@@ -495,6 +561,7 @@ impl Gateway {
                     permit: permit.take(),
                     limits,
                     keep,
+                    storing,
                     gone,
                 };
                 Ok(Box::pin(delivery.forward(*won, session, x)).await)
@@ -628,11 +695,8 @@ impl Gateway {
     ) -> Result<Cached> {
         let control = ask.controls.cache;
         let cache = self.core.cache.load_full();
-        let Some(cache) = cache
-            .as_ref()
-            .as_ref()
-            .filter(|_| control != CacheControl::NoStore)
-        else {
+        let fit = control != CacheControl::NoStore && ask.api == Api::Chat;
+        let Some(cache) = cache.as_ref().as_ref().filter(|_| fit) else {
             x.record.cache = CacheOutcome::Bypass;
             return if control == CacheControl::OnlyIfCached {
                 Err(kept::not_cached())

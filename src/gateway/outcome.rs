@@ -12,6 +12,7 @@ use super::verdict::Judgement;
 use crate::error::Error;
 use crate::protocol::Protocol;
 use crate::protocol::tap::Whole;
+use crate::protocol::usage::Usage;
 use crate::provider::Timeouts;
 use crate::routing::{Candidate, Route};
 use crate::upstream;
@@ -33,6 +34,10 @@ pub struct Meta {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub timers: Timeouts,
     pub deadline: Instant,
+    /// Of a whole answer.
+    pub content_type: HeaderValue,
+    /// What an answer took that is not read, where the request tells it.
+    pub usage: Option<Usage>,
     /// Fields that could not be said to this provider.
     pub dropped: Vec<String>,
     /// Held until the answer has been sent.

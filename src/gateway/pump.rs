@@ -9,6 +9,7 @@ use super::ask::Ask;
 use super::dress::Dress;
 use super::kept::Keep;
 use super::outcome::Meta;
+use super::storing::{Capture, Storing};
 use super::through::{Seen, Through};
 use super::{Exchange, account, costed};
 use crate::error::{Error, Kind};
@@ -30,6 +31,7 @@ pub struct Pump {
     /// Hides the usage chunk from the client where the kept stream must have it.
     shown: Option<tap::Tap>,
     keep: Option<Keep>,
+    storing: Option<(Storing, Capture)>,
     passed: bool,
     include_cost: bool,
     dress: Dress,
@@ -50,6 +52,7 @@ impl Pump {
         through: Through,
         shown: Option<tap::Tap>,
         keep: Option<Keep>,
+        storing: Option<Storing>,
         passed: bool,
         ask: &Ask<'_>,
         gone: bool,
@@ -59,6 +62,7 @@ impl Pump {
             through,
             shown,
             keep,
+            storing: storing.map(|storing| (storing, Capture::new())),
             passed,
             include_cost: ask.envelope.include_cost,
             dress: Dress::new(ask.coat),
@@ -225,6 +229,9 @@ impl Pump {
             if !self.passed {
                 self.keep_raw(&piece);
             }
+            if let Some((_, capture)) = &mut self.storing {
+                capture.feed(&piece);
+            }
             let piece = if self.include_cost {
                 self.costed(piece, meta)
             } else {
@@ -282,6 +289,11 @@ impl Pump {
             if let Some(cause) = &error.cause {
                 tracing::debug!(id = x.record.id, cause, "stream broken");
             }
+        }
+        if let Some((storing, mut capture)) = self.storing.take()
+            && let Some(response) = capture.take()
+        {
+            storing.keep(response, x);
         }
         if let Some(keep) = self.keep.take() {
             match &outcome {

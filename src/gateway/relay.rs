@@ -12,6 +12,7 @@ use super::kept::Keep;
 use super::outcome::{Flow, Meta, Won};
 use super::pump::Pump;
 use super::reply::{self, Headers, header, header_value};
+use super::storing::Storing;
 use super::through::{Seen, Through};
 use super::{Exchange, account, costed, dress};
 use crate::error::{Error, Kind};
@@ -31,6 +32,7 @@ pub struct Delivery<'a> {
     pub permit: Option<Permit>,
     pub limits: Headers,
     pub keep: Option<Keep>,
+    pub storing: Option<Storing>,
     /// The client has left, and others wait for the answer.
     pub gone: bool,
 }
@@ -140,6 +142,9 @@ impl Delivery<'_> {
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         x.record.finish = whole.finish.map(finish_name);
+        if let Some(storing) = &self.storing {
+            storing.keep(body.clone(), x);
+        }
         if let Some(keep) = self.keep.take() {
             let complete = whole.finish.is_some() && !whole.truncated;
             keep.whole(body.clone(), meta, x, complete);
@@ -153,7 +158,7 @@ impl Delivery<'_> {
             return left(session, x).await;
         }
         let mut headers = self.headers(meta, x);
-        headers.push((http::header::CONTENT_TYPE, reply::JSON));
+        headers.push((http::header::CONTENT_TYPE, meta.content_type.clone()));
         if !x.record.unpriced {
             headers.push(header("x-strait-cost-usd", header_value(&cost::usd(pico))));
         }
@@ -171,7 +176,7 @@ impl Delivery<'_> {
         x: &mut Exchange,
     ) -> pingora::Result<()> {
         let mut headers = self.headers(meta, x);
-        headers.push((http::header::CONTENT_TYPE, reply::JSON));
+        headers.push((http::header::CONTENT_TYPE, meta.content_type.clone()));
         begin(session, x, meta.status, headers).await?;
         let mut next = Some(held);
         let mut size = 0;
@@ -208,10 +213,11 @@ impl Delivery<'_> {
             }
         };
         x.record.response_bytes = size;
+        let usage = meta.usage.take();
         let taken = account::Taken {
-            usage: None,
+            complete: usage.is_some(),
+            usage,
             output_chars: size,
-            complete: false,
         };
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
@@ -263,6 +269,7 @@ impl Delivery<'_> {
             through,
             shown,
             self.keep.take(),
+            self.storing.take(),
             passed && !through_made,
             self.ask,
             gone,

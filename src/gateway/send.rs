@@ -14,10 +14,11 @@ use super::through::{Seen, Through};
 use super::verdict::{self, Judgement, Verdict};
 use crate::error::{Error, Kind};
 use crate::observe::record::Phase;
+use crate::protocol::api::{self, Api};
 use crate::protocol::event::FailureClass;
 use crate::protocol::tap::{self, Whole};
 use crate::protocol::{self, Framing, Protocol, Shape};
-use crate::provider::{Timeouts, platform};
+use crate::provider::{Speaks, Timeouts, platform};
 use crate::routing::Blame;
 use crate::upstream::{self, Answer, Failure, Stage};
 
@@ -27,16 +28,31 @@ const MOST_HELD_EVENTS: u32 = 64;
 /// A whole answer is read to its end before it is committed, so that a cut one can be asked for elsewhere; a
 /// longer one is passed on from here.
 const MOST_WHOLE: usize = 8 << 20;
+/// Images come whole, in base64.
+const MOST_TASK: usize = 64 << 20;
 /// Of an error's body this much is read and shown.
 const MOST_ERROR: usize = 256 << 10;
 
 /// Makes one attempt.
 pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange) -> Tried {
     let candidate = plan.candidate();
-    let speaks = candidate.speaks(ask.protocol);
+    let is_chat = ask.api == Api::Chat;
+    let speaks = if is_chat {
+        candidate.speaks(ask.protocol)
+    } else {
+        match candidate.serves(ask.api, ask.protocol) {
+            Some(speaks) => speaks,
+            None => return Tried::Unsaid(not_served(ask.api)),
+        }
+    };
     let to = speaks.protocol;
     let preparing = Instant::now();
-    let outgoing = match ask.build(candidate, to, plan.strip) {
+    let built = if is_chat {
+        ask.build(candidate, to, plan.strip)
+    } else {
+        ask.build_task(candidate, to)
+    };
+    let outgoing = match built {
         Ok(outgoing) => outgoing,
         Err(error) => return Tried::Unsaid(error),
     };
@@ -47,12 +63,16 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     let left = plan.deadline.saturating_duration_since(Instant::now());
     timers.connect = timers.connect.min(left);
     timers.first_byte = timers.first_byte.min(left);
-    let target = target(ask, plan, to);
-    let signing = candidate.authorize(plan.place.endpoint, "POST", &target, &outgoing.body);
-    let signed = match tokio::time::timeout(left, signing).await {
-        Ok(Ok(signed)) => signed,
-        Ok(Err(error)) => return unsigned(error),
-        Err(_) => return wire(Failure::timer(Stage::Connect, false)),
+    let target = target(ask, plan, speaks);
+    let signed = if candidate.signs() {
+        let signing = candidate.authorize(plan.place.endpoint, "POST", &target, &outgoing.body);
+        match tokio::time::timeout(left, signing).await {
+            Ok(Ok(signed)) => signed,
+            Ok(Err(error)) => return unsigned(error),
+            Err(_) => return wire(Failure::timer(Stage::Connect, false)),
+        }
+    } else {
+        Vec::new()
     };
     let sent = x.phase(Phase::Prepare, preparing);
     let answer = upstream::send(
@@ -93,12 +113,19 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         return refused(ask, to, status, &headers, body);
     }
     let headers = &answer.head().headers;
-    let events = content_type(headers).is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let media = match to.framing() {
+        Framing::Events => "text/event-stream",
+        Framing::Lines => "application/x-ndjson",
+        Framing::EventStream => "application/vnd.amazon.eventstream",
+    };
+    let events = content_type(headers).is_some_and(|kind| kind.starts_with(media));
     let length = headers
         .get(http::header::CONTENT_LENGTH)
         .filter(|_| !answer.is_decoded());
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    let kind = headers.get(http::header::CONTENT_TYPE).cloned();
     let hold = Hold {
+        content_type: kind.filter(|_| !is_chat && to == ask.protocol),
         ask,
         plan,
         to,
@@ -109,6 +136,9 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         status,
         busy,
     };
+    if !is_chat {
+        return hold.task(answer, events, x).await;
+    }
     match (ask.envelope.stream, events) {
         (true, true) => hold.stream(answer, x).await,
         (_, false) => hold.whole(answer, x).await,
@@ -123,8 +153,16 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
 }
 
 /// Returns the path of the request, with the client's query where it says something to the provider.
-fn target<'p>(ask: &Ask<'_>, plan: &'p Try<'_>, to: Protocol) -> Cow<'p, [u8]> {
+fn target<'p>(ask: &Ask<'_>, plan: &'p Try<'_>, speaks: &Speaks) -> Cow<'p, [u8]> {
     let candidate = plan.candidate();
+    let to = speaks.protocol;
+    if ask.api != Api::Chat {
+        let path = candidate.path(plan.place.endpoint, speaks, ask.api);
+        return match ask.query.filter(|_| to == ask.protocol) {
+            Some(query) => platform::target(path.as_bytes(), Some(query)).into(),
+            None => path.into_bytes().into(),
+        };
+    }
     let at = candidate
         .provider
         .protocols
@@ -153,10 +191,15 @@ fn head(
     head.insert_header(http::header::HOST, endpoint.host.clone())?;
     head.insert_header(
         http::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
+        if same {
+            ask.content_type.clone()
+        } else {
+            HeaderValue::from_static("application/json")
+        },
     )?;
     head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(length))?;
     let accept = match to.framing() {
+        _ if ask.api != Api::Chat => "*/*",
         _ if !ask.envelope.stream => "application/json",
         Framing::Events => "text/event-stream",
         Framing::Lines => "application/x-ndjson",
@@ -362,6 +405,14 @@ fn said(body: &[u8]) -> Option<String> {
     Some(said.chars().take(2000).collect())
 }
 
+/// The error of a request that no protocol of this provider can carry.
+pub fn not_served(api: Api) -> Error {
+    Error::field(
+        "model",
+        format!("The provider of this model does not serve {}", api.name()),
+    )
+}
+
 /// Everything that an answer under inspection needs.
 struct Hold<'a> {
     ask: &'a Ask<'a>,
@@ -374,6 +425,8 @@ struct Hold<'a> {
     /// As announced by the provider.
     length: Option<usize>,
     status: u16,
+    /// The provider's, where it goes on to the client.
+    content_type: Option<HeaderValue>,
     busy: Busy,
 }
 
@@ -388,6 +441,8 @@ impl Hold<'_> {
             headers: self.headers,
             timers: self.timers,
             deadline: self.plan.deadline,
+            content_type: self.content_type.unwrap_or(super::reply::JSON),
+            usage: None,
             dropped,
             busy: Some(self.busy),
         };
@@ -479,6 +534,60 @@ impl Hold<'_> {
             held,
             raw,
         })
+    }
+
+    /// Passes on what is no chat: whole and read where it tells what it took, else as it comes.
+    async fn task(mut self, mut answer: Answer, events: bool, x: &mut Exchange) -> Tried {
+        let api = self.ask.api;
+        let asked = self.ask.body;
+        if events || api == Api::Speech {
+            let usage = api::usage(api, self.to, asked, &[]);
+            return match self.read(&mut answer, x).await {
+                Ok(Some(held)) => {
+                    let tried = self.won(Flow::Long { answer, held });
+                    if let Tried::Won(mut won) = tried {
+                        won.meta.usage = usage;
+                        return Tried::Won(won);
+                    }
+                    tried
+                }
+                Ok(None) => broken("The provider sent an empty answer.", "empty"),
+                Err(failure) => wire(failure),
+            };
+        }
+        let mut body = BytesMut::new();
+        loop {
+            match self.read(&mut answer, x).await {
+                Ok(Some(piece)) => body.extend_from_slice(&piece),
+                Ok(None) => break,
+                Err(failure) => return wire(failure),
+            }
+            if body.len() > MOST_TASK {
+                answer.abandon().await;
+                return broken("The provider's answer is too large.", "garbage");
+            }
+        }
+        answer.release().await;
+        let mut body = body.freeze();
+        if body.is_empty() {
+            return broken("The provider sent an empty answer.", "empty");
+        }
+        let usage = api::usage(api, self.to, asked, &body);
+        if let Some(shape) = self.outgoing.shape.take() {
+            let client = self.ask.protocol;
+            match api::answer(api, self.to, client, asked, &body, &shape) {
+                Ok(written) => body = written.into(),
+                Err(_) => {
+                    return broken("The provider sent an answer that can't be read.", "garbage");
+                }
+            }
+        }
+        let whole = Box::new(Whole {
+            usage,
+            is_answer: true,
+            ..Whole::default()
+        });
+        self.won(Flow::Whole { body, whole })
     }
 
     /// Reads a whole answer, and converts it where the client asked for another protocol or for a stream.

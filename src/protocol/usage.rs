@@ -643,11 +643,7 @@ impl Usage {
                 hour,
             );
             if self.cache_write > 0 {
-                push(
-                    out,
-                    "},{\"ttl\":\"5m\",\"inputTokens\":",
-                    self.cache_write,
-                );
+                push(out, "},{\"ttl\":\"5m\",\"inputTokens\":", self.cache_write);
             }
             out.extend_from_slice(b"}]");
         }

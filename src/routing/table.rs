@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use super::{Blame, Cooldowns, Model, Retries, RetryBudget, Scope, Strategy};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Identity, Signable};
-use crate::protocol::api::Api;
+use crate::protocol::api::{self, Api};
 use crate::protocol::{Facts, Protocol};
 use crate::provider::catalogue::{self, Model as Entry};
 use crate::provider::cost::Place as Region;
@@ -136,6 +136,11 @@ impl Candidate {
             .expect("a provider is checked to speak something")
     }
 
+    /// Returns whether requests are signed in by more than a plain key.
+    pub fn signs(&self) -> bool {
+        self.identity.is_some()
+    }
+
     /// Returns the headers that sign a request in, beside those of its credential: none where a plain key does.
     ///
     /// `target` is the path as it is sent, with its query; no header that is changed after this may be signed.
@@ -161,6 +166,18 @@ impl Candidate {
         };
         // Boxed: a fetch is rare and large.
         Box::pin(identity.headers(request)).await
+    }
+
+    /// Returns what to ask in for an API that is no chat: the client's own protocol where it serves that, else the
+    /// first that does.
+    pub fn serves(&self, api: Api, client: Protocol) -> Option<&Speaks> {
+        let protocols = &self.provider.protocols;
+        let mut fit = protocols
+            .iter()
+            .filter(|speaks| api::speaks(api, speaks.protocol));
+        let first = fit.clone().next();
+        let found = fit.find(|speaks| speaks.protocol == client).or(first);
+        found.filter(|_| self.provider.offers(api))
     }
 
     /// Returns the path of a request for `api` at an endpoint, by its place among the provider's.

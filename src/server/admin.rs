@@ -108,7 +108,11 @@ impl Admin {
         let generation = self.link.core.now.load().snapshot.generation;
         json_answer(
             status,
-            &json!({"status": if ready { "ready" } else { "not ready" }, "config_generation": generation}),
+            &json!({
+                "status": if ready { "ready" } else { "not ready" },
+                "config_generation": generation,
+                "state": super::state::health(&self.link.core.state),
+            }),
         )
     }
 

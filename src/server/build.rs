@@ -16,6 +16,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
 use crate::provider::Provider;
 use crate::routing::{self, Table};
+use crate::state::State;
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
 
@@ -135,6 +136,8 @@ impl Parts {
         let state = Arc::new(routing::State::default());
         let now = now(snapshot.clone(), &pools, &state, &pepper());
         metrics.set_generation(snapshot.generation);
+        let kept = State::start(&snapshot.state_dir, snapshot.responses.clone());
+        metrics.add(super::state::Kept::new(kept.clone()));
         let core = Core {
             now: ArcSwap::from_pointee(now),
             routing: state,
@@ -143,6 +146,7 @@ impl Parts {
             writer: Writer::start(snapshot.records.clone(), metrics.clone())?,
             metrics,
             drain: ArcSwap::from_pointee(None),
+            state: kept,
         };
         Ok(Self {
             core: Arc::new(core),
@@ -166,6 +170,7 @@ impl Parts {
                 _ => core.cache.store(Arc::new(cache_of(snapshot))),
             }
         }
+        core.state.configure(snapshot.responses.clone());
         if let Err(error) = crate::observe::log::set_level(&snapshot.log_level) {
             tracing::warn!(error, "log.level is not changed");
         }

@@ -127,6 +127,7 @@ impl Control {
             }
         }
         core.writer.flush_and_stop(Duration::from_secs(5));
+        core.state.close(Duration::from_secs(5));
         tracing::info!("stopped");
         #[expect(
             clippy::disallowed_methods,

@@ -1,0 +1,83 @@
+//! How many tokens a request would take: the provider's own count where it has one, else an estimate.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pingora::proxy::Session;
+
+use super::ask::Ask;
+use super::outcome::{Flow, Lost, Won};
+use super::reply::{self, Headers, header};
+use super::{Core, Exchange, attempt};
+use crate::error::Kind;
+use crate::limit::Permit;
+use crate::protocol::Protocol;
+use crate::protocol::api::{self, Api};
+use crate::routing::Route;
+
+/// Answers a count. Nothing is generated and nothing is billed.
+pub async fn count(
+    ask: &Ask<'_>,
+    route: &Arc<Route>,
+    core: &Core,
+    permit: Option<Permit>,
+    limits: &mut Headers,
+    session: &mut Session,
+    x: &mut Exchange,
+) -> Result<pingora::Result<()>, Lost> {
+    let counts = route.targets.first().is_some_and(|target| {
+        let provider = &target.provider;
+        !provider.demo
+            && target.speaks(ask.protocol).protocol == ask.protocol
+            && provider.platform.counts_tokens(ask.protocol)
+            && provider.offers(Api::CountTokens)
+    });
+    let mut counted = None;
+    if counts {
+        match Box::pin(attempt::run(ask, std::slice::from_ref(route), core, x)).await {
+            Ok(won) => {
+                let Won { meta, flow } = *won;
+                let target = meta.candidate();
+                x.record.provider.clone_from(&target.provider.name);
+                x.record.model = target.model.to_string();
+                if let Flow::Whole { body, .. } = flow {
+                    counted = Some(body);
+                }
+            }
+            // What is wrong with the request is told; what is wrong with the provider is worked around.
+            Err(lost) if lost.error.kind == Kind::InvalidRequest => return Err(lost),
+            Err(lost) => {
+                tracing::debug!(id = x.record.id, error = %lost.error.message, "tokens estimated");
+            }
+        }
+    }
+    let estimated = counted.is_none();
+    let body = counted.unwrap_or_else(|| estimate(ask));
+    if let Some(mut permit) = permit {
+        permit.settle(0);
+    }
+    x.record.cost_pico = Some(0);
+    let mut headers = std::mem::take(limits);
+    headers.push((http::header::CONTENT_TYPE, reply::JSON));
+    if estimated {
+        headers.push(header("x-strait-estimated", "true"));
+    }
+    Ok(reply::whole(session, x, 200, headers, body).await)
+}
+
+fn estimate(ask: &Ask<'_>) -> Bytes {
+    let tokens = api::estimate_tokens(ask.protocol, ask.body);
+    let text = match ask.protocol {
+        Protocol::Anthropic => format!("{{\"input_tokens\":{tokens}}}"),
+        Protocol::Gemini => format!("{{\"totalTokens\":{tokens}}}"),
+        Protocol::Bedrock => format!("{{\"inputTokens\":{tokens}}}"),
+        Protocol::OpenaiChat
+        | Protocol::OpenaiResponses
+        | Protocol::OpenaiCompletions
+        | Protocol::Cohere
+        | Protocol::Ollama => {
+            format!("{{\"object\":\"response.input_tokens\",\"input_tokens\":{tokens}}}")
+        }
+    };
+    text.into()
+}
