@@ -106,6 +106,9 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
             "garbage",
         );
     }
+    if matches!(status, 401 | 403) {
+        candidate.distrust();
+    }
     if !(200..300).contains(&status) {
         let headers = answer.head().headers.clone();
         let body = read_error(&mut answer, &timers, x).await;
@@ -198,7 +201,7 @@ fn head(
         },
     )?;
     head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(length))?;
-    let accept = match to.framing() {
+    let accept = match candidate.provider.platform.framing(to) {
         _ if ask.api != Api::Chat => "*/*",
         _ if !ask.envelope.stream => "application/json",
         Framing::Events => "text/event-stream",

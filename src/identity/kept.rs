@@ -18,6 +18,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// After a failed fetch the next one waits; twice as long after each.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// What was just fetched isn't fetched again because the provider refuses it: it lacks a permission.
+const TRUSTED: Duration = Duration::from_secs(30);
 /// No fetch takes longer.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -57,6 +59,7 @@ struct Inner<S: Source> {
 
 struct Held<T> {
     value: Arc<T>,
+    since: SystemTime,
     renew: Option<SystemTime>,
     ends: Option<SystemTime>,
 }
@@ -95,6 +98,16 @@ impl<S: Source> Kept<S> {
         };
         self.keep();
         Ok(value)
+    }
+
+    /// Gives up what is kept, unless it is new: the provider refused it before its time.
+    pub fn distrust(&self) {
+        let held = self.inner.held.load();
+        let Some(held) = held.as_ref() else { return };
+        let age = SystemTime::now().duration_since(held.since);
+        if held.renew.is_some() && age.is_ok_and(|age| age >= TRUSTED) {
+            self.inner.held.store(None);
+        }
     }
 
     /// Sees to it that somebody fetches ahead.
@@ -210,6 +223,7 @@ impl<T> Held<T> {
         });
         Self {
             value: Arc::new(fetched.value),
+            since: now,
             renew: renew.or_else(|| fetched.again.map(|again| now + again)),
             ends: fetched.expires.map(|expires| {
                 let left = expires.duration_since(now).unwrap_or_default();

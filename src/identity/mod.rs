@@ -89,6 +89,15 @@ impl Identity {
             Error::new(Kind::UpstreamAccount, message).with_cause(why)
         })
     }
+
+    /// Fetches anew for the next request: the provider refused what it was shown.
+    pub fn distrust(&self) {
+        match &self.way {
+            Way::Google(kept) => kept.distrust(),
+            Way::Entra(kept) => kept.distrust(),
+            Way::Aws { keys, .. } => keys.distrust(),
+        }
+    }
 }
 
 fn bearer(token: &HeaderValue) -> Vec<(HeaderName, HeaderValue)> {

@@ -8,8 +8,8 @@ use std::fmt::Write;
 use super::{Endpoint, Speaks};
 use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
-use crate::protocol::Protocol;
 use crate::protocol::api::Api;
+use crate::protocol::{Framing, Protocol};
 
 /// Whose paths a provider has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +36,17 @@ impl Platform {
                 region => format!("{region}-aiplatform.googleapis.com"),
             }),
             Platform::Bedrock { region } => Some(format!("bedrock-runtime.{region}.amazonaws.com")),
+        }
+    }
+
+    /// Returns how streams of `protocol` are framed here.
+    pub fn framing(&self, protocol: Protocol) -> Framing {
+        match self {
+            // Whatever the model's own protocol says.
+            Platform::Bedrock { .. } => Framing::EventStream,
+            Platform::Plain | Platform::Azure { .. } | Platform::Vertex { .. } => {
+                protocol.framing()
+            }
         }
     }
 

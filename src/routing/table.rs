@@ -180,6 +180,13 @@ impl Candidate {
         found.filter(|_| self.provider.offers(api))
     }
 
+    /// Notes that the provider refused who we are: what was fetched to sign in is fetched anew.
+    pub fn distrust(&self) {
+        if let Some(identity) = &self.identity {
+            identity.distrust();
+        }
+    }
+
     /// Returns the path of a request for `api` at an endpoint, by its place among the provider's.
     pub fn path(&self, endpoint: usize, speaks: &Speaks, api: Api) -> String {
         let provider = &self.provider;

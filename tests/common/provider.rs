@@ -10,7 +10,17 @@ use super::wire::Wire;
 /// What a request was.
 pub struct Got {
     pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+}
+
+impl Got {
+    /// Returns a header's value; empty when it is absent.
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
 }
 
 pub struct Provider {
@@ -79,16 +89,19 @@ fn read(wire: &mut Wire) -> std::io::Result<Got> {
     let line = wire.line()?;
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
     let (mut length, mut is_chunked) = (0, false);
+    let mut headers = Vec::new();
     loop {
-        let line = wire.line()?.to_ascii_lowercase();
+        let line = wire.line()?;
         let Some((name, value)) = line.trim_end().split_once(':') else {
             break;
         };
-        match name {
-            "content-length" => length = value.trim().parse().map_err(std::io::Error::other)?,
-            "transfer-encoding" => is_chunked = value.contains("chunked"),
+        let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
+        match name.as_str() {
+            "content-length" => length = value.parse().map_err(std::io::Error::other)?,
+            "transfer-encoding" => is_chunked = value.to_ascii_lowercase().contains("chunked"),
             _ => {}
         }
+        headers.push((name, value));
     }
     let mut body = Vec::new();
     if is_chunked {
@@ -98,7 +111,11 @@ fn read(wire: &mut Wire) -> std::io::Result<Got> {
     } else {
         body = wire.bytes(length)?;
     }
-    Ok(Got { path, body })
+    Ok(Got {
+        path,
+        headers,
+        body,
+    })
 }
 
 /// The head of a stream of events.

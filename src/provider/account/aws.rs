@@ -117,16 +117,9 @@ impl Chain {
         }
     }
 
-    /// Returns whether the environment says that there are credentials, without looking for them.
+    /// Returns whether somebody named credentials. What a machine or a container has by itself is no wish to use it.
     pub fn is_directed(env: &dyn Fn(&str) -> Option<String>) -> bool {
-        [
-            "AWS_ACCESS_KEY_ID",
-            "AWS_PROFILE",
-            "AWS_WEB_IDENTITY_TOKEN_FILE",
-            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        ]
-        .into_iter()
-        .any(|name| env(name).is_some_and(|value| !value.trim().is_empty()))
+        let set = |name| env(name).is_some_and(|value| !value.trim().is_empty());
+        set("AWS_ACCESS_KEY_ID") || set("AWS_PROFILE")
     }
 }
