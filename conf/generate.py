@@ -175,6 +175,8 @@ BASE = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
     "vertex": None,
 }
+# Variables that hold the base URL.
+BASE_ENV = {"ollama": ["OLLAMA_API_BASE"]}
 # Whose paths, address and ways to sign in are the program's own.
 PLATFORMS = {"azure", "bedrock", "vertex"}
 # Wires of OpenAI's that have no chat, and what they have.
@@ -240,6 +242,8 @@ def provider_rows(providers):
         taken.update(aliases)
         if name in LOCAL:
             yield "local = true"
+            if name in BASE_ENV:
+                yield f"base_env = {toml(BASE_ENV[name])}"
         else:
             yield f"env = {toml(ENV[name] if name in ENV else [v for v in row['env'] if is_key(v)])}"
         if name in PLATFORMS:

@@ -439,6 +439,35 @@ profile = "lab"
     assert!(chain.only_profile && chain.profile == "lab");
 }
 
+#[test]
+fn a_local_server_is_found_by_the_variable_of_its_address() {
+    let now = good("", &[("OLLAMA_API_BASE", "http://10.0.0.5:11434")]);
+    assert_eq!(provider(&now, "ollama").endpoints[0].host, "10.0.0.5");
+    let now = good(
+        "providers.ollama.base_url = \"http://10.0.0.6:1\"",
+        &[("OLLAMA_API_BASE", "http://10.0.0.5:11434")],
+    );
+    assert_eq!(
+        provider(&now, "ollama").endpoints[0].host,
+        "10.0.0.6",
+        "what is written goes before the variable"
+    );
+}
+
+#[test]
+fn a_deployment_is_known_as_the_model_that_it_is() {
+    let text = r#"
+[providers.azure]
+key = "k"
+base_url = "https://x.openai.azure.com"
+known_as = { my-gpt = "gpt-4o", writer = "gpt-35-turbo-instruct" }
+"#;
+    let now = good(text, &[]);
+    let azure = provider(&now, "azure");
+    assert_eq!(azure.known_as("my-gpt"), "gpt-4o");
+    assert_eq!(azure.known_as("another"), "another");
+}
+
 const KEY_FILE: &str = r#"{"type":"service_account","project_id":"from-the-file","client_email":"me@x","private_key":"-----BEGIN PRIVATE KEY-----\nSECRET-1\n-----END PRIVATE KEY-----\n","token_uri":"https://oauth2.googleapis.com/token"}"#;
 
 #[test]
@@ -621,6 +650,8 @@ const CASES: &[Case] = &[
     ("vertex without project", "[providers.vertex]\nlocation = \"us-east5\"", 1, "providers.vertex.project", "none of GOOGLE_CLOUD_PROJECT", None),
     ("no key file", "[providers.vertex]\nproject = \"p\"\nservice_account = \"file:/nonexistent\"", 3, "providers.vertex.service_account", "/nonexistent can't be read", None),
     ("a key file of nonsense", "[providers.vertex]\nproject = \"p\"\nservice_account = \"{}\"", 3, "providers.vertex.service_account", "a Google key file without type", None),
+    ("a key that isn't PEM", "[providers.vertex]\nproject = \"p\"\nservice_account = '{\"type\":\"service_account\",\"client_email\":\"a\",\"private_key\":\"k\"}'", 3, "providers.vertex.service_account", "not PEM", None),
+    ("a name of nothing", "[providers.openai]\nkey = \"k\"\nknown_as = { a = \"\" }", 3, "providers.openai.known_as.a", "1 to 200 bytes", None),
     ("a location in capitals", "[providers.vertex]\nproject = \"p\"\nlocation = \"US-East5\"", 3, "providers.vertex.location", "must be a region's name", Some("\"us-east5\"")),
     ("bedrock without region", "[providers.bedrock]\nkey = \"k\"", 1, "providers.bedrock.region", "none of AWS_REGION", None),
     ("half of the access keys", "[providers.bedrock]\nregion = \"us-east-1\"\naccess_key_id = \"AKID\"", 1, "providers.bedrock.secret_access_key", "with access_key_id", None),

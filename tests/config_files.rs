@@ -167,7 +167,7 @@ fn the_examples_of_the_reference_are_right_and_show_the_defaults() {
     let google = dir.path().join("google.json");
     std::fs::write(
         &google,
-        r#"{"type":"service_account","client_email":"a@b","private_key":"k"}"#,
+        r#"{"type":"service_account","client_email":"a@b","private_key":"-----BEGIN X"}"#,
     )
     .unwrap();
     text = text.replace("/etc/strait/google.json", google.to_str().unwrap());

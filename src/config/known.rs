@@ -70,6 +70,7 @@ pub const SECTIONS: &[Section] = &[
             "like",
             "apis",
             "models_only",
+            "known_as",
             "api_version",
             "entra",
             "project",
@@ -169,7 +170,7 @@ pub const SECTIONS: &[Section] = &[
 const TIMEOUTS: &[&str] = &["connect", "first_byte", "idle", "total"];
 
 /// Keys that only rows of the built-in catalogue have, beside those of `providers.*`.
-pub(super) const CATALOGUE_KEYS: &[&str] = &["env", "aliases", "local", "platform"];
+pub(super) const CATALOGUE_KEYS: &[&str] = &["env", "aliases", "local", "platform", "base_env"];
 
 /// Keys that are planned: said so, where "unknown" would send the reader looking for a typing error.
 pub(super) const LATER: &[(&str, &str)] = &[("keys[]", "budget")];

@@ -38,6 +38,7 @@ pub(super) fn read(
             .unwrap_or_default()
     };
     let (env, aliases) = (names(reader, "env"), names(reader, "aliases"));
+    let base_env = names(reader, "base_env");
     let local = catalogue
         && reader
             .get(&table, "local", truth)
@@ -51,6 +52,7 @@ pub(super) fn read(
         enabled: reader.get(&table, "enabled", truth).map(|at| at.value),
         env,
         aliases,
+        base_env,
         local,
         protocols: protocols(reader, &table),
         endpoints: endpoints(reader, &table),
@@ -61,6 +63,7 @@ pub(super) fn read(
         health: health(reader, &table),
         timeouts: timeouts(reader, &table, "providers.*.timeouts"),
         models_only: models_only(reader, &table),
+        known_as: known_as(reader, &table),
         apis: apis(reader, &table),
         like: if catalogue {
             None
@@ -388,6 +391,18 @@ fn patterns(value: &DeValue<'_>) -> Result<Only, Wrong> {
         patterns.push(pattern);
     }
     Ok(Only::new(patterns.iter().map(String::as_str)))
+}
+
+/// Reads `{ my-deployment = "gpt-5" }`: what the catalogue calls the provider's models.
+fn known_as(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for (name, known) in reader.map(table, "known_as", label)? {
+        match check_name(&name.value) {
+            Ok(()) => all.push((name.value, known.value)),
+            Err(wrong) => reader.mistakes.push(name.wrong(wrong)),
+        }
+    }
+    Some(all)
 }
 
 /// Reads what the provider can be asked for.

@@ -6,6 +6,7 @@ use super::Env;
 use super::mistake::{At, Mistake, Wrong, nearest};
 use super::platform::{Kind, Written};
 use super::secrets::{Reference, read_bounded};
+use super::units;
 use crate::protocol::Protocol;
 use crate::protocol::api::Api;
 use crate::provider::quirks::Quirks;
@@ -22,6 +23,8 @@ pub(super) struct Row {
     /// Variables of which the first that is set holds the key (catalogue only).
     pub env: Vec<String>,
     pub aliases: Vec<String>,
+    /// Variables of which the first that is set holds the base URL (catalogue only).
+    pub base_env: Vec<String>,
     /// A server on this machine: it needs no key, and is used only when it is written in the file.
     pub local: bool,
     pub protocols: Option<Vec<Protocol>>,
@@ -31,6 +34,7 @@ pub(super) struct Row {
     pub headers: Vec<(String, At<Reference>)>,
     pub paths: Option<Vec<(At<Protocol>, String)>>,
     pub models_only: Option<Vec<(At<Protocol>, Only)>>,
+    pub known_as: Option<Vec<(String, String)>>,
     pub apis: Option<Vec<Api>>,
     /// The row of the catalogue that this one is like.
     pub like: Option<At<String>>,
@@ -71,6 +75,7 @@ impl Row {
             headers: Vec::new(),
             paths: None,
             models_only: None,
+            known_as: None,
             apis: None,
             like: None,
             platform: Written::default(),
@@ -89,6 +94,7 @@ impl Row {
         Provider {
             name: "demo".into(),
             catalogue: "demo".into(),
+            known_as: Vec::new(),
             platform: Platform::Plain,
             protocols: Protocol::ALL.into_iter().map(Speaks::new).collect(),
             apis: None,
@@ -174,6 +180,11 @@ impl Row {
             } else {
                 self.aliases
             },
+            base_env: if written.endpoints.is_some() {
+                Vec::new()
+            } else {
+                self.base_env
+            },
             local: self.local,
             protocols: written.protocols.or(self.protocols),
             endpoints: written.endpoints.or(self.endpoints),
@@ -182,6 +193,7 @@ impl Row {
             headers,
             paths,
             models_only,
+            known_as: written.known_as.or(self.known_as),
             apis: written.apis.or(self.apis),
             platform: self.platform.overlaid(written.platform),
             health: written.health.or(self.health),
@@ -199,6 +211,14 @@ impl Row {
             .find(|name| env(name).is_some_and(|value| !value.trim().is_empty()))
     }
 
+    /// Returns the first of the catalogue's variables for a base URL that is set, and its value.
+    fn usual_base(&self, env: Env<'_>) -> Option<(&str, String)> {
+        self.base_env.iter().find_map(|name| {
+            let value = env(name)?.trim().to_owned();
+            (!value.is_empty()).then_some((name.as_str(), value))
+        })
+    }
+
     /// Returns why this row of the catalogue isn't in use when the file doesn't name it; `None` when it is.
     pub fn unused(&self, env: Env<'_>) -> Option<String> {
         if self.usual_key(env).is_some() || self.platform.is_usual(env) {
@@ -209,6 +229,9 @@ impl Row {
                     .is_none()
                     .then(|| "it needs a base_url of your own".to_string()),
             };
+        }
+        if self.local && self.usual_base(env).is_some() {
+            return None;
         }
         if self.local || self.env.is_empty() {
             return Some(format!(
@@ -232,6 +255,13 @@ impl Row {
         let before = mistakes.len();
         let place = self.name.place.clone();
         let usual_key = self.usual_key(env).cloned();
+        let usual_base = self.usual_base(env).and_then(|(name, value)| {
+            let read = units::read_url(&value).map_err(|wrong| {
+                let message = format!("is taken from {name}: {}", wrong.message);
+                mistakes.push(place.missing("base_url").wrong(message));
+            });
+            read.ok().map(|endpoint| vec![endpoint])
+        });
         let protocols = self.protocols.unwrap_or_else(|| {
             let meant = nearest(&self.name.value, catalogue.iter().copied());
             let message = "must be given: the catalogue has no provider of this name";
@@ -259,8 +289,8 @@ impl Row {
             Some(settled) => (settled.platform, settled.endpoint, settled.auth),
             None => (Platform::Plain, None, None),
         };
-        let endpoints = self
-            .endpoints
+        let endpoints = usual_base
+            .or(self.endpoints)
             .or_else(|| usual_endpoint.map(|endpoint| vec![endpoint]));
         let endpoints = endpoints.unwrap_or_else(|| {
             // Without protocols the name was probably misspelt, and this would follow from it.
@@ -387,6 +417,7 @@ impl Row {
                 None => self.name.value.clone(),
             },
             name: self.name.value,
+            known_as: self.known_as.unwrap_or_default(),
             platform,
             protocols,
             apis: self.apis,

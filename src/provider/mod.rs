@@ -22,6 +22,8 @@ pub struct Provider {
     pub name: String,
     /// The name of its row in the catalogue, by which its models are known; its own where it has none.
     pub catalogue: String,
+    /// Models that it calls otherwise than the catalogue (deployments, inference profiles), and the catalogue's name.
+    pub known_as: Vec<(String, String)>,
     pub platform: Platform,
     /// What it speaks, in order of preference; a client's own protocol is taken when it is there.
     pub protocols: Vec<Speaks>,
@@ -210,6 +212,12 @@ impl Provider {
             (None, true) => all().collect(),
             (None, false) => fit,
         }
+    }
+
+    /// Returns how the catalogue calls a model: as the provider does, unless that is told otherwise.
+    pub fn known_as<'m>(&'m self, model: &'m str) -> &'m str {
+        let told = self.known_as.iter().find(|(own, _)| own == model);
+        told.map_or(model, |(_, known)| known)
     }
 
     /// Returns whether it may be asked for `api`.

@@ -254,7 +254,8 @@ impl Table {
         let pool = self.pools[provider].clone();
         let identity = self.identities[provider].clone();
         let provider = self.providers[provider].clone();
-        let entry = catalogue::model(&provider.catalogue, model);
+        let known = provider.known_as(model);
+        let entry = catalogue::model(&provider.catalogue, known);
         let mut facts = entry.map(catalogue::facts).unwrap_or_default();
         facts.developer_role = provider.quirks.developer_role;
         facts.max_completion_tokens = provider.quirks.max_completion_tokens;
@@ -315,7 +316,7 @@ impl Table {
             entry,
             facts,
             region: region(&provider),
-            spoken: provider.spoken(model, entry),
+            spoken: provider.spoken(known, entry),
             inflight,
             provider,
         }

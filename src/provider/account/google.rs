@@ -72,6 +72,14 @@ impl KeyFile {
         }
         let source = match written.kind.as_deref() {
             Some("service_account") => {
+                if !written
+                    .private_key
+                    .as_deref()
+                    .unwrap_or("-----BEGIN ")
+                    .contains("-----BEGIN ")
+                {
+                    return Err("is a Google key file whose private_key is not PEM".into());
+                }
                 let account = ServiceAccount {
                     email: need(written.client_email, "client_email")?,
                     private_key: Secret::new(need(written.private_key, "private_key")?),
