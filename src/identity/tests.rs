@@ -37,9 +37,9 @@ impl Asked {
     /// Returns a field of a form, decoded.
     fn field(&self, name: &str) -> String {
         let pairs = self.body.split('&').filter_map(|pair| pair.split_once('='));
-        let value = pairs.filter(|(known, _)| *known == name).map(|(_, v)| v);
+        let mut value = pairs.filter(|(known, _)| *known == name).map(|(_, v)| v);
         let mut decoded = Vec::new();
-        let mut bytes = value.last().unwrap_or_default().bytes();
+        let mut bytes = value.next_back().unwrap_or_default().bytes();
         while let Some(byte) = bytes.next() {
             match byte {
                 b'%' => {
