@@ -12,5 +12,7 @@ mod hostile;
 mod recorded;
 #[path = "apis/rerank.rs"]
 mod rerank;
+#[path = "apis/tokens.rs"]
+mod tokens;
 #[path = "apis/usage.rs"]
 mod usage;

@@ -11,6 +11,7 @@ use super::usage::decimal;
 use super::{Protocol, Shape, Translated};
 
 pub use splice::splice_model;
+pub use tokens::{counted, estimate_tokens};
 pub use usage::usage;
 
 pub mod embeddings;

@@ -76,6 +76,7 @@ proptest! {
             for client in Protocol::ALL {
                 let _ = Envelope::read_api(body, api, client, 16, Said::default());
                 let _ = api::usage(api, client, body, answer);
+                let _ = api::estimate_tokens(client, "m", body);
             }
             let _ = Envelope::read_form(body, "multipart/form-data; boundary=X", api, Said::default());
             for content_type in [None, Some("multipart/form-data; boundary=X")] {
@@ -89,6 +90,20 @@ proptest! {
                     let _ = api::answer(api, to, client, body, answer, &shape());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_blob_of_any_bytes_has_a_size(bytes in prop::collection::vec(any::<u8>(), 0..80), magic in 0usize..7) {
+        let magics: [&[u8]; 7] = [b"", b"\x89PNG", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8X", b"RIFF\0\0\0\0WEBPVP8L", b"\xff\xd8\xff", b"%PDF"];
+        let bytes = [magics[magic], &bytes].concat();
+        let mut data = Vec::new();
+        base64::encode(&bytes, &mut data);
+        let data = String::from_utf8(data).expect("text");
+        let body = format!(r#"{{"messages":[{{"role":"user","content":[{{"source":{{"data":"{data}"}}}}]}}]}}"#);
+        for client in Protocol::ALL {
+            let tokens = api::estimate_tokens(client, "m", body.as_bytes());
+            prop_assert!(tokens < 1_000_000, "{tokens}");
         }
     }
 
@@ -190,6 +205,13 @@ fn much_of_anything_is_read_in_one_pass() {
         documents.as_bytes(),
         "m",
     );
+    let text = format!(
+        r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#,
+        "\\n \\t".repeat(400_000)
+    );
+    let _ = api::estimate_tokens(Protocol::Anthropic, "m", text.as_bytes());
+    let deep = format!(r#"{{"messages":{}}}"#, "[".repeat(400_000));
+    let _ = api::estimate_tokens(Protocol::Anthropic, "m", deep.as_bytes());
     let form = "\r\n--\r\n--X".repeat(200_000);
     let _ = Form::read("multipart/form-data; boundary=XY", form.as_bytes());
     assert!(start.elapsed().as_secs() < 20, "took {:?}", start.elapsed());

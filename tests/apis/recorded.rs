@@ -20,8 +20,9 @@ pub fn recordings(folder: &str) -> Vec<(String, Value)> {
         return Vec::new();
     };
     let mut found: Vec<(String, Value)> = entries
-        .map(|entry| {
-            let path = entry.expect("an entry").path();
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|name| name == "json"))
+        .map(|path| {
             let text = fs::read(&path).expect("a file");
             let json = serde_json::from_slice(&text).expect("JSON");
             (path.display().to_string(), json)
