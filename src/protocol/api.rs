@@ -11,7 +11,7 @@ use super::usage::decimal;
 use super::{Protocol, Shape, Translated};
 
 pub use splice::splice_model;
-pub use tokens::{counted, estimate_tokens};
+pub use tokens::{counted, estimate_tokens, estimate_tokens_of};
 pub use usage::usage;
 
 pub mod embeddings;

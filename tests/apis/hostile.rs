@@ -76,7 +76,7 @@ proptest! {
             for client in Protocol::ALL {
                 let _ = Envelope::read_api(body, api, client, 16, Said::default());
                 let _ = api::usage(api, client, body, answer);
-                let _ = api::estimate_tokens(client, "m", body);
+                let _ = api::estimate_tokens_of(client, "m", body);
             }
             let _ = Envelope::read_form(body, "multipart/form-data; boundary=X", api, Said::default());
             for content_type in [None, Some("multipart/form-data; boundary=X")] {
@@ -102,7 +102,7 @@ proptest! {
         let data = String::from_utf8(data).expect("text");
         let body = format!(r#"{{"messages":[{{"role":"user","content":[{{"source":{{"data":"{data}"}}}}]}}]}}"#);
         for client in Protocol::ALL {
-            let tokens = api::estimate_tokens(client, "m", body.as_bytes());
+            let tokens = api::estimate_tokens_of(client, "m", body.as_bytes());
             prop_assert!(tokens < 1_000_000, "{tokens}");
         }
     }
@@ -209,9 +209,9 @@ fn much_of_anything_is_read_in_one_pass() {
         r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#,
         "\\n \\t".repeat(400_000)
     );
-    let _ = api::estimate_tokens(Protocol::Anthropic, "m", text.as_bytes());
+    let _ = api::estimate_tokens_of(Protocol::Anthropic, "m", text.as_bytes());
     let deep = format!(r#"{{"messages":{}}}"#, "[".repeat(400_000));
-    let _ = api::estimate_tokens(Protocol::Anthropic, "m", deep.as_bytes());
+    let _ = api::estimate_tokens_of(Protocol::Anthropic, "m", deep.as_bytes());
     let form = "\r\n--\r\n--X".repeat(200_000);
     let _ = Form::read("multipart/form-data; boundary=XY", form.as_bytes());
     assert!(start.elapsed().as_secs() < 20, "took {:?}", start.elapsed());

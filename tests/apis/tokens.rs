@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use strait::protocol::Protocol::{self, Anthropic, Bedrock, Gemini, OpenaiChat, OpenaiResponses};
-use strait::protocol::api::{counted, estimate_tokens, tokens};
+use strait::protocol::api::{counted, estimate_tokens, estimate_tokens_of, tokens};
 
 use super::recorded::recordings;
 
@@ -53,7 +53,7 @@ fn what_the_model_does_not_read_is_not_counted() {
     let bare = json!({"model": "m", "messages": [{"role": "user", "content": "Hello there"}]});
     let full = json!({"model": "m", "temperature": 0.5, "metadata": {"user_id": "a long name of somebody"},
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Hello there", "cache_control": {"type": "ephemeral"}}]}]});
-    let count = |body: &Value| estimate_tokens(Anthropic, "m", body.to_string().as_bytes());
+    let count = |body: &Value| estimate_tokens_of(Anthropic, "m", body.to_string().as_bytes());
     assert_eq!(count(&bare), count(&full));
 }
 
@@ -63,7 +63,8 @@ fn images_count_by_their_size() {
     let data = "iVBORw0KGgoAAAANSUhEUgAAA+gAAAH0";
     let claude = json!({"messages": [{"role": "user", "content": [{"type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": data}}]}]});
-    let count = |protocol, body: &Value| estimate_tokens(protocol, "", body.to_string().as_bytes());
+    let count =
+        |protocol, body: &Value| estimate_tokens_of(protocol, "", body.to_string().as_bytes());
     assert_eq!(count(Anthropic, &claude), 3 + 4 + 667);
     let gpt = json!({"messages": [{"role": "user", "content": [{"type": "image_url",
         "image_url": {"url": format!("data:image/png;base64,{data}")}}]}]});
@@ -76,8 +77,9 @@ fn images_count_by_their_size() {
 #[test]
 fn tools_count_with_what_is_said_around_them() {
     let mut body = json!({"messages": [{"role": "user", "content": "Hello"}]});
-    let count =
-        |body: &Value| estimate_tokens(Anthropic, "claude-opus-4-1", body.to_string().as_bytes());
+    let count = |body: &Value| {
+        estimate_tokens_of(Anthropic, "claude-opus-4-1", body.to_string().as_bytes())
+    };
     let without = count(&body);
     body["tools"] = json!([{"name": "a", "input_schema": {"type": "object"}}]);
     let with = count(&body);
@@ -87,11 +89,21 @@ fn tools_count_with_what_is_said_around_them() {
 }
 
 #[test]
+fn the_model_may_stand_in_the_body() {
+    let tools = json!([{"name": "a", "input_schema": {"type": "object"}}]);
+    let body = json!({"model": "claude-opus-4-1", "messages": [{"role": "user", "content": "Hello"}], "tools": tools});
+    let body = body.to_string();
+    let told = estimate_tokens_of(Anthropic, "claude-opus-4-1", body.as_bytes());
+    assert_eq!(estimate_tokens(Anthropic, body.as_bytes()), told);
+    assert_ne!(estimate_tokens_of(Anthropic, "", body.as_bytes()), told);
+}
+
+#[test]
 fn a_whole_request_inside_is_counted() {
     let request =
         json!({"contents": [{"role": "user", "parts": [{"text": "Hello there, how are you?"}]}]});
     let wrapped = json!({"generateContentRequest": request});
-    let count = |body: &Value| estimate_tokens(Gemini, "", body.to_string().as_bytes());
+    let count = |body: &Value| estimate_tokens_of(Gemini, "", body.to_string().as_bytes());
     assert_eq!(count(&request), count(&wrapped));
     assert!(count(&request) >= 6);
 }
@@ -160,6 +172,6 @@ fn error_of(protocol: Protocol, exchange: &Value) -> Option<f64> {
     }
     let uri = exchange["request"]["uri"].as_str().unwrap_or_default();
     let model = request["model"].as_str().unwrap_or(uri);
-    let found = estimate_tokens(protocol, model, request.to_string().as_bytes());
+    let found = estimate_tokens_of(protocol, model, request.to_string().as_bytes());
     Some((found as f64 / real as f64 - 1.0).abs())
 }

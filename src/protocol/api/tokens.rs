@@ -18,10 +18,16 @@ pub fn of_text(text: &str) -> u64 {
     weigh::text(text).div_ceil(weigh::TOKEN)
 }
 
+/// Like [`estimate_tokens_of`], where the body names the model, or nobody does.
+pub fn estimate_tokens(protocol: Protocol, body: &[u8]) -> u64 {
+    let model = super::member(body, "model").and_then(|model| string(model, 0..model.len()));
+    estimate_tokens_of(protocol, &model.unwrap_or_default(), body)
+}
+
 /// Returns about how many tokens the input of a chat request is: its system text, messages, tools and schemas.
 ///
 /// `model` says whose tokenizer and prompts it meets; a name that says nothing is taken for the protocol's own.
-pub fn estimate_tokens(protocol: Protocol, model: &str, body: &[u8]) -> u64 {
+pub fn estimate_tokens_of(protocol: Protocol, model: &str, body: &[u8]) -> u64 {
     let mut found = Vec::new();
     if members(body, DEPTH_MOST, &mut found).is_err() {
         return (body.len() as u64).div_ceil(4);
