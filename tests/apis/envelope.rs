@@ -200,19 +200,23 @@ fn a_spliced_model_leaves_all_else_as_it_was() {
     assert_eq!(
         splice(
             Api::Embeddings,
-            Some("application/json"),
+            "application/json",
             r#"{ "input" : "a", "model":"old" ,"x":1.0}"#
         ),
         r#"{ "input" : "a", "model":"new \"one\"" ,"x":1.0}"#
     );
     assert_eq!(
-        splice(Api::Moderations, None, r#"{"input":"a","fallbacks":["b"]}"#),
+        splice(
+            Api::Moderations,
+            "application/json",
+            r#"{"input":"a","fallbacks":["b"]}"#
+        ),
         r#"{"input":"a","model":"new \"one\""}"#
     );
     assert_eq!(
         splice(
             Api::Embeddings,
-            None,
+            "application/json",
             r#"{"requests":[{"model":"models/x","content":{"model":1}},{"content":{}}]}"#
         ),
         r#"{"requests":[{"model":"models/new \"one\"","content":{"model":1}},{"content":{}}]}"#
@@ -222,9 +226,9 @@ fn a_spliced_model_leaves_all_else_as_it_was() {
         ("name=\"model\"", "new \"one\""),
         ("name=\"file\"", "old\r\n--old"),
     ]);
-    assert_eq!(splice(Api::Transcriptions, Some(FORM), &before), after);
+    assert_eq!(splice(Api::Transcriptions, FORM, &before), after);
     let none = Bytes::from(form(&[("name=\"file\"", "x")]));
-    let error = splice_model(Api::Transcriptions, Some(FORM), &none, "m").expect_err("no model");
+    let error = splice_model(Api::Transcriptions, FORM, &none, "m").expect_err("no model");
     assert_eq!(error.kind, Kind::InvalidRequest);
     assert_eq!(error.param.as_deref(), Some("model"));
 }

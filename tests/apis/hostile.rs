@@ -79,7 +79,7 @@ proptest! {
                 let _ = api::estimate_tokens_of(client, "m", body);
             }
             let _ = Envelope::read_form(body, "multipart/form-data; boundary=X", api, Said::default());
-            for content_type in [None, Some("multipart/form-data; boundary=X")] {
+            for content_type in ["", "multipart/form-data; boundary=X"] {
                 let _ = api::splice_model(api, content_type, &Bytes::copy_from_slice(body), "m");
             }
         }

@@ -13,20 +13,15 @@ use crate::error::{Error, Kind, Result};
 ///
 /// A form has the value of its one `model` part replaced. JSON gets a `model` where it has none, except Gemini's,
 /// whose path names it.
-pub fn splice_model(
-    api: Api,
-    content_type: Option<&str>,
-    body: &Bytes,
-    model: &str,
-) -> Result<Bytes> {
-    let is_form = content_type.is_some_and(|content_type| {
-        let kind = content_type.trim_start().as_bytes();
-        kind.get(..10)
-            .is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/"))
-    });
-    match content_type {
-        Some(content_type) if is_form => form(content_type, body, model),
-        Some(_) | None => object(api, body, model),
+pub fn splice_model(api: Api, content_type: &str, body: &Bytes, model: &str) -> Result<Bytes> {
+    let kind = content_type.trim_start().as_bytes();
+    let multipart = kind
+        .get(..10)
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(b"multipart/"));
+    if multipart {
+        form(content_type, body, model)
+    } else {
+        object(api, body, model)
     }
 }
 
