@@ -68,6 +68,7 @@ pub(super) fn snapshot(
         disabled: providers.disabled,
         models,
         keys,
+        catalogue: file.catalogue,
         cache: file.cache,
         responses: file.responses,
         records: file.records,

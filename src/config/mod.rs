@@ -5,6 +5,7 @@
 //! values from the parsed document), `file`, `provider` and `platform` (the tables), `row` (a provider over its row of the catalogue), `link` (names across tables), `store`
 //! (the snapshot in force), `watch` (the file on disk).
 
+mod catalogue;
 mod file;
 pub mod known;
 mod link;

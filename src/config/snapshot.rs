@@ -25,6 +25,7 @@ pub struct Snapshot {
     pub disabled: Vec<(String, String)>,
     pub models: HashMap<String, Arc<Model>>,
     pub keys: Vec<access::KeySettings>,
+    pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,
     pub records: observe::Sink,

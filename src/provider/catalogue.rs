@@ -1,4 +1,9 @@
-//! The catalogue: what is known of the models that providers serve, compiled in.
+//! The catalogue: what is known of the models that providers serve, compiled in, with what was fetched and what the
+//! configuration says laid over it.
+//!
+//! One is in force for the whole process: [`configure`] swaps it, and who looks something up takes no lock. A
+//! model, once found, stays as it is: a request ends on the prices that it began with. That makes models immortal,
+//! so equal ones are one (`intern`), and their number is bounded.
 //!
 //! `conf/models.tsv` stays text: lines in order, found by binary search, parsed when first asked for and then
 //! kept. What is built at the first look-up is an offset for each line and one order by bare id.
@@ -6,10 +11,13 @@
 //! 1.2 MiB (0.65 MiB of it the text, which is the file's own pages), 1.2 µs a look-up, 1.2 ms for the nearest names.
 
 use std::cmp::Ordering;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 
+use super::Endpoint;
 use super::cost::{Ask, Cost, Place, Price};
 use crate::protocol::Facts;
 use crate::protocol::chat::Effort;
@@ -18,7 +26,13 @@ use crate::protocol::usage::Usage;
 use near::Pattern;
 use row::Row;
 
+pub use layer::{Layer, Override};
+pub use policy::{Policy, Standing, Unpriced};
+
+mod intern;
+mod layer;
 mod near;
+mod policy;
 mod row;
 
 const MODELS: &str = include_str!("../../conf/models.tsv");
@@ -27,33 +41,217 @@ const MODELS: &str = include_str!("../../conf/models.tsv");
 ///
 /// Exact, else without regard to case, else a Bedrock profile (`us.…`) that costs what the bare id costs.
 pub fn model(provider: &str, id: &str) -> Option<&'static Model> {
-    let table = &*TABLE;
-    if let Some(at) = table.find(provider, id) {
-        return Some(table.model(at));
-    }
-    let (profile, bare) = id.split_once('.')?;
-    let model = table.model(table.find(provider, bare)?);
-    model.profiles.contains(&profile).then_some(model)
+    IN_FORCE.load().model(provider, id)
 }
 
 /// Returns the models of a provider, in the order of their ids.
 pub fn of(provider: &str) -> impl Iterator<Item = &'static Model> {
-    let table = &*TABLE;
-    table.served_by(provider).map(|at| table.model(at))
+    IN_FORCE.load().of(provider).into_iter()
 }
 
 /// Returns who serves a bare id, and how they spell it: its makers first, retired rows last.
 pub fn bare(id: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let table = &*TABLE;
-    let same = table.same_id(id);
-    let exact = same.iter().any(|at| table.line(*at).id == id);
-    let mut found: Vec<Line> = same
-        .iter()
-        .map(|at| table.line(*at))
-        .filter(|line| !exact || line.id == id)
-        .collect();
-    found.sort_by_key(|line| (line.is_retired(), !MAKERS.contains(&line.provider)));
-    found.into_iter().map(|line| (line.provider, line.id))
+    IN_FORCE.load().bare(id).into_iter()
+}
+
+/// Returns what clients may have meant by `name`, as `provider/id`, the nearest first.
+///
+/// Several dozen at most, because the caller drops those of providers without a key.
+pub fn closest(name: &str) -> Vec<String> {
+    IN_FORCE.load().closest(name)
+}
+
+/// Puts into force what the configuration says over what is built in, from the next look-up on.
+///
+/// Errors: there have been too many different models in this process; the catalogue before stays in force.
+pub fn configure(settings: &Settings) -> Result<(), String> {
+    let fetched = FETCHED.load_full();
+    let wanted = settings.url.as_ref().map(|url| &url.written);
+    let fetched = fetched.filter(|fetched| Some(&fetched.url) == wanted);
+    let fetched = fetched.map(|fetched| fetched.layer.clone());
+    let read = settings.file.clone().into_iter().chain(fetched);
+    IN_FORCE.store(Arc::new(Catalogue::new(read, &settings.models)?));
+    Ok(())
+}
+
+/// Says what was fetched from `url`. It counts from the next [`configure`] on, where that names the same address.
+pub fn fetched(url: &str, layer: Layer) {
+    let url = url.to_owned();
+    let layer = Arc::new(layer);
+    FETCHED.store(Some(Arc::new(Fetched { url, layer })));
+}
+
+/// Returns whether what was fetched last came from `url`.
+pub fn is_fetched(url: &str) -> bool {
+    FETCHED
+        .load()
+        .as_ref()
+        .is_some_and(|fetched| fetched.url == url)
+}
+
+/// What was fetched last, and from where.
+struct Fetched {
+    url: String,
+    layer: Arc<Layer>,
+}
+
+static FETCHED: ArcSwapOption<Fetched> = ArcSwapOption::const_empty();
+static IN_FORCE: LazyLock<ArcSwap<Catalogue>> = LazyLock::new(ArcSwap::default);
+
+/// The `[catalogue]` table.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub policy: Policy,
+    /// The configuration's own rows.
+    pub models: Vec<Override>,
+    /// The models of the file that is named, read and checked.
+    pub file: Option<Arc<Layer>>,
+    /// Where more are fetched, to lie below those.
+    pub url: Option<Address>,
+    pub refresh: Duration,
+}
+
+/// A URL, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    pub endpoint: Endpoint,
+    /// With the query.
+    pub path: String,
+    pub written: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            models: Vec::new(),
+            file: None,
+            url: None,
+            refresh: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Layers of models; what an upper one has hides what a lower one has of the same name. Below all is the built-in.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    /// The configuration's own, the file that it names, what was fetched.
+    layers: Vec<Arc<Layer>>,
+}
+
+impl Catalogue {
+    /// Returns the built-in catalogue with `read` over it, the first on top, and over all what the rows say.
+    ///
+    /// Errors: there have been too many different models in this process.
+    pub fn new(
+        read: impl IntoIterator<Item = Arc<Layer>>,
+        rows: &[Override],
+    ) -> Result<Self, String> {
+        let mut catalogue = Self {
+            layers: read.into_iter().collect(),
+        };
+        if !rows.is_empty() {
+            let own = rows
+                .iter()
+                .map(|row| row.over(catalogue.exact(&row.provider, &row.id)));
+            let own = Layer::new(own.collect::<Result<_, _>>()?);
+            catalogue.layers.insert(0, Arc::new(own));
+        }
+        Ok(catalogue)
+    }
+
+    /// See [`model`].
+    pub fn model(&self, provider: &str, id: &str) -> Option<&'static Model> {
+        self.exact(provider, id).or_else(|| {
+            let (profile, bare) = id.split_once('.')?;
+            let model = self.exact(provider, bare)?;
+            model.profiles.contains(&profile).then_some(model)
+        })
+    }
+
+    fn exact(&self, provider: &str, id: &str) -> Option<&'static Model> {
+        let above = self.layers.iter();
+        let above = above.filter_map(|layer| layer.find(provider, id)).next();
+        above.or_else(|| Some(TABLE.model(TABLE.find(provider, id)?)))
+    }
+
+    /// See [`of`].
+    pub fn of(&self, provider: &str) -> Vec<&'static Model> {
+        let mut found: Vec<(usize, &'static Model)> = Vec::new();
+        for (depth, layer) in self.layers.iter().enumerate() {
+            let served = layer.served_by(provider).iter();
+            found.extend(served.map(|model| (depth, *model)));
+        }
+        let built_in = TABLE.served_by(provider).map(|at| TABLE.model(at));
+        found.extend(built_in.map(|model| (usize::MAX, model)));
+        found.sort_by(|(high, a), (low, b)| lower(a.id, b.id).then(high.cmp(low)));
+        found.dedup_by(|(_, below), (_, above)| lower(below.id, above.id).is_eq());
+        found.into_iter().map(|(_, model)| model).collect()
+    }
+
+    /// See [`bare`].
+    pub fn bare(&self, id: &str) -> Vec<(&'static str, &'static str)> {
+        let mut found: Vec<Line<'static>> = Vec::new();
+        let above = self.layers.iter().flat_map(|layer| layer.same_id(id));
+        let built_in = TABLE.same_id(id).iter().map(|at| TABLE.line(*at));
+        for line in above.map(|model| model.line()).chain(built_in) {
+            let is_hidden = |known: &Line<'_>| {
+                known.provider == line.provider && lower(known.id, line.id).is_eq()
+            };
+            if !found.iter().any(is_hidden) {
+                found.push(line);
+            }
+        }
+        if found.iter().any(|line| line.id == id) {
+            found.retain(|line| line.id == id);
+        }
+        found.sort_by_key(|line| (line.is_retired(), !MAKERS.contains(&line.provider)));
+        found
+            .into_iter()
+            .map(|line| (line.provider, line.id))
+            .collect()
+    }
+
+    /// See [`closest`].
+    pub fn closest(&self, name: &str) -> Vec<String> {
+        const MOST: usize = 40;
+        let lower = name.to_ascii_lowercase();
+        let serves = |provider: &str| {
+            let mut above = self.layers.iter();
+            !TABLE.served_by(provider).is_empty()
+                || above.any(|layer| !layer.served_by(provider).is_empty())
+        };
+        let prefix = lower
+            .split_once('/')
+            .filter(|(provider, _)| serves(provider));
+        let wanted = Pattern::new(prefix.map_or(&*lower, |(_, id)| id));
+        let above = self.layers.iter().flat_map(|layer| layer.by_id());
+        let built_in = TABLE.by_id.iter().map(|at| TABLE.line(*at));
+        let mut near: Vec<(usize, Line<'static>)> = Vec::new();
+        let mut last: Option<(&str, Option<usize>)> = None;
+        for line in above.map(|model| model.line()).chain(built_in) {
+            if prefix.is_some_and(|(provider, _)| provider != line.provider) {
+                continue;
+            }
+            // The same id at another provider is as far away.
+            let far = match last {
+                Some((id, far)) if id == line.id => far,
+                Some(_) | None => wanted.distance_to_id(line.id),
+            };
+            last = Some((line.id, far));
+            near.extend(far.map(|far| (far, line)));
+        }
+        near.sort_by_key(|(far, line)| {
+            let is_strange = !MAKERS.contains(&line.provider);
+            (*far, line.is_retired(), is_strange, line.provider, line.id)
+        });
+        // What an upper layer has, a lower one may have again.
+        near.dedup_by(|(_, a), (_, b)| (a.provider, a.id) == (b.provider, b.id));
+        near.truncate(MOST);
+        near.into_iter()
+            .map(|(_, line)| format!("{}/{}", line.provider, line.id))
+            .collect()
+    }
 }
 
 /// Who makes models of their own: asked first for a bare id that several serve.
@@ -71,49 +269,6 @@ const MAKERS: [&str; 12] = [
     "xai",
     "zai",
 ];
-
-/// Returns what clients may have meant by `name`, as `provider/id`, the nearest first.
-///
-/// Several dozen at most, because the caller drops those of providers without a key.
-pub fn closest(name: &str) -> Vec<String> {
-    const MOST: usize = 40;
-    let lower = name.to_ascii_lowercase();
-    let table = &*TABLE;
-    let prefix = lower
-        .split_once('/')
-        .filter(|(provider, _)| !table.served_by(provider).is_empty());
-    let wanted = prefix.map_or(&*lower, |(_, id)| id);
-    let wanted = Pattern::new(wanted);
-    let mut near: Vec<(usize, u16)> = Vec::new();
-    let mut last: Option<(&str, Option<usize>)> = None;
-    for at in &table.by_id {
-        let line = table.line(*at);
-        if prefix.is_some_and(|(provider, _)| provider != line.provider) {
-            continue;
-        }
-        // The same id at another provider is as far away.
-        let far = match last {
-            Some((id, far)) if id == line.id => far,
-            Some(_) | None => wanted.distance_to_id(line.id),
-        };
-        last = Some((line.id, far));
-        near.extend(far.map(|far| (far, *at)));
-    }
-    near.sort_by_key(|(far, at)| {
-        let line = table.line(*at);
-        (
-            *far,
-            line.is_retired(),
-            !MAKERS.contains(&line.provider),
-            *at,
-        )
-    });
-    near.truncate(MOST);
-    near.into_iter()
-        .map(|(_, at)| table.line(at))
-        .map(|line| format!("{}/{}", line.provider, line.id))
-        .collect()
-}
 
 /// Returns what a protocol needs to know to write a request for the model.
 ///
@@ -172,7 +327,7 @@ fn undated(id: &str) -> Option<&str> {
 }
 
 /// A model at one provider.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Model {
     pub provider: &'static str,
     pub id: &'static str,
@@ -186,6 +341,8 @@ pub struct Model {
     pub status: Status,
     /// The day on which it is shut down, as `2026-11-30`.
     pub sunset: Option<&'static str>,
+    /// What its maker says to use instead.
+    pub successor: Option<&'static str>,
     /// The efforts it takes, by name; empty is not known.
     pub efforts: Vec<&'static str>,
     caps: u32,
@@ -200,6 +357,15 @@ impl Model {
 
     pub fn price(&self) -> &Price {
         &self.price
+    }
+
+    fn line(&self) -> Line<'static> {
+        Line {
+            provider: self.provider,
+            id: self.id,
+            facts: "",
+            retired: self.status == Status::Retired,
+        }
     }
 
     /// Returns what `usage` costs here, passes of other models of the same provider included.
@@ -313,18 +479,19 @@ struct Table {
     models: Box<[OnceLock<Box<Model>>]>,
 }
 
-/// A line of `conf/models.tsv`.
+/// A line of `conf/models.tsv`, or as much of a model of another layer.
 #[derive(Clone, Copy)]
-struct Line {
-    provider: &'static str,
-    id: &'static str,
+struct Line<'t> {
+    provider: &'t str,
+    id: &'t str,
     /// JSON text.
-    facts: &'static str,
+    facts: &'t str,
+    retired: bool,
 }
 
-impl Line {
+impl Line<'_> {
     fn is_retired(&self) -> bool {
-        self.facts.contains("\"status\":\"retired\"")
+        self.retired || self.facts.contains("\"status\":\"retired\"")
     }
 }
 
@@ -350,7 +517,7 @@ impl Table {
         table
     }
 
-    fn line(&self, at: u16) -> Line {
+    fn line(&self, at: u16) -> Line<'static> {
         let start = self.starts[usize::from(at)] as usize;
         let end = self
             .starts
@@ -362,6 +529,7 @@ impl Table {
             provider: field(),
             id: field(),
             facts: field(),
+            retired: false,
         }
     }
 
@@ -392,7 +560,7 @@ impl Table {
         &self.by_id[first..first + same]
     }
 
-    fn model(&self, at: u16) -> &Model {
+    fn model(&'static self, at: u16) -> &'static Model {
         self.models[usize::from(at)].get_or_init(|| {
             let line = self.line(at);
             let row: Row = serde_json::from_str(line.facts).expect("a test reads every line");
