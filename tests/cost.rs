@@ -19,6 +19,8 @@ mod prices;
 mod recorded;
 #[path = "cost/usage.rs"]
 mod usage;
+#[path = "cost/vectors.rs"]
+mod vectors_of_ours;
 
 /// One worked example of `cost_vectors.json`.
 #[derive(Deserialize)]
