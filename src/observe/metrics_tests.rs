@@ -270,7 +270,10 @@ fn missing_and_estimated_usage_and_missing_prices_are_counted() {
         &scrape(&metrics),
         &[
             ("strait_usage_missing_total", 2.0),
-            ("strait_unpriced_requests_total", 1.0),
+            (
+                r#"strait_unpriced_requests_total{model="gpt-5",provider="openai"}"#,
+                1.0,
+            ),
         ],
     );
 }

@@ -370,6 +370,7 @@ impl Table {
         }
         let (mut ttfts, mut gaps) = (histogram(TTFT), histogram(INTER_TOKEN));
         let (mut tokens, mut costs) = (counter(TOKENS_TOTAL), counter(COST));
+        let mut unpriced = counter(UNPRICED);
         for ((provider, model), rows) in &models {
             let labels = [("provider", *provider), ("model", *model)];
             let mut sum = Total::default();
@@ -390,8 +391,9 @@ impl Table {
             if cost > 0 {
                 costs.push(&labels, cost as f64 / 1e12);
             }
+            push_some(&mut unpriced, &labels, sum_of(rows, |row| &row.unpriced));
         }
-        for family in [ttfts, gaps, tokens, costs] {
+        for family in [ttfts, gaps, tokens, costs, unpriced] {
             family.end(families);
         }
     }
@@ -433,7 +435,6 @@ impl Table {
         }
         cache.end(families);
         for (metric, count) in [
-            (UNPRICED, sum_of(&rows, |row| &row.unpriced) as f64),
             (
                 USAGE_MISSING,
                 sum_of(&rows, |row| &row.usage_missing) as f64,
@@ -505,7 +506,7 @@ const CACHE: Metric = (
 const UNPRICED: Metric = (
     "strait_unpriced_requests_total",
     "Requests that no price is known for.",
-    &[],
+    &["provider", "model"],
 );
 const USAGE_MISSING: Metric = (
     "strait_usage_missing_total",
