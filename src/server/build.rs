@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
+use super::refresh;
 use crate::access::Keys;
 use crate::cache::Cache;
 use crate::config::Snapshot;
@@ -14,7 +15,7 @@ use crate::gateway::{Core, Now};
 use crate::limit::Limiter;
 use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
-use crate::provider::Provider;
+use crate::provider::{Provider, catalogue};
 use crate::routing::{self, Table};
 use crate::state::State;
 use crate::upstream::Upstream;
@@ -107,6 +108,10 @@ fn now(
     state: &Arc<routing::State>,
     pepper: &[u8; 32],
 ) -> Now {
+    // Before the table: its routes hold what they find.
+    if let Err(error) = catalogue::configure(&snapshot.catalogue) {
+        tracing::error!(error, "the catalogue before stays in force");
+    }
     let table = Table::new(
         snapshot.providers.clone(),
         pools.follow(&snapshot.providers),
@@ -124,6 +129,7 @@ fn now(
 /// Builds what routing needs of a snapshot, with nothing running: for a dry run.
 pub fn dry(snapshot: Arc<Snapshot>) -> Now {
     let (start, _) = mpsc::unbounded_channel();
+    refresh::read_last_good(&snapshot.catalogue, &snapshot.state_dir);
     now(snapshot, &Pools::new(start), &Arc::default(), &pepper())
 }
 
@@ -134,6 +140,7 @@ impl Parts {
         let metrics = Arc::new(Metrics::new());
         let pools = Arc::new(Pools::new(start));
         let state = Arc::new(routing::State::default());
+        refresh::read_last_good(&snapshot.catalogue, &snapshot.state_dir);
         let now = now(snapshot.clone(), &pools, &state, &pepper());
         metrics.set_generation(snapshot.generation);
         let kept = State::start(&snapshot.state_dir, snapshot.responses.clone());

@@ -3,6 +3,7 @@
 mod admin;
 mod build;
 mod control;
+mod refresh;
 pub mod state;
 
 use std::io::Read;
@@ -156,6 +157,10 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
     admin.add_tcp(&snapshot.admin.listen);
     server.add_service(proxy);
     server.add_service(admin);
+    server.add_service(background_service(
+        "catalogue",
+        refresh::Refresh::new(control.link()),
+    ));
     server.add_service(background_service("control", control));
     server.run(RunArgs {
         shutdown_signal: Box::new(Stop),

@@ -48,9 +48,19 @@ impl Strait {
         Self::start_with(config, "", &[])
     }
 
+    /// Starts with what `prepare` has put into the state directory (which is not made yet).
+    pub fn start_prepared(config: &str, prepare: impl Fn(&std::path::Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(&dir_path(&dir, "state"));
+        Self::start_in(dir, config, "", &[])
+    }
+
     /// Starts with further lines for `[server]` and further variables.
     pub fn start_with(config: &str, server: &str, env: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), config, server, env)
+    }
+
+    fn start_in(dir: tempfile::TempDir, config: &str, server: &str, env: &[(&str, &str)]) -> Self {
         let (addr, admin) = free_pair();
         let path = dir_path(&dir, "strait.toml");
         std::fs::write(&path, Self::config(&dir, addr, admin, config, server)).unwrap();
