@@ -40,6 +40,12 @@ fn rankings_are_billed_by_unit_or_token() {
     let cohere = format!("{results},\"meta\":{{\"billed_units\":{{\"search_units\":3}}}}}}");
     let found = usage(Api::Rerank, Cohere, request.as_bytes(), cohere.as_bytes()).expect("usage");
     assert_eq!((found.queries, found.input, found.estimated), (3, 0, false));
+    let fifth = format!("{results},\"meta\":{{\"billed_units\":{{\"input_tokens\":90}}}}}}");
+    let found = usage(Api::Rerank, Cohere, request.as_bytes(), fifth.as_bytes()).expect("usage");
+    assert_eq!(
+        (found.queries, found.input, found.estimated),
+        (0, 90, false)
+    );
     let bare = format!("{results}}}");
     let found = usage(Api::Rerank, Bedrock, request.as_bytes(), bare.as_bytes()).expect("usage");
     assert_eq!((found.queries, found.estimated), (2, true));

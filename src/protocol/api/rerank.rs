@@ -333,9 +333,15 @@ fn ranking(body: &[u8]) -> Result<Ranking<'_>> {
             }
             "id" => ranking.id = r.maybe(Reader::string)?,
             "meta" => {
-                ranking.units = count(r.raw()?.get().as_bytes(), &["billed_units", "search_units"])
+                let meta = r.raw()?.get().as_bytes();
+                ranking.units = count(meta, &["billed_units", "search_units"]);
+                // The fifth generation is billed by token.
+                ranking.tokens = count(meta, &["billed_units", "input_tokens"]).or(ranking.tokens);
             }
-            "usage" => ranking.tokens = count(r.raw()?.get().as_bytes(), &["total_tokens"]),
+            "usage" => {
+                let usage = r.raw()?.get().as_bytes();
+                ranking.tokens = ranking.tokens.or(count(usage, &["total_tokens"]));
+            }
             _ => drop(r.raw()?),
         }
         Ok(())
