@@ -5,8 +5,8 @@ use hyper::Method;
 use hyper::http::request::Parts;
 use serde_json::{Value, json};
 
-use super::answers::Dialect;
 use super::calls::{Call, Filter};
+use super::route::Route;
 use super::script::Script;
 use super::server::Shared;
 
@@ -85,13 +85,22 @@ fn filter(query: &str) -> Result<Filter, String> {
 }
 
 /// Returns status and body for what is no chat call: the list of models, a wrong method, an unknown path.
-pub(super) fn other(head: &Parts, dialect: Option<Dialect>, script: &Script) -> (u16, Bytes) {
+pub(super) fn other(head: &Parts, route: Option<&Route<'_>>, script: &Script) -> (u16, Bytes) {
     let path = head.uri.path();
     let is_get = head.method == Method::GET || head.method == Method::HEAD;
-    if dialect.is_some() {
+    if route.is_some_and(|route| !route.takes(&head.method)) {
         let body = json!({"error": {"message": format!("Not allowed: {} {path}", head.method),
             "type": "invalid_request_error", "param": null, "code": "method_not_supported"}});
         return (405, body.to_string().into());
+    }
+    if is_get && path.ends_with("/api/tags") {
+        let models: Vec<Value> = script.models.iter().map(|id| ollama_model(id)).collect();
+        return (200, json!({"models": models}).to_string().into());
+    }
+    let is_google = path.starts_with("/v1beta") || head.headers.contains_key("x-goog-api-key");
+    if is_get && is_google && path.ends_with("/models") {
+        let models: Vec<Value> = script.models.iter().map(|id| google_model(id)).collect();
+        return (200, json!({"models": models}).to_string().into());
     }
     if is_get && path.ends_with("/models") {
         let body = if head.headers.contains_key("anthropic-version") {
@@ -106,17 +115,14 @@ pub(super) fn other(head: &Parts, dialect: Option<Dialect>, script: &Script) -> 
         && let Some((_, id)) = path.split_once("/models/")
         && script.models.iter().any(|known| known == id)
     {
-        let is_anthropic = head.headers.contains_key("anthropic-version");
-        return (
-            200,
-            if is_anthropic {
-                anthropic_model(id)
-            } else {
-                openai_model(id)
-            }
-            .to_string()
-            .into(),
-        );
+        let model = if head.headers.contains_key("anthropic-version") {
+            anthropic_model(id)
+        } else if is_google {
+            google_model(id)
+        } else {
+            openai_model(id)
+        };
+        return (200, model.to_string().into());
     }
     let body = json!({"error": {"message": format!("Invalid URL ({} {path})", head.method),
         "type": "invalid_request_error", "param": null, "code": null}});
@@ -129,4 +135,15 @@ fn openai_model(id: &str) -> Value {
 
 fn anthropic_model(id: &str) -> Value {
     json!({"type": "model", "id": id, "display_name": id, "created_at": "2023-11-14T22:13:20Z"})
+}
+
+fn google_model(id: &str) -> Value {
+    json!({"name": format!("models/{id}"), "displayName": id, "version": "001",
+        "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536,
+        "supportedGenerationMethods": ["generateContent", "countTokens"]})
+}
+
+fn ollama_model(id: &str) -> Value {
+    json!({"name": id, "model": id, "modified_at": "2023-11-14T22:13:20Z", "size": 1, "digest": "mock",
+        "details": {"family": "mock", "format": "gguf"}})
 }

@@ -9,51 +9,154 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::json::{Json, Object, Raw, put};
 use super::request::Asked;
 use super::script::{Behaviour, ErrorEvent, ToolCall};
 use super::values::{Numbers, UsageSaid};
-use super::{anthropic, openai};
+use super::{anthropic, bedrock, cohere, google, ollama, openai};
 
-/// How an answer is said.
+/// How a call is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// `POST …/chat/completions`
     OpenaiChat,
+    /// `POST …/completions`
+    OpenaiCompletions,
+    /// `POST …/responses`
+    OpenaiResponses,
+    /// The other APIs of OpenAI's.
+    Openai,
     /// `POST …/messages`
     Anthropic,
+    /// `POST …/publishers/anthropic/models/{model}:rawPredict`
+    VertexAnthropic,
+    /// `POST …/models/{model}:generateContent`, of Google AI and of Vertex
+    Gemini,
+    /// `POST …/models/{model}:predict`
+    VertexPredict,
+    /// `POST /model/{model}/converse`
+    Bedrock,
+    /// `POST /model/{model}/invoke`: the body is the model's own.
+    BedrockInvoke,
+    /// `POST …/v2/chat`
+    Cohere,
+    /// `POST …/api/chat`
+    Ollama,
 }
 
 impl Dialect {
     pub fn name(self) -> &'static str {
         match self {
             Self::OpenaiChat => "openai-chat",
+            Self::OpenaiCompletions => "openai-completions",
+            Self::OpenaiResponses => "openai-responses",
+            Self::Openai => "openai",
             Self::Anthropic => "anthropic",
-        }
-    }
-
-    /// Returns what is spoken at a path, whatever comes before its last words.
-    pub fn of_path(path: &str) -> Option<Self> {
-        if path.ends_with("/chat/completions") {
-            Some(Self::OpenaiChat)
-        } else if path.ends_with("/messages") {
-            Some(Self::Anthropic)
-        } else {
-            None
+            Self::VertexAnthropic => "vertex-anthropic",
+            Self::Gemini => "gemini",
+            Self::VertexPredict => "vertex-predict",
+            Self::Bedrock => "bedrock",
+            Self::BedrockInvoke => "bedrock-invoke",
+            Self::Cohere => "cohere",
+            Self::Ollama => "ollama",
         }
     }
 
     /// Returns the header that carries the request's number.
     pub fn request_id_header(self) -> &'static str {
         match self {
-            Self::OpenaiChat => "x-request-id",
-            Self::Anthropic => "request-id",
+            Self::OpenaiChat
+            | Self::OpenaiCompletions
+            | Self::OpenaiResponses
+            | Self::Openai
+            | Self::Gemini
+            | Self::VertexPredict
+            | Self::Ollama => "x-request-id",
+            Self::Anthropic | Self::VertexAnthropic => "request-id",
+            Self::Bedrock | Self::BedrockInvoke => "x-amzn-requestid",
+            Self::Cohere => "x-debug-trace-id",
         }
     }
 
-    pub fn ping(self) -> Bytes {
+    /// Returns whether the content is said as Anthropic says it.
+    pub(super) fn is_anthropic(self) -> bool {
+        matches!(
+            self,
+            Self::Anthropic | Self::VertexAnthropic | Self::BedrockInvoke
+        )
+    }
+
+    pub(super) fn is_google(self) -> bool {
+        matches!(
+            self,
+            Self::Gemini | Self::VertexPredict | Self::VertexAnthropic
+        )
+    }
+
+    /// Returns whether a refusal has a place of its own in an answer.
+    fn has_refusals(self) -> bool {
+        matches!(self, Self::OpenaiChat | Self::OpenaiResponses)
+    }
+
+    /// Returns how the parts of a stream are told apart.
+    pub(super) fn framing(self, sse: bool) -> Framing {
         match self {
-            Self::OpenaiChat => Bytes::from_static(b": ping\n\n"),
-            Self::Anthropic => Bytes::from_static(b"event: ping\ndata: {\"type\": \"ping\"}\n\n"),
+            Self::Bedrock | Self::BedrockInvoke => Framing::Binary,
+            Self::Ollama => Framing::Lines,
+            Self::Gemini if !sse => Framing::List,
+            Self::OpenaiChat
+            | Self::OpenaiCompletions
+            | Self::OpenaiResponses
+            | Self::Openai
+            | Self::Anthropic
+            | Self::VertexAnthropic
+            | Self::Gemini
+            | Self::VertexPredict
+            | Self::Cohere => Framing::Events,
+        }
+    }
+
+    /// Returns what keeps a stream of events alive.
+    pub(super) fn ping(self) -> Bytes {
+        if matches!(self, Self::Anthropic | Self::VertexAnthropic) {
+            Bytes::from_static(b"event: ping\ndata: {\"type\": \"ping\"}\n\n")
+        } else {
+            Bytes::from_static(b": ping\n\n")
+        }
+    }
+}
+
+/// How the parts of a stream are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Framing {
+    /// Server-sent events.
+    Events,
+    /// One JSON text a line.
+    Lines,
+    /// The elements of one JSON list.
+    List,
+    /// AWS's event stream.
+    Binary,
+}
+
+impl Framing {
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Events => "text/event-stream; charset=utf-8",
+            Self::Lines => "application/x-ndjson",
+            Self::List => "application/json",
+            Self::Binary => "application/vnd.amazon.eventstream",
+        }
+    }
+
+    /// Returns a part that no reader understands.
+    pub fn broken(self) -> Vec<u8> {
+        match self {
+            Self::Events => b"data: {\"choices\": [{\"delta\": {\"cont\xff\n\n".to_vec(),
+            Self::Lines => b"{\"message\": {\"cont\xff\n".to_vec(),
+            Self::List => b",\n{\"candidates\": [{\"cont\xff".to_vec(),
+            // The lengths fit, the checksums don't.
+            Self::Binary => b"\0\0\0\x14\0\0\0\0\xff\xff\xff\xffmock\xff\xff\xff\xff".to_vec(),
         }
     }
 }
@@ -85,9 +188,12 @@ impl Piece {
 /// An answer in no protocol's words.
 #[derive(Debug)]
 pub(super) struct Said<'a> {
+    pub asked: &'a Asked,
     pub model: &'a str,
     pub thinking: Option<&'a str>,
     pub signature: &'a str,
+    /// The script gave the signature.
+    pub is_signed: bool,
     pub redacted_thinking: Option<&'a str>,
     pub text: Option<Cow<'a, str>>,
     pub refusal: Option<&'a str>,
@@ -96,7 +202,7 @@ pub(super) struct Said<'a> {
     pub stop_sequence: Option<&'a str>,
     /// `None`: nothing is told.
     pub usage: Option<Usage>,
-    /// How many times it is said (OpenAI's `n`).
+    /// How many times it is said (`n`, `candidateCount`).
     pub n: u32,
     /// How many messages led to it: makes the ids of tool calls unique within a conversation.
     pub turn: usize,
@@ -106,7 +212,7 @@ pub(super) struct Said<'a> {
     pub usage_chunk: bool,
 }
 
-/// Why an answer ended, in the words of both protocols; anything else is written as it is.
+/// Why an answer ended, in the words of any protocol; anything else is written as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finish<'a> {
     Stop,
@@ -120,11 +226,11 @@ pub(super) enum Finish<'a> {
 impl<'a> Finish<'a> {
     fn parse(name: &'a str) -> Self {
         match name {
-            "stop" | "end_turn" => Self::Stop,
-            "stop_sequence" => Self::StopSequence,
-            "length" | "max_tokens" => Self::Length,
-            "tool_calls" | "tool_use" => Self::ToolCalls,
-            "content_filter" | "refusal" => Self::ContentFilter,
+            "stop" | "end_turn" | "STOP" | "COMPLETE" => Self::Stop,
+            "stop_sequence" | "STOP_SEQUENCE" => Self::StopSequence,
+            "length" | "max_tokens" | "max_output_tokens" | "MAX_TOKENS" => Self::Length,
+            "tool_calls" | "tool_use" | "TOOL_CALL" => Self::ToolCalls,
+            "content_filter" | "refusal" | "content_filtered" | "SAFETY" => Self::ContentFilter,
             other => Self::Verbatim(other),
         }
     }
@@ -155,23 +261,17 @@ impl<'a> Said<'a> {
             Some(name) => Finish::parse(name),
             None if behaviour.stop_sequence.is_some() => Finish::StopSequence,
             None if !tools.is_empty() => Finish::ToolCalls,
-            None if behaviour.refusal.is_some() && asked.dialect == Dialect::Anthropic => {
+            None if behaviour.refusal.is_some() && !asked.dialect.has_refusals() => {
                 Finish::ContentFilter
             }
             None => Finish::Stop,
         };
-        let n = if asked.dialect == Dialect::OpenaiChat {
-            asked.n
-        } else {
-            1
-        };
         let mut said = Self {
+            asked,
             model: behaviour.model.as_deref().unwrap_or(&asked.model),
             thinking: behaviour.thinking.as_deref(),
-            signature: behaviour
-                .signature
-                .as_deref()
-                .unwrap_or("bW9jayBzaWduYXR1cmU="),
+            signature: behaviour.signature.as_deref().unwrap_or(SIGNATURE),
+            is_signed: behaviour.signature.is_some(),
             redacted_thinking: behaviour.redacted_thinking.as_deref(),
             text,
             refusal: behaviour.refusal.as_deref(),
@@ -179,7 +279,7 @@ impl<'a> Said<'a> {
             finish,
             stop_sequence: behaviour.stop_sequence.as_deref(),
             usage: None,
-            n,
+            n: asked.n,
             turn: asked.turn,
             chunks: behaviour.chunks.unwrap_or(4) as usize,
             omit_done: behaviour.omit_done,
@@ -220,7 +320,34 @@ impl<'a> Said<'a> {
     }
 }
 
+/// A usage object: the script's, or one that was counted.
+pub(super) enum Told<'a> {
+    Verbatim(Raw<'a>),
+    Counted(Object),
+}
+
+impl Json for Told<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Verbatim(raw) => raw.write(out),
+            Self::Counted(object) => object.write(out),
+        }
+    }
+}
+
 impl Usage {
+    /// Returns the whole usage object of the script, or what `write` makes of the numbers.
+    pub fn told(&self, write: impl FnOnce(&Self) -> Object) -> Told<'_> {
+        match &self.raw {
+            Some(raw) => Told::Verbatim(Raw(raw)),
+            None => Told::Counted(write(self)),
+        }
+    }
+
+    pub fn total(&self) -> u64 {
+        self.prompt.saturating_add(self.completion)
+    }
+
     fn with(self, numbers: &Numbers) -> Self {
         Self {
             prompt: numbers.prompt_tokens.unwrap_or(self.prompt),
@@ -273,6 +400,9 @@ fn generated(size: usize) -> String {
     text
 }
 
+/// The signature of what a script doesn't sign.
+pub(super) const SIGNATURE: &str = "bW9jayBzaWduYXR1cmU=";
+
 /// Cuts a text into `count` pieces of nearly the same number of characters; fewer where it has fewer.
 pub(super) fn pieces(text: &str, count: usize) -> impl Iterator<Item = &str> {
     let characters = text.chars().count();
@@ -291,16 +421,35 @@ pub(super) fn pieces(text: &str, count: usize) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Appends a JSON string.
-pub(super) fn quote(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("a Vec takes every byte");
-}
-
 /// A body as it is to be sent.
 #[derive(Debug, Clone)]
 pub(super) enum Rendered {
+    /// JSON
     Whole(Bytes),
-    Stream(Arc<[Piece]>),
+    Stream(Framing, Arc<[Piece]>),
+    /// A whole body of another media type.
+    Other(&'static str, Bytes),
+}
+
+impl Rendered {
+    pub fn media_type(&self) -> &'static str {
+        match self {
+            Self::Whole(_) => "application/json",
+            Self::Stream(framing, _) => framing.media_type(),
+            Self::Other(media_type, _) => media_type,
+        }
+    }
+
+    /// Returns all of it.
+    pub fn bytes(&self) -> Bytes {
+        match self {
+            Self::Whole(bytes) | Self::Other(_, bytes) => bytes.clone(),
+            Self::Stream(_, pieces) => pieces
+                .iter()
+                .flat_map(|piece| piece.bytes.clone())
+                .collect(),
+        }
+    }
 }
 
 impl Behaviour {
@@ -312,9 +461,10 @@ impl Behaviour {
 
 /// Renders the success that `behaviour` answers to `asked`, or finds it rendered before.
 pub(super) fn render(behaviour: &Behaviour, asked: &Asked) -> Rendered {
-    let key = behaviour.is_fixed().then(|| Key {
+    // An answer that repeats parts of the request is as different as these.
+    let key = (behaviour.is_fixed() && asked.echo.is_null()).then(|| Key {
         dialect: asked.dialect,
-        stream: asked.stream,
+        stream: asked.stream.then(|| asked.dialect.framing(asked.sse)),
         include_usage: asked.include_usage,
         n: asked.n,
         prompt_tokens: asked.prompt_tokens,
@@ -331,16 +481,50 @@ pub(super) fn render(behaviour: &Behaviour, asked: &Asked) -> Rendered {
         return known;
     }
     let said = Said::new(behaviour, asked);
-    let rendered = match (asked.dialect, asked.stream) {
-        (Dialect::OpenaiChat, false) => Rendered::Whole(openai::whole(&said).into()),
-        (Dialect::OpenaiChat, true) => Rendered::Stream(openai::stream(&said).into()),
-        (Dialect::Anthropic, false) => Rendered::Whole(anthropic::whole(&said).into()),
-        (Dialect::Anthropic, true) => Rendered::Stream(anthropic::stream(&said).into()),
+    let rendered = if asked.stream {
+        let framing = asked.dialect.framing(asked.sse);
+        Rendered::Stream(framing, stream(&said).into())
+    } else {
+        Rendered::Whole(whole(&said).into())
     };
     if let Some(key) = key {
         behaviour.rendered.keep(key, rendered.clone());
     }
     rendered
+}
+
+/// Renders the whole answer, although a stream may have been asked for.
+pub(super) fn render_whole(behaviour: &Behaviour, asked: &Asked) -> Vec<u8> {
+    whole(&Said::new(behaviour, asked))
+}
+
+fn whole(said: &Said<'_>) -> Vec<u8> {
+    match said.asked.dialect {
+        Dialect::OpenaiChat | Dialect::Openai => openai::chat::whole(said),
+        Dialect::OpenaiCompletions => openai::completions::whole(said),
+        Dialect::OpenaiResponses => openai::responses::whole(said),
+        Dialect::Anthropic | Dialect::VertexAnthropic | Dialect::BedrockInvoke => {
+            anthropic::whole(said)
+        }
+        Dialect::Gemini | Dialect::VertexPredict => google::whole(said),
+        Dialect::Bedrock => bedrock::whole(said),
+        Dialect::Cohere => cohere::whole(said),
+        Dialect::Ollama => ollama::whole(said),
+    }
+}
+
+fn stream(said: &Said<'_>) -> Vec<Piece> {
+    match said.asked.dialect {
+        Dialect::OpenaiChat | Dialect::Openai => openai::chat::stream(said),
+        Dialect::OpenaiCompletions => openai::completions::stream(said),
+        Dialect::OpenaiResponses => openai::responses::stream(said),
+        Dialect::Anthropic | Dialect::VertexAnthropic => anthropic::stream(said),
+        Dialect::Gemini | Dialect::VertexPredict => google::stream(said),
+        Dialect::Bedrock => bedrock::stream(said),
+        Dialect::BedrockInvoke => bedrock::wrapped(anthropic::stream(said)),
+        Dialect::Cohere => cohere::stream(said),
+        Dialect::Ollama => ollama::stream(said),
+    }
 }
 
 /// The parts of an error body.
@@ -369,19 +553,44 @@ impl<'a> ErrorSaid<'a> {
 /// Returns an error in the protocol's shape.
 pub(super) fn error_body(dialect: Dialect, error: &ErrorSaid<'_>) -> Vec<u8> {
     match dialect {
-        Dialect::OpenaiChat => openai::error_body(error),
+        Dialect::OpenaiChat
+        | Dialect::OpenaiCompletions
+        | Dialect::OpenaiResponses
+        | Dialect::Openai => openai::chat::error_body(error),
         Dialect::Anthropic => anthropic::error_body(error),
+        // The platform refuses in its own words, the model behind it in its own.
+        Dialect::VertexAnthropic if matches!(error.status, 200 | 400 | 413 | 529) => {
+            anthropic::error_body(error)
+        }
+        Dialect::Gemini | Dialect::VertexPredict | Dialect::VertexAnthropic => {
+            google::error_body(error)
+        }
+        Dialect::Bedrock | Dialect::BedrockInvoke => bedrock::error_body(error),
+        Dialect::Cohere => cohere::error_body(error),
+        Dialect::Ollama => ollama::error_body(error),
     }
 }
 
-/// Returns an error as an event of a stream.
-pub(super) fn error_frame(dialect: Dialect, error: &ErrorSaid<'_>) -> Vec<u8> {
-    let body = error_body(dialect, error);
-    let head: &[u8] = match dialect {
-        Dialect::OpenaiChat => b"data: ",
-        Dialect::Anthropic => b"event: error\ndata: ",
+/// Returns an error as a part of a stream.
+pub(super) fn error_frame(dialect: Dialect, framing: Framing, error: &ErrorSaid<'_>) -> Vec<u8> {
+    let framed = |head: &str, tail: &str| {
+        let mut out = head.as_bytes().to_vec();
+        out.extend_from_slice(&error_body(dialect, error));
+        put(&mut out, &[tail]);
+        out
     };
-    [head, &body, b"\n\n"].concat()
+    match dialect {
+        Dialect::OpenaiChat | Dialect::OpenaiCompletions | Dialect::Openai => {
+            framed("data: ", "\n\n")
+        }
+        Dialect::OpenaiResponses => openai::responses::error_event(error),
+        Dialect::Anthropic | Dialect::VertexAnthropic => framed("event: error\ndata: ", "\n\n"),
+        Dialect::Gemini | Dialect::VertexPredict if framing == Framing::List => framed(",\r\n", ""),
+        Dialect::Gemini | Dialect::VertexPredict => framed("data: ", "\r\n\r\n"),
+        Dialect::Bedrock | Dialect::BedrockInvoke => bedrock::error_event(error),
+        Dialect::Cohere => cohere::error_event(error),
+        Dialect::Ollama => framed("", "\n"),
+    }
 }
 
 /// Answers rendered before. Few, since a script's fixed answers meet few kinds of requests.
@@ -393,7 +602,7 @@ const PREBUILT_MAX: usize = 32;
 #[derive(Debug, PartialEq, Eq)]
 struct Key {
     dialect: Dialect,
-    stream: bool,
+    stream: Option<Framing>,
     include_usage: bool,
     n: u32,
     prompt_tokens: u64,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::answers::{Dialect, ErrorSaid, Piece, Rendered, error_frame};
+use super::answers::{Dialect, ErrorSaid, Framing, Piece, Rendered, error_frame};
 use super::calls::{Guard, Outcome};
 use super::script::{Behaviour, Cut};
 
@@ -60,10 +60,12 @@ impl Plan {
 
     /// Applies `behaviour` to what was rendered.
     pub fn new(behaviour: &Behaviour, dialect: Dialect, rendered: Rendered) -> Self {
-        let is_stream = matches!(rendered, Rendered::Stream(_));
+        let is_events = matches!(rendered, Rendered::Stream(Framing::Events, _));
         let mut plan = match rendered {
-            Rendered::Whole(body) => Self::of_whole(behaviour, body),
-            Rendered::Stream(pieces) => Self::of_stream(behaviour, dialect, pieces),
+            Rendered::Whole(body) | Rendered::Other(_, body) => Self::of_whole(behaviour, body),
+            Rendered::Stream(framing, pieces) => {
+                Self::of_stream(behaviour, dialect, framing, pieces)
+            }
         };
         if let Some(most) = behaviour.cut_body {
             plan.rewrite(|pieces| truncated(pieces, most));
@@ -94,10 +96,10 @@ impl Plan {
             .chunk_gap
             .map(|wait| wait.0)
             .or(behaviour.split.map(|_| Duration::ZERO));
-        // A ping between two halves of a frame would be garbage.
+        // A ping between two halves of a frame would be garbage, and only events have one.
         let pings = behaviour
             .ping_every
-            .filter(|every| is_stream && behaviour.split.is_none() && !every.0.is_zero());
+            .filter(|every| is_events && behaviour.split.is_none() && !every.0.is_zero());
         plan.ping = pings.map(|every| (every.0, dialect.ping()));
         plan
     }
@@ -121,7 +123,12 @@ impl Plan {
         }
     }
 
-    fn of_stream(behaviour: &Behaviour, dialect: Dialect, pieces: Arc<[Piece]>) -> Self {
+    fn of_stream(
+        behaviour: &Behaviour,
+        dialect: Dialect,
+        framing: Framing,
+        pieces: Arc<[Piece]>,
+    ) -> Self {
         let mut limit = pieces.len();
         let mut ending = Ending::Done;
         if let Some(after) = behaviour.cut_after {
@@ -141,7 +148,7 @@ impl Plan {
         };
         if let Some(error) = &behaviour.error_event {
             let said = ErrorSaid::of_event(error);
-            let frame = error_frame(dialect, &said);
+            let frame = error_frame(dialect, framing, &said);
             plan.rewrite(|mut pieces| {
                 let at = if error.at == 0 && !error.after_start {
                     0
@@ -156,14 +163,11 @@ impl Plan {
         if let Some(at) = behaviour.garbage_at {
             plan.rewrite(|mut pieces| {
                 let at = place(&pieces, at);
-                pieces.insert(
-                    at,
-                    Piece::frame(b"data: {\"choices\": [{\"delta\": {\"cont\xff\n\n".to_vec()),
-                );
+                pieces.insert(at, Piece::frame(framing.broken()));
                 pieces
             });
         }
-        if behaviour.comments {
+        if behaviour.comments && framing == Framing::Events {
             plan.rewrite(|pieces| {
                 pieces
                     .into_iter()
@@ -171,7 +175,7 @@ impl Plan {
                     .collect()
             });
         }
-        if behaviour.crlf {
+        if behaviour.crlf && framing != Framing::Binary {
             plan.rewrite(|pieces| pieces.into_iter().map(with_crlf).collect());
         }
         plan
@@ -236,7 +240,8 @@ fn prefixed(prefix: &[u8], piece: Piece) -> Piece {
 fn with_crlf(piece: Piece) -> Piece {
     let mut bytes = Vec::with_capacity(piece.bytes.len() + 8);
     for byte in piece.bytes {
-        if byte == b'\n' {
+        // Google's lines end so already.
+        if byte == b'\n' && bytes.last() != Some(&b'\r') {
             bytes.push(b'\r');
         }
         bytes.push(byte);

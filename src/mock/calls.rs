@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::answers::Dialect;
+use super::route::Api;
 
 const CALLS_MAX: usize = 10_000;
 const BODIES_MAX: usize = 256 << 20;
@@ -49,8 +50,9 @@ pub struct Call {
     pub method: String,
     pub path: String,
     pub query: Option<String>,
-    /// `None` for what is no chat call (`GET /v1/models`, unknown paths).
+    /// `None` where nothing is spoken (`GET /v1/models`, unknown paths).
     pub protocol: Option<Dialect>,
+    pub api: Option<Api>,
     /// `HTTP/1.1`, `HTTP/2.0`.
     pub http_version: &'static str,
     pub tls: bool,
@@ -67,6 +69,8 @@ pub struct Call {
     pub connection: u64,
     /// The rule that served it, `None` for the default.
     pub rule: Option<String>,
+    /// What is worth telling beside: `credential`, and where there are some, `signatures` and `upload`.
+    pub noted: Value,
     /// What a strict provider would have refused.
     pub problems: Vec<String>,
     /// 0 until the head is sent.
@@ -116,6 +120,7 @@ impl Call {
             "path": self.path,
             "query": self.query,
             "protocol": self.protocol.map(Dialect::name),
+            "api": self.api.map(Api::name),
             "http_version": self.http_version,
             "tls": self.tls,
             "headers": headers,
@@ -126,6 +131,7 @@ impl Call {
             "at_ms": self.at.as_secs_f64() * 1e3,
             "connection": self.connection,
             "rule": self.rule,
+            "noted": self.noted,
             "problems": self.problems,
             "status": self.status,
             "outcome": self.outcome.name(),
@@ -367,6 +373,7 @@ mod tests {
             path: "/v1/messages".to_owned(),
             query: None,
             protocol: None,
+            api: None,
             http_version: "HTTP/1.1",
             tls: false,
             headers: Vec::new(),
@@ -377,6 +384,7 @@ mod tests {
             at: Duration::ZERO,
             connection: 1,
             rule: None,
+            noted: Value::Null,
             problems: Vec::new(),
             status: 0,
             outcome: Outcome::InProgress,

@@ -27,16 +27,24 @@
 mod admin;
 mod answers;
 mod anthropic;
+mod apis;
+mod bedrock;
 mod body;
 mod calls;
+mod cohere;
+mod credentials;
+mod google;
+mod json;
+mod ollama;
 mod openai;
 mod request;
+mod route;
 mod rules;
 mod script;
 mod server;
+mod signatures;
 mod strict;
-mod strict_anthropic;
-mod strict_openai;
+mod upload;
 mod values;
 mod wire;
 
@@ -54,6 +62,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use answers::Dialect;
 pub use calls::{Call, Counts, Outcome};
+pub use route::Api;
 pub use script::{
     Behaviour, Cut, ErrorEvent, ErrorParts, HeaderMatch, Rule, Script, ScriptError, ToolCall,
 };

@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::answers::Dialect;
+use super::route::{Api, Route};
 use super::script::ToolCall;
 use super::values::Arguments;
+use super::{anthropic, bedrock, cohere, google, ollama, openai};
 
 /// A chat request, as far as the answer depends on it.
 #[derive(Debug)]
@@ -14,7 +16,11 @@ pub(super) struct Asked {
     pub dialect: Dialect,
     pub model: String,
     pub stream: bool,
+    /// A stream is one of server-sent events, where the dialect has another form too.
+    pub sse: bool,
     pub include_usage: bool,
+    /// Reasoning comes with its encrypted content.
+    pub encrypted: bool,
     pub n: u32,
     pub prompt_tokens: u64,
     /// The text of the last user message that has any.
@@ -25,6 +31,8 @@ pub(super) struct Asked {
     pub forced: Option<ToolCall>,
     /// The JSON that the wanted output format forces.
     pub document: Option<String>,
+    /// What of the request its answer repeats; `Null` for nothing.
+    pub echo: Value,
 }
 
 /// The most answers to one request (OpenAI's own bound).
@@ -35,109 +43,113 @@ const ECHO_MAX: usize = 1 << 20;
 const SAMPLE_MAX: u32 = 1000;
 
 impl Asked {
-    fn empty(dialect: Dialect) -> Self {
+    fn empty(route: &Route<'_>) -> Self {
         Self {
-            dialect,
-            model: "mock".to_owned(),
-            stream: false,
+            dialect: route.dialect,
+            model: route.model.as_deref().unwrap_or("mock").to_owned(),
+            // Ollama alone streams unless told otherwise.
+            stream: route
+                .stream
+                .unwrap_or(route.dialect == Dialect::Ollama && route.api == Api::Chat),
+            sse: route.sse,
             include_usage: false,
+            encrypted: false,
             n: 1,
             prompt_tokens: 1,
             last_text: "Hello from the fake provider.".to_owned(),
             turn: 0,
             forced: None,
             document: None,
+            echo: Value::Null,
         }
     }
 
     /// Reads a parsed body; what isn't there or isn't right is as if not asked for.
-    pub fn read(dialect: Dialect, body: &Value) -> Self {
-        let mut asked = Self::empty(dialect);
-        if let Some(model) = body["model"].as_str() {
+    pub fn read(route: &Route<'_>, body: &Value) -> Self {
+        let mut asked = Self::empty(route);
+        if let Some(model) = body["model"].as_str().filter(|_| route.model.is_none()) {
             model.clone_into(&mut asked.model);
         }
-        asked.stream = body["stream"] == true;
-        asked.include_usage = body["stream_options"]["include_usage"] == true;
-        asked.n = body["n"].as_u64().map_or(1, |n| n.clamp(1, N_MAX)) as u32;
-        let mut characters = text_of(&body["system"]).chars().count();
-        let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
-        asked.turn = messages.len();
-        for message in messages {
-            let text = text_of(&message["content"]);
-            characters += text.chars().count();
-            if message["role"] == "user" && !text.is_empty() {
-                asked.last_text = text[..text.floor_char_boundary(ECHO_MAX)].to_owned();
-            }
+        if let Some(stream) = body["stream"].as_bool().filter(|_| route.stream.is_none()) {
+            asked.stream = stream;
         }
-        asked.prompt_tokens = (characters as u64).div_ceil(4).max(1);
-        match dialect {
-            Dialect::OpenaiChat => asked.read_openai(body),
-            Dialect::Anthropic => asked.read_anthropic(body),
+        match route.dialect {
+            Dialect::OpenaiChat | Dialect::Openai => openai::ask::chat(&mut asked, body),
+            Dialect::OpenaiCompletions => openai::ask::completions(&mut asked, body),
+            Dialect::OpenaiResponses => openai::ask::responses(&mut asked, body),
+            Dialect::Anthropic | Dialect::VertexAnthropic | Dialect::BedrockInvoke => {
+                anthropic::ask::read(&mut asked, body);
+            }
+            Dialect::Gemini | Dialect::VertexPredict => google::ask::read(&mut asked, body),
+            Dialect::Bedrock => bedrock::ask::read(&mut asked, body),
+            Dialect::Cohere => cohere::ask::read(&mut asked, body),
+            Dialect::Ollama => ollama::ask::read(&mut asked, body),
         }
         asked
     }
 
-    fn read_openai(&mut self, body: &Value) {
-        let functions = body["tools"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|tool| &tool["function"]);
-        let choice = &body["tool_choice"];
-        let wanted = choice["function"]["name"].as_str();
-        if wanted.is_some() || choice == "required" {
-            self.force(functions, wanted, "parameters");
-        }
-        let format = &body["response_format"];
-        if format["type"] == "json_schema" {
-            self.document = Some(sample(&format["json_schema"]["schema"]).to_string());
-        } else if format["type"] == "json_object" {
-            self.document = Some(serde_json::json!({ "echo": self.last_text }).to_string());
-        }
+    /// Takes how many answers are wanted.
+    pub fn count_answers(&mut self, wanted: &Value) {
+        self.n = wanted.as_u64().map_or(1, |n| n.clamp(1, N_MAX)) as u32;
     }
 
-    fn read_anthropic(&mut self, body: &Value) {
-        let tools = body["tools"].as_array().into_iter().flatten();
-        let choice = &body["tool_choice"];
-        if choice["type"] == "tool" || choice["type"] == "any" {
-            self.force(tools, choice["name"].as_str(), "input_schema");
-        }
-        for format in [&body["output_config"]["format"], &body["output_format"]] {
-            if format["type"] == "json_schema" {
-                self.document = Some(sample(&format["schema"]).to_string());
+    /// Listens to `system` and `messages`, as most dialects have them.
+    pub fn hear_messages(&mut self, body: &Value) {
+        let before = text_of(&body["system"]).chars().count();
+        let messages = list(&body["messages"]).iter();
+        self.hear(
+            messages.map(|message| (message["role"] == "user", text_of(&message["content"]))),
+            before,
+        );
+    }
+
+    /// Takes the turns of a conversation, each with whether a user said it; `before` characters came ahead.
+    pub fn hear<'v>(&mut self, turns: impl Iterator<Item = (bool, Cow<'v, str>)>, before: usize) {
+        let mut characters = before;
+        for (is_user, text) in turns {
+            self.turn += 1;
+            characters += text.chars().count();
+            if is_user && !text.is_empty() {
+                text[..text.floor_char_boundary(ECHO_MAX)].clone_into(&mut self.last_text);
             }
         }
+        self.prompt_tokens = (characters as u64).div_ceil(4).max(1);
     }
 
-    fn force<'v>(
+    /// Has the answer call a tool: the one wanted, or the first.
+    pub fn force<'v>(
         &mut self,
         mut tools: impl Iterator<Item = &'v Value>,
         wanted: Option<&str>,
-        schema: &str,
+        arguments: impl FnOnce(&Value) -> Value,
     ) {
         let tool = tools.find(|tool| wanted.is_none_or(|name| tool["name"] == name));
         self.forced = tool.and_then(|tool| {
             Some(ToolCall {
                 name: tool["name"].as_str()?.to_owned(),
                 id: None,
-                arguments: Arguments(sample(&tool[schema]).to_string()),
+                arguments: Arguments(arguments(tool).to_string()),
             })
         });
     }
 
     /// Looks for the few fields that matter by their bytes, and parses nothing: enough for a fixed answer, in
     /// a benchmark. The prompt is counted by the size of the body.
-    pub fn scan(dialect: Dialect, body: &[u8]) -> Self {
-        let mut asked = Self::empty(dialect);
-        if let Some(value) = find_value(body, b"\"model\"")
+    pub fn scan(route: &Route<'_>, body: &[u8]) -> Self {
+        let mut asked = Self::empty(route);
+        if route.model.is_none()
+            && let Some(value) = find_value(body, b"\"model\"")
             && let Some(inner) = value.strip_prefix(b"\"")
             && let Some(end) = memchr::memchr(b'"', inner)
             && let Ok(model) = std::str::from_utf8(&inner[..end])
         {
             model.clone_into(&mut asked.model);
         }
-        asked.stream =
-            find_value(body, b"\"stream\"").is_some_and(|value| value.starts_with(b"true"));
+        if route.stream.is_none()
+            && let Some(value) = find_value(body, b"\"stream\"")
+        {
+            asked.stream = value.starts_with(b"true");
+        }
         asked.include_usage = asked.stream
             && find_value(body, b"\"include_usage\"")
                 .is_some_and(|value| value.starts_with(b"true"));
@@ -161,8 +173,13 @@ fn find_value<'b>(body: &'b [u8], key: &[u8]) -> Option<&'b [u8]> {
     })
 }
 
+/// Returns the elements of a list; of anything else, none.
+pub(super) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
 /// Returns the text of a content: a string, or the text parts of a list, one a line.
-fn text_of(content: &Value) -> Cow<'_, str> {
+pub(super) fn text_of(content: &Value) -> Cow<'_, str> {
     if let Some(text) = content.as_str() {
         return Cow::Borrowed(text);
     }
@@ -184,7 +201,7 @@ fn text_of(content: &Value) -> Cow<'_, str> {
 }
 
 /// Returns a small value that fits a JSON schema, as far as its plain words go.
-fn sample(schema: &Value) -> Value {
+pub(super) fn sample(schema: &Value) -> Value {
     let mut left = SAMPLE_MAX;
     sample_within(schema, schema, 16, &mut left)
 }
@@ -220,8 +237,10 @@ fn sample_within(schema: &Value, root: &Value, depth: u32, left: &mut u32) -> Va
     let kind = kinds
         .iter()
         .filter_map(Value::as_str)
-        .find(|kind| *kind != "null");
-    match kind {
+        // Gemini's own schemas write them in capitals.
+        .map(str::to_ascii_lowercase)
+        .find(|kind| kind != "null");
+    match kind.as_deref() {
         Some("string") => Value::from("text"),
         Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or(Value::from(1)),
         Some("boolean") => Value::from(true),
@@ -294,11 +313,9 @@ mod tests {
             r#"{"messages":[{"role":"user","content":"say \"stream\": true"}],"model" : "m"}"#,
             r#"{"model":"m","stream": false}"#,
         ] {
-            let scanned = Asked::scan(Dialect::OpenaiChat, body.as_bytes());
-            let read = Asked::read(
-                Dialect::OpenaiChat,
-                &serde_json::from_str(body).expect("a test's body"),
-            );
+            let route = Route::of("/v1/chat/completions", None).expect("a path that is spoken");
+            let scanned = Asked::scan(&route, body.as_bytes());
+            let read = Asked::read(&route, &serde_json::from_str(body).expect("a test's body"));
             assert_eq!(
                 (scanned.model, scanned.stream, scanned.include_usage),
                 (read.model, read.stream, read.include_usage),

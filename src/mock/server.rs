@@ -14,7 +14,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::RwLock;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -22,14 +22,18 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::admin;
-use super::answers::{Dialect, ErrorSaid, Piece, Rendered, error_body, render};
+use super::answers::{Dialect, ErrorSaid, Piece, Rendered, error_body, render, render_whole};
+use super::apis::files::{Kept, Sent};
 use super::body::{Answer, Dropped, Plan};
 use super::calls::{BODY_MAX, Call, Calls, Guard, Outcome};
 use super::request::Asked;
+use super::route::{Api, Route};
 use super::rules::{Running, Sight};
 use super::script::{Behaviour, Cut, Script};
-use super::strict;
+use super::signatures::Signatures;
+use super::upload::Upload;
 use super::wire::Wire;
+use super::{apis, bedrock, credentials, openai, strict};
 
 /// The most bytes of one request.
 const REQUEST_MAX: usize = 128 << 20;
@@ -40,6 +44,8 @@ const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Shared {
     running: RwLock<Arc<Running>>,
     pub calls: Arc<Calls>,
+    /// What was uploaded and can be asked for again.
+    pub kept: Kept,
 }
 
 impl Shared {
@@ -47,6 +53,7 @@ impl Shared {
         Self {
             running: RwLock::new(Arc::new(Running::new(script))),
             calls: Arc::new(Calls::new()),
+            kept: Kept::default(),
         }
     }
 
@@ -197,6 +204,16 @@ async fn answer(
     let at = connection.shared.calls.started.elapsed();
     let mut guard = connection.shared.calls.begin();
     let running = connection.shared.running();
+    let path = head.uri.path();
+    let route = Route::of(path, head.uri.query());
+    let dialect = route.as_ref().map(|route| route.dialect);
+    if let Some(route) = &route
+        && route.is_upload()
+        && route.rest.is_empty()
+        && head.method == Method::POST
+    {
+        return upload(&connection, &head, body, route, &running, guard, at).await;
+    }
     let body = match read(body).await {
         Ok(body) => body,
         Err(Unread::Gone) => return Err(Dropped),
@@ -205,7 +222,7 @@ async fn answer(
                 status: 413,
                 ..ErrorSaid::default()
             };
-            let dialect = Dialect::of_path(head.uri.path()).unwrap_or(Dialect::OpenaiChat);
+            let dialect = dialect.unwrap_or(Dialect::OpenaiChat);
             return Ok(plain(
                 &connection,
                 413,
@@ -214,35 +231,44 @@ async fn answer(
             ));
         }
     };
-    match Dialect::of_path(head.uri.path()) {
-        Some(dialect) if head.method == Method::POST => {
-            chat(&connection, &head, &body, dialect, &running, guard, at).await
-        }
-        dialect => {
-            let sight = Sight {
-                path: head.uri.path(),
-                model: "",
-                headers: &head.headers,
-                body: &body,
-            };
-            let picked = running.pick(&sight, true);
-            if running.script.calls {
-                let mut call = described(&connection, &head, &body, at);
-                call.n = guard.n;
-                call.rule = picked.map(|(_, rule)| running.name(rule));
-                guard.record(call);
-            }
-            let (status, body) = admin::other(&head, dialect, &running.script);
-            let Some((behaviour, _)) = picked else {
-                return Ok(plain(&connection, status, body, Some(guard)));
-            };
-            let dialect = dialect.unwrap_or(Dialect::OpenaiChat);
-            act(&connection, behaviour, dialect, guard, || {
-                Rendered::Whole(body)
-            })
-            .await
-        }
+    if let Some(route) = &route
+        && head.method == Method::POST
+        && route.takes(&Method::POST)
+        && route.rest.is_empty()
+    {
+        return call(&connection, &head, &body, route, &running, guard, at).await;
     }
+    let sight = Sight {
+        path,
+        model: "",
+        headers: &head.headers,
+        body: &body,
+    };
+    let picked = running.pick(&sight, true);
+    if running.script.calls {
+        let mut call = described(&connection, &head, &body, at);
+        call.n = guard.n;
+        call.rule = picked.map(|(_, rule)| running.name(rule));
+        guard.record(call);
+    }
+    let member = route
+        .as_ref()
+        .filter(|route| route.has_members() && route.takes(&head.method));
+    let (status, rendered) = match member {
+        Some(route) => connection.shared.kept.answer(route, &head.method),
+        None => {
+            let (status, body) = admin::other(&head, route.as_ref(), &running.script);
+            (status, Rendered::Whole(body))
+        }
+    };
+    let Some((behaviour, _)) = picked else {
+        let mut response = plain(&connection, status, rendered.bytes(), Some(guard));
+        let media_type = HeaderValue::from_static(rendered.media_type());
+        response.headers_mut().insert(CONTENT_TYPE, media_type);
+        return Ok(response);
+    };
+    let dialect = dialect.unwrap_or(Dialect::OpenaiChat);
+    act(&connection, behaviour, dialect, guard, || rendered).await
 }
 
 /// Answers a health check: 200, or what a rule for this path says.
@@ -271,21 +297,23 @@ async fn health(connection: &Connection, head: &Parts) -> Result<Response<Answer
     }
 }
 
-async fn chat(
+/// Answers a call whose body is JSON.
+async fn call(
     connection: &Connection,
     head: &Parts,
     body: &Bytes,
-    dialect: Dialect,
+    route: &Route<'_>,
     running: &Running,
     mut guard: Guard,
     at: Duration,
 ) -> Result<Response<Answer>, Dropped> {
     let script = &running.script;
+    let dialect = route.dialect;
     let is_checked = script.calls || script.strict;
-    let mut asked = Asked::scan(dialect, body);
-    let parsed = is_checked.then(|| serde_json::from_slice::<Value>(body));
+    let mut asked = Asked::scan(route, body);
+    let mut parsed = is_checked.then(|| serde_json::from_slice::<Value>(body));
     if let Some(Ok(value)) = &parsed {
-        asked = Asked::read(dialect, value);
+        asked = Asked::read(route, value);
     }
     let sight = Sight {
         path: head.uri.path(),
@@ -296,8 +324,17 @@ async fn chat(
     let picked = running.pick(&sight, false);
     let behaviour = picked.map_or(&script.default, |(behaviour, _)| behaviour);
     let mut refused = None;
-    if let Some(parsed) = parsed {
-        let problems = strict::check(dialect, &head.headers, body, &parsed, &script.allow);
+    if let Some(parsed) = &parsed {
+        let mut problems = strict::check(route, head, body, parsed, &script.allow);
+        let mut noted = json!({"credential": credentials::told(head)});
+        let signatures = parsed
+            .as_ref()
+            .ok()
+            .and_then(|body| Signatures::of(dialect, body, script));
+        if let Some(signatures) = signatures {
+            noted["signatures"] = signatures.told();
+            problems.extend(signatures.problems(dialect, &asked.model));
+        }
         if script.strict && !problems.is_empty() {
             refused = Some(problems.join("; "));
         }
@@ -305,51 +342,171 @@ async fn chat(
             let mut call = described(connection, head, body, at);
             call.n = guard.n;
             call.protocol = Some(dialect);
+            call.api = Some(route.api);
             call.model.clone_from(&asked.model);
             call.stream = asked.stream;
             call.rule = picked.map(|(_, rule)| running.name(rule));
+            call.noted = noted;
             call.problems = problems;
             guard.record(call);
         }
-    } else if !behaviour.is_fixed()
-        && let Ok(value) = serde_json::from_slice(body)
-    {
-        asked = Asked::read(dialect, &value);
+    } else if !(behaviour.is_fixed() && route.api == Api::Chat) {
+        let value = serde_json::from_slice(body);
+        if let Ok(value) = &value {
+            asked = Asked::read(route, value);
+        }
+        parsed = Some(value);
     }
     if let Some(message) = refused {
-        let said = ErrorSaid {
-            status: 400,
-            message: Some(&message),
-            ..ErrorSaid::default()
-        };
-        return Ok(plain(
-            connection,
-            400,
-            error_body(dialect, &said).into(),
-            Some(guard),
-        ));
+        return Ok(refusal(connection, dialect, &message, guard));
     }
     act(connection, behaviour, dialect, guard, || {
-        match (behaviour.error_event.as_ref(), asked.stream) {
-            // Not streamed, an error in a 200 is the whole body.
-            (Some(error), false) => {
-                let said = ErrorSaid::of_event(error);
-                Rendered::Whole(error_body(dialect, &said).into())
+        scripted(behaviour, dialect, asked.stream, asked.sse).unwrap_or_else(|| {
+            if route.api == Api::Chat {
+                if dialect == Dialect::OpenaiResponses
+                    && let Some(Ok(body)) = &parsed
+                {
+                    keep(&connection.shared.kept, behaviour, &asked, body);
+                }
+                return render(behaviour, &asked);
             }
-            _ if behaviour.garbage => garbage(asked.stream),
-            (_, true) if behaviour.empty_stream => Rendered::Stream(Arc::new([])),
-            (_, false) if behaviour.empty_stream => Rendered::Whole(Bytes::new()),
-            (_, is_stream) => match &behaviour.body {
-                Some(raw) if is_stream => Rendered::Stream(Arc::new([Piece {
-                    bytes: raw.0.clone(),
-                    is_content: true,
-                }])),
-                Some(raw) => Rendered::Whole(raw.0.clone()),
-                None => render(behaviour, &asked),
-            },
-        }
+            let body = parsed.and_then(Result::ok).unwrap_or(Value::Null);
+            apis::answer(route, &asked, &body)
+        })
     })
     .await
+}
+
+/// Keeps a response that may be asked for again, unless the request says not to.
+fn keep(kept: &Kept, behaviour: &Behaviour, asked: &Asked, body: &Value) {
+    let response = serde_json::from_slice::<Value>(&render_whole(behaviour, asked));
+    // A script may have broken it.
+    if let Ok(response) = response
+        && body["store"] != false
+        && let Some(id) = response["id"].as_str()
+    {
+        let items = openai::ask::input_items(body).to_string();
+        kept.keep(
+            Api::Responses,
+            id.to_owned(),
+            response.clone(),
+            items.into(),
+        );
+    }
+}
+
+/// Answers a call whose body may have any size: it is looked at while it passes.
+async fn upload(
+    connection: &Connection,
+    head: &Parts,
+    mut body: Incoming,
+    route: &Route<'_>,
+    running: &Running,
+    mut guard: Guard,
+    at: Duration,
+) -> Result<Response<Answer>, Dropped> {
+    let script = &running.script;
+    let mut upload = Upload::new(&head.headers);
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|_| Dropped)?.into_data() {
+            upload.push(&data);
+        }
+    }
+    let start = Bytes::from(std::mem::take(&mut upload.start));
+    let length = upload.length;
+    let (parts, told) = upload.end();
+    let sent = Sent::new(route, &start, parts);
+    let sight = Sight {
+        path: head.uri.path(),
+        model: &sent.model,
+        headers: &head.headers,
+        body: &start,
+    };
+    let picked = running.pick(&sight, false);
+    let behaviour = picked.map_or(&script.default, |(behaviour, _)| behaviour);
+    let mut refused = None;
+    if script.calls || script.strict {
+        let problems = sent.check(head, &start, &script.allow);
+        if script.strict && !problems.is_empty() {
+            refused = Some(problems.join("; "));
+        }
+        if script.calls {
+            let mut call = described(connection, head, &start, at);
+            call.n = guard.n;
+            call.body_len = usize::try_from(length).unwrap_or(usize::MAX);
+            call.protocol = Some(route.dialect);
+            call.api = Some(route.api);
+            call.model.clone_from(&sent.model);
+            call.rule = picked.map(|(_, rule)| running.name(rule));
+            call.noted = json!({"credential": credentials::told(head), "upload": told});
+            call.problems = problems;
+            guard.record(call);
+        }
+    }
+    if let Some(message) = refused {
+        return Ok(refusal(connection, route.dialect, &message, guard));
+    }
+    act(connection, behaviour, route.dialect, guard, || {
+        scripted(behaviour, route.dialect, false, true)
+            .unwrap_or_else(|| sent.answer(behaviour, &connection.shared.kept))
+    })
+    .await
+}
+
+/// Returns the success that the script has in place of an answer.
+fn scripted(behaviour: &Behaviour, dialect: Dialect, stream: bool, sse: bool) -> Option<Rendered> {
+    let framing = dialect.framing(sse);
+    let of_bytes = |bytes: Bytes| {
+        let is_content = true;
+        Rendered::Stream(framing, Arc::new([Piece { bytes, is_content }]))
+    };
+    if let Some(error) = behaviour.error_event.as_ref().filter(|_| !stream) {
+        // Not streamed, an error in a 200 is the whole body.
+        let said = ErrorSaid::of_event(error);
+        return Some(Rendered::Whole(error_body(dialect, &said).into()));
+    }
+    if behaviour.garbage {
+        let bytes = Bytes::from_static(GARBAGE);
+        let is_content = false;
+        return Some(if stream {
+            Rendered::Stream(framing, Arc::new([Piece { bytes, is_content }]))
+        } else {
+            Rendered::Whole(bytes)
+        });
+    }
+    if behaviour.empty_stream {
+        return Some(if stream {
+            Rendered::Stream(framing, Arc::new([]))
+        } else {
+            Rendered::Whole(Bytes::new())
+        });
+    }
+    let raw = behaviour.body.as_ref()?.0.clone();
+    Some(if stream {
+        of_bytes(raw)
+    } else {
+        Rendered::Whole(raw)
+    })
+}
+
+/// Answers 400 to what a strict provider refuses.
+fn refusal(
+    connection: &Connection,
+    dialect: Dialect,
+    message: &str,
+    guard: Guard,
+) -> Response<Answer> {
+    let said = ErrorSaid {
+        status: 400,
+        message: Some(message),
+        ..ErrorSaid::default()
+    };
+    plain(
+        connection,
+        400,
+        error_body(dialect, &said).into(),
+        Some(guard),
+    )
 }
 
 /// Does what `behaviour` says; `success` is the body where it says nothing of an error.
@@ -382,10 +539,7 @@ async fn act(
     } else {
         Rendered::Whole(failure(behaviour, status, dialect))
     };
-    let media_type = match &rendered {
-        Rendered::Whole(_) => "application/json",
-        Rendered::Stream(_) => "text/event-stream; charset=utf-8",
-    };
+    let media_type = rendered.media_type();
     let plan = Plan::new(behaviour, dialect, rendered);
     if let Some(guard) = &guard {
         guard.status(status);
@@ -395,6 +549,13 @@ async fn act(
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    if status >= 300
+        && matches!(dialect, Dialect::Bedrock | Dialect::BedrockInvoke)
+        && let Ok(value) =
+            HeaderValue::from_str(bedrock::error_words(&error_said(behaviour, status)).0)
+    {
+        headers.insert(HeaderName::from_static("x-amzn-errortype"), value);
+    }
     if let Some(number) = number
         && let Ok(value) = HeaderValue::try_from(format!("req_mock_{number}"))
     {
@@ -416,30 +577,21 @@ fn failure(behaviour: &Behaviour, status: u16, dialect: Dialect) -> Bytes {
     if let Some(raw) = &behaviour.body {
         return raw.0.clone();
     }
+    error_body(dialect, &error_said(behaviour, status)).into()
+}
+
+fn error_said(behaviour: &Behaviour, status: u16) -> ErrorSaid<'_> {
     let error = behaviour.error.as_ref();
-    let said = ErrorSaid {
+    ErrorSaid {
         status,
         kind: error.and_then(|error| error.kind.as_deref()),
         message: error.and_then(|error| error.message.as_deref()),
         code: error.and_then(|error| error.code.as_deref()),
         param: error.and_then(|error| error.param.as_deref()),
-    };
-    error_body(dialect, &said).into()
+    }
 }
 
 const GARBAGE: &[u8] = b"<html>\xff\xfe{\"id\": \n\ndata not an event\x00\n<h1>Bad gateway</h1>";
-
-fn garbage(is_stream: bool) -> Rendered {
-    let body = Bytes::from_static(GARBAGE);
-    if is_stream {
-        Rendered::Stream(Arc::new([Piece {
-            bytes: body,
-            is_content: false,
-        }]))
-    } else {
-        Rendered::Whole(body)
-    }
-}
 
 /// Describes a call as it was received.
 fn described(connection: &Connection, head: &Parts, body: &Bytes, at: Duration) -> Call {
@@ -455,6 +607,7 @@ fn described(connection: &Connection, head: &Parts, body: &Bytes, at: Duration) 
         path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
         protocol: None,
+        api: None,
         http_version: if head.version == Version::HTTP_2 {
             "HTTP/2.0"
         } else {
@@ -470,6 +623,7 @@ fn described(connection: &Connection, head: &Parts, body: &Bytes, at: Duration) 
         at,
         connection: connection.number,
         rule: None,
+        noted: Value::Null,
         problems: Vec::new(),
         status: 0,
         outcome: Outcome::InProgress,

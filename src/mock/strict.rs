@@ -1,16 +1,19 @@
 //! What a strict provider would refuse in a request: every fault is named, none is forgiven.
 //!
-//! By the published references of both protocols. A field of a content block that a provider defines for itself
+//! By the published references of the protocols. A field of a content block that a provider defines for itself
 //! (server tools and their results) is not looked into.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::answers::Dialect;
+use super::route::{Api, Route};
+use super::{anthropic, apis, bedrock, cohere, credentials, google, ollama, openai};
 
 /// So many problems are told; one more says that there were more.
 const PROBLEMS_MAX: usize = 50;
@@ -61,8 +64,8 @@ impl Problems<'_> {
 
 /// Checks a whole call. `body` is the parsed body where it is JSON.
 pub(super) fn check(
-    dialect: Dialect,
-    headers: &HeaderMap,
+    route: &Route<'_>,
+    head: &Parts,
     raw: &[u8],
     body: &Result<Value, serde_json::Error>,
     allow: &[String],
@@ -71,15 +74,17 @@ pub(super) fn check(
         list: Vec::new(),
         allow,
     };
-    check_headers(dialect, headers, &mut problems);
+    let dialect = route.dialect;
+    credentials::check(dialect, head, &mut problems);
+    // Bedrock alone takes a body of a model's own that isn't said to be JSON: boto3 doesn't.
+    let is_unsaid = dialect == Dialect::BedrockInvoke && !head.headers.contains_key("content-type");
+    let media_type = if is_unsaid { "" } else { "application/json" };
+    check_headers(&head.headers, media_type, &mut problems);
     match body {
         Err(error) => problems.add(format_args!("the body is not JSON: {error}")),
         Ok(Value::Object(object)) => {
             check_names(dialect, raw, &mut problems);
-            match dialect {
-                Dialect::OpenaiChat => super::strict_openai::check(object, &mut problems),
-                Dialect::Anthropic => super::strict_anthropic::check(object, &mut problems),
-            }
+            check_body(route, object, &mut problems);
         }
         Ok(
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_),
@@ -90,8 +95,44 @@ pub(super) fn check(
     problems.list
 }
 
+/// Checks a call whose body is not JSON: a form, or nothing.
+pub(super) fn check_head(route: &Route<'_>, head: &Parts, allow: &[String]) -> Vec<String> {
+    let mut problems = Problems {
+        list: Vec::new(),
+        allow,
+    };
+    credentials::check(route.dialect, head, &mut problems);
+    let media_type = if head.headers.contains_key("content-type") {
+        "multipart/form-data"
+    } else {
+        ""
+    };
+    check_headers(&head.headers, media_type, &mut problems);
+    problems.list
+}
+
+fn check_body(route: &Route<'_>, body: &Map<String, Value>, problems: &mut Problems<'_>) {
+    match (route.dialect, route.api) {
+        (dialect, Api::Chat) => match dialect {
+            Dialect::OpenaiChat | Dialect::Openai => openai::strict_chat::check(body, problems),
+            Dialect::OpenaiCompletions => {
+                openai::strict_responses::check_completion(body, problems);
+            }
+            Dialect::OpenaiResponses => openai::strict_responses::check(body, problems),
+            Dialect::Anthropic | Dialect::VertexAnthropic | Dialect::BedrockInvoke => {
+                anthropic::strict::check(body, dialect, problems);
+            }
+            Dialect::Gemini | Dialect::VertexPredict => google::strict::check(body, problems),
+            Dialect::Bedrock => bedrock::strict::check(body, problems),
+            Dialect::Cohere => cohere::strict::check(body, problems),
+            Dialect::Ollama => ollama::strict::check(body, problems),
+        },
+        (_, _) => apis::strict::check(route, body, problems),
+    }
+}
+
 /// Reports headers that are missing, that a proxy must not send on, and that are the gateway's own.
-fn check_headers(dialect: Dialect, headers: &HeaderMap, problems: &mut Problems<'_>) {
+fn check_headers(headers: &HeaderMap, wanted: &str, problems: &mut Problems<'_>) {
     let text = |name: &str| {
         headers
             .get(name)
@@ -104,39 +145,10 @@ fn check_headers(dialect: Dialect, headers: &HeaderMap, problems: &mut Problems<
         .unwrap_or("")
         .trim()
         .to_ascii_lowercase();
-    if media_type != "application/json" {
+    if media_type != wanted {
         problems.add(format_args!(
-            "header content-type: `{media_type}` is not application/json"
+            "header content-type: `{media_type}` is not {wanted}"
         ));
-    }
-    let credentials: Vec<&str> = ["authorization", "x-api-key", "api-key"]
-        .into_iter()
-        .filter(|name| headers.contains_key(*name))
-        .collect();
-    match credentials[..] {
-        [] => problems.add("header authorization, x-api-key or api-key: there is no credential"),
-        [name] => {
-            if name == "authorization"
-                && text(name)
-                    .strip_prefix("Bearer ")
-                    .is_none_or(|credential| credential.trim().is_empty())
-            {
-                problems.add("header authorization: not `Bearer` and a credential");
-            }
-            if text(name).is_empty() {
-                problems.add(format_args!("header {name}: is empty"));
-            }
-            if name == "x-api-key" && dialect == Dialect::OpenaiChat {
-                problems.add("header x-api-key: OpenAI takes `authorization`");
-            }
-        }
-        _ => problems.add(format_args!(
-            "headers {}: more than one credential",
-            credentials.join(", ")
-        )),
-    }
-    if dialect == Dialect::Anthropic && text("anthropic-version").is_empty() {
-        problems.add("header anthropic-version: is missing");
     }
     for name in headers.keys() {
         let name = name.as_str();
@@ -168,9 +180,10 @@ fn check_headers(dialect: Dialect, headers: &HeaderMap, problems: &mut Problems<
     }
 }
 
-const SINGLE: [&str; 6] = [
+const SINGLE: [&str; 7] = [
     "authorization",
     "x-api-key",
+    "x-goog-api-key",
     "api-key",
     "content-type",
     "anthropic-version",
@@ -192,7 +205,7 @@ fn check_names(dialect: Dialect, raw: &[u8], problems: &mut Problems<'_>) {
             while let Some(name) = map.next_key::<String>()? {
                 map.next_value::<IgnoredAny>()?;
                 // Anthropic has one of that name too, whose type tells it apart.
-                let is_fallbacks = self.0 != Dialect::Anthropic && name == "fallbacks";
+                let is_fallbacks = !self.0.is_anthropic() && name == "fallbacks";
                 if is_fallbacks || name.starts_with("strait") || name.starts_with("x-strait") {
                     self.1.add(format_args!("`{name}` is the gateway's own"));
                 }
@@ -240,6 +253,16 @@ impl<'a> At<'a> {
     pub fn inner(&self, name: &str, problems: &mut Problems<'_>) -> Option<At<'a>> {
         let value = self.given(name)?;
         Self::new(self.name(name), value, problems)
+    }
+
+    /// Returns the objects of the list in field `name`; reports where it or one of them is something else.
+    pub fn each(&self, name: &str, problems: &mut Problems<'_>) -> Vec<At<'a>> {
+        self.typed(&[name], is_list, "a list", problems);
+        let list = self.get(name).as_array().into_iter().flatten().enumerate();
+        list.filter_map(|(at, value)| {
+            At::new(format!("{}[{at}]", self.name(name)), value, problems)
+        })
+        .collect()
     }
 
     fn given(&self, name: &str) -> Option<&'a Value> {

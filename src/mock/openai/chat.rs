@@ -1,13 +1,14 @@
 //! Answers in the words of OpenAI chat, <https://platform.openai.com/docs/api-reference/chat>.
 
-use super::answers::{ErrorSaid, Finish, Piece, Said, Usage, pieces, quote};
+use super::super::answers::{ErrorSaid, Finish, Piece, Said, Usage, pieces};
+use super::super::json::{put, quote};
 
 const ID: &str = "chatcmpl-mock";
 /// A constant, so that equal requests have equal answers.
-const CREATED: &str = "1700000000";
+pub(in crate::mock) const CREATED: &str = "1700000000";
 
 /// Returns a whole `chat.completion`.
-pub(super) fn whole(said: &Said<'_>) -> Vec<u8> {
+pub(in crate::mock) fn whole(said: &Said<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + said.text.as_ref().map_or(0, |text| text.len()));
     put(
         &mut out,
@@ -75,7 +76,7 @@ pub(super) fn whole(said: &Said<'_>) -> Vec<u8> {
 }
 
 /// Returns the frames of a stream of `chat.completion.chunk`s.
-pub(super) fn stream(said: &Said<'_>) -> Vec<Piece> {
+pub(in crate::mock) fn stream(said: &Said<'_>) -> Vec<Piece> {
     let chunk = Chunk::new(said);
     let mut frames = Vec::with_capacity(said.chunks + 5);
     for index in 0..said.n {
@@ -196,7 +197,7 @@ impl Chunk {
     }
 }
 
-fn finish<'a>(said: &Said<'a>) -> &'a str {
+pub(in crate::mock) fn finish<'a>(said: &Said<'a>) -> &'a str {
     match said.finish {
         Finish::Stop | Finish::StopSequence => "stop",
         Finish::Length => "length",
@@ -206,7 +207,7 @@ fn finish<'a>(said: &Said<'a>) -> &'a str {
     }
 }
 
-fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
+pub(in crate::mock) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
     if let Some(raw) = &usage.raw {
         return put(out, &[raw]);
     }
@@ -238,8 +239,10 @@ fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
     );
 }
 
-/// Returns an error object; what is not given goes by the status.
-pub(super) fn error_body(error: &ErrorSaid<'_>) -> Vec<u8> {
+/// Returns type, code and message of an error; what is not given goes by the status.
+pub(in crate::mock) fn error_words<'a>(
+    error: &ErrorSaid<'a>,
+) -> (&'a str, Option<&'a str>, &'a str) {
     let (kind, code, message) = match error.status {
         401 => (
             "invalid_request_error",
@@ -274,15 +277,25 @@ pub(super) fn error_body(error: &ErrorSaid<'_>) -> Vec<u8> {
         ),
         _ => ("invalid_request_error", None, "The request is not valid."),
     };
+    (
+        error.kind.unwrap_or(kind),
+        error.code.or(code),
+        error.message.unwrap_or(message),
+    )
+}
+
+/// Returns an error object.
+pub(in crate::mock) fn error_body(error: &ErrorSaid<'_>) -> Vec<u8> {
+    let (kind, code, message) = error_words(error);
     let mut out = Vec::with_capacity(160);
     put(&mut out, &["{\"error\":{\"message\":"]);
-    quote(&mut out, error.message.unwrap_or(message));
+    quote(&mut out, message);
     put(&mut out, &[",\"type\":"]);
-    quote(&mut out, error.kind.unwrap_or(kind));
+    quote(&mut out, kind);
     put(&mut out, &[",\"param\":"]);
     nullable(&mut out, error.param);
     put(&mut out, &[",\"code\":"]);
-    nullable(&mut out, error.code.or(code));
+    nullable(&mut out, code);
     put(&mut out, &["}}"]);
     out
 }
@@ -291,11 +304,5 @@ fn nullable(out: &mut Vec<u8>, text: Option<&str>) {
     match text {
         Some(text) => quote(out, text),
         None => put(out, &["null"]),
-    }
-}
-
-fn put(out: &mut Vec<u8>, parts: &[&str]) {
-    for part in parts {
-        out.extend_from_slice(part.as_bytes());
     }
 }

@@ -1,6 +1,10 @@
 //! Answers in the words of Anthropic messages, <https://docs.anthropic.com/en/api/messages>.
 
-use super::answers::{ErrorSaid, Finish, Piece, Said, Usage, pieces, quote};
+pub(in crate::mock) mod ask;
+pub(in crate::mock) mod strict;
+
+use super::answers::{ErrorSaid, Finish, Piece, Said, Usage, pieces};
+use super::json::{put, quote};
 
 const ID: &str = "msg_mock";
 
@@ -314,10 +318,4 @@ pub(super) fn error_body(error: &ErrorSaid<'_>) -> Vec<u8> {
     quote(&mut out, error.message.unwrap_or(message));
     put(&mut out, &["},\"request_id\":\"req_mock\"}"]);
     out
-}
-
-fn put(out: &mut Vec<u8>, parts: &[&str]) {
-    for part in parts {
-        out.extend_from_slice(part.as_bytes());
-    }
 }

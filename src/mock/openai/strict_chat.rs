@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text, listed};
+use super::super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text, listed};
 
 const FIELDS: &[&str] = &[
     "audio",
@@ -46,7 +46,7 @@ const FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
-pub(super) fn check(body: &Map<String, Value>, problems: &mut Problems<'_>) {
+pub(in crate::mock) fn check(body: &Map<String, Value>, problems: &mut Problems<'_>) {
     let top = At::top(body, true);
     top.fields(FIELDS, &["model", "messages"], problems);
     top.typed(

@@ -4,7 +4,30 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text, listed};
+use super::super::answers::Dialect;
+use super::super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text, listed};
+
+/// Checks a count, which takes the fields that add tokens.
+pub(in crate::mock) fn check_count(body: &Map<String, Value>, problems: &mut Problems<'_>) {
+    let top = At::top(body, false);
+    let known = &[
+        "cache_control",
+        "context_management",
+        "mcp_servers",
+        "messages",
+        "model",
+        "output_config",
+        "output_format",
+        "speed",
+        "system",
+        "thinking",
+        "tool_choice",
+        "tools",
+    ];
+    top.fields(known, &["model", "messages"], problems);
+    check_tools(&top, problems);
+    check_messages(top.get("messages"), problems);
+}
 
 const FIELDS: &[&str] = &[
     "billing_policy",
@@ -39,9 +62,13 @@ const FIELDS: &[&str] = &[
     "workspace_id",
 ];
 
-pub(super) fn check(body: &Map<String, Value>, problems: &mut Problems<'_>) {
+pub(in crate::mock) fn check(
+    body: &Map<String, Value>,
+    dialect: Dialect,
+    problems: &mut Problems<'_>,
+) {
     let top = At::top(body, false);
-    top.fields(FIELDS, &["model", "messages", "max_tokens"], problems);
+    check_envelope(&top, dialect, problems);
     top.typed(&["model"], is_text, "a text", problems);
     top.typed(&["stream"], is_bool, "true or false", problems);
     top.typed(&["max_tokens"], is_count, "a whole number from 1", problems);
@@ -122,6 +149,32 @@ pub(super) fn check(body: &Map<String, Value>, problems: &mut Problems<'_>) {
         }
     }
     check_messages(top.get("messages"), problems);
+}
+
+/// Checks which fields there are: two platforms name the model in the path, and the version in the body.
+fn check_envelope(top: &At<'_>, dialect: Dialect, problems: &mut Problems<'_>) {
+    let (version, in_path): (&str, &[&str]) = match dialect {
+        Dialect::VertexAnthropic => ("vertex-2023-10-16", &["model"]),
+        Dialect::BedrockInvoke => ("bedrock-2023-05-31", &["model", "stream"]),
+        Dialect::OpenaiChat
+        | Dialect::OpenaiCompletions
+        | Dialect::OpenaiResponses
+        | Dialect::Openai
+        | Dialect::Anthropic
+        | Dialect::Gemini
+        | Dialect::VertexPredict
+        | Dialect::Bedrock
+        | Dialect::Cohere
+        | Dialect::Ollama => {
+            return top.fields(FIELDS, &["model", "messages", "max_tokens"], problems);
+        }
+    };
+    let mut known: Vec<&str> = vec!["anthropic_version", "anthropic_beta"];
+    known.extend(FIELDS.iter().filter(|name| !in_path.contains(name)));
+    let needed = &["anthropic_version", "messages", "max_tokens"];
+    top.fields(&known, needed, problems);
+    top.one_of("anthropic_version", &[version], problems);
+    top.typed(&["anthropic_beta"], is_list, "a list", problems);
 }
 
 fn check_thinking(top: &At<'_>, problems: &mut Problems<'_>) {
