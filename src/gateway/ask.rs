@@ -9,6 +9,7 @@ use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
 use crate::error::Result;
 use crate::protocol::api::{self, Api};
+use crate::protocol::bedrock::invoke;
 use crate::protocol::chat::Part;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{self, Protocol, Shape};
@@ -120,7 +121,13 @@ impl Ask<'_> {
                 hide_usage,
             });
         }
-        let mut request = protocol::decode_request(self.protocol, self.body)?;
+        let unfolded;
+        let mut body: &[u8] = self.body;
+        if self.protocol == Protocol::Bedrock {
+            unfolded = protocol::bedrock::request::unfold(body);
+            body = unfolded.as_deref().unwrap_or(body);
+        }
+        let mut request = protocol::decode_request(self.protocol, body)?;
         // What the path says stands in no body.
         request.model = self.envelope.model.as_ref().into();
         request.stream = self.envelope.stream;
@@ -243,13 +250,21 @@ impl Ask<'_> {
     fn place(&self, candidate: &Candidate, body: &[u8], members: &[Member], edits: &mut Edits<'_>) {
         match &candidate.provider.platform {
             Platform::Vertex { .. } => platform::vertex_edit(body, members, edits),
-            Platform::Bedrock { .. } | Platform::Plain | Platform::Azure { .. } => {}
+            Platform::Bedrock { .. } => {
+                let beta = self
+                    .forwarded
+                    .iter()
+                    .find(|(name, _)| *name == "anthropic-beta");
+                let beta = beta.and_then(|(_, value)| value.to_str().ok());
+                invoke::edit(body, members, beta, edits);
+            }
+            Platform::Plain | Platform::Azure { .. } => {}
         }
     }
 }
 
 /// Returns whether the provider's platform wants bodies of `protocol` in a shape of its own.
-fn is_placed(candidate: &Candidate, protocol: Protocol) -> bool {
+pub fn is_placed(candidate: &Candidate, protocol: Protocol) -> bool {
     protocol == Protocol::Anthropic
         && matches!(
             candidate.provider.platform,

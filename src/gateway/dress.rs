@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::endpoint::Coat;
+use super::through::MOST_FRAME;
+use crate::protocol::bedrock::invoke::Chunker;
 use crate::protocol::{Framing, Protocol};
 
 /// Returns the media type of a stream.
@@ -21,17 +23,27 @@ pub fn media_type(protocol: Protocol, coat: Coat) -> HeaderValue {
 /// Wraps a stream piece by piece.
 pub enum Dress {
     Plain,
+    Chunks(Box<Chunker>),
 }
 
 impl Dress {
-    pub fn new(_coat: Coat) -> Self {
-        Self::Plain
+    pub fn new(coat: Coat) -> Self {
+        match coat {
+            Coat::Chunks => Self::Chunks(Box::new(Chunker::new(MOST_FRAME))),
+            Coat::None | Coat::Array => Self::Plain,
+        }
     }
 
     /// Takes a piece; returns what the client gets.
     pub fn put(&mut self, piece: Bytes) -> Bytes {
         match self {
             Self::Plain => piece,
+            Self::Chunks(chunker) => {
+                let mut out = Vec::new();
+                // Our own frames: none is too large.
+                let _ = chunker.push(&piece, &mut out);
+                out.into()
+            }
         }
     }
 
@@ -39,6 +51,11 @@ impl Dress {
     pub fn end(&mut self) -> Bytes {
         match self {
             Self::Plain => Bytes::new(),
+            Self::Chunks(chunker) => {
+                let mut out = Vec::new();
+                chunker.finish(&mut out);
+                out.into()
+            }
         }
     }
 }

@@ -504,9 +504,10 @@ impl Gateway {
         let mut ask = Ask {
             api: asked.api,
             protocol,
-            content_type: match asked.api {
-                Api::Chat => reply::JSON,
-                _ => content_type,
+            content_type: if asked.api == Api::Chat {
+                reply::JSON
+            } else {
+                content_type
             },
             body: &body,
             envelope: &envelope,

@@ -103,6 +103,10 @@ pub async fn error(
     let mut headers = extra;
     headers.push((http::header::CONTENT_TYPE, JSON));
     headers.push(header("x-strait-error", error.kind.code()));
+    if x.protocol == Protocol::Bedrock {
+        let kind = protocol::bedrock::response::error_type(error.kind);
+        headers.push(header("x-amzn-errortype", kind));
+    }
     if error.kind.is_final() && error.kind != Kind::RateLimited {
         headers.push(header("x-should-retry", "false"));
     }

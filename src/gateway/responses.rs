@@ -6,14 +6,14 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use crate::error::{Error, Kind, Result};
 use crate::state::{State, Stored};
 
 use listing::{Order, Page};
 
-pub use conversation::{Asked, asked, expand, keep};
+pub use conversation::{asked, expand, keep};
 
 // Named by path, so that this file means the same when it is compiled from elsewhere.
 #[path = "responses/conversation.rs"]
@@ -37,30 +37,6 @@ pub enum Action {
 }
 
 impl Action {
-    /// Finds what `path` (after `/v1/responses/`) asks for, and of which response. The method is checked apart.
-    pub fn of<'p>(path: &'p str, method: &Method) -> Option<(&'p str, Action)> {
-        let (id, rest) = match path.split_once('/') {
-            Some((id, rest)) => (id, Some(rest)),
-            None => (path, None),
-        };
-        let action = match rest {
-            None if method == Method::DELETE => Action::Delete,
-            None => Action::Read,
-            Some("input_items") => Action::InputItems,
-            Some("cancel") => Action::Cancel,
-            Some(_) => return None,
-        };
-        (!id.is_empty()).then_some((id, action))
-    }
-
-    pub fn method(self) -> Method {
-        match self {
-            Action::Read | Action::InputItems => Method::GET,
-            Action::Delete => Method::DELETE,
-            Action::Cancel => Method::POST,
-        }
-    }
-
     /// Does what is asked and returns the answer. `query` is the URL's, without its `?`.
     pub async fn run(
         self,

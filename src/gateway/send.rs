@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::Exchange;
-use super::ask::{Ask, Outgoing};
+use super::ask::{Ask, Outgoing, is_placed};
 use super::outcome::{Busy, Flow, Lost, Meta, Tried, Try, Verbatim, Won};
 use super::through::{Seen, Through};
 use super::verdict::{self, Judgement, Verdict};
@@ -18,8 +18,8 @@ use crate::protocol::api::{self, Api};
 use crate::protocol::event::FailureClass;
 use crate::protocol::tap::{self, Whole};
 use crate::protocol::{self, Framing, Protocol, Shape};
-use crate::provider::{Speaks, Timeouts, platform};
-use crate::routing::Blame;
+use crate::provider::{Platform, Speaks, Timeouts, platform};
+use crate::routing::{Blame, Candidate};
 use crate::upstream::{self, Answer, Failure, Stage};
 
 /// Held back of a stream until its first semantic event.
@@ -117,6 +117,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     }
     let headers = &answer.head().headers;
     let media = match to.framing() {
+        _ if packs(candidate, to) => "application/vnd.amazon.eventstream",
         Framing::Events => "text/event-stream",
         Framing::Lines => "application/x-ndjson",
         Framing::EventStream => "application/vnd.amazon.eventstream",
@@ -153,6 +154,11 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
             )
         }
     }
+}
+
+/// Returns whether the provider packs another protocol's events into event streams of its own.
+fn packs(candidate: &Candidate, to: Protocol) -> bool {
+    is_placed(candidate, to) && matches!(candidate.provider.platform, Platform::Bedrock { .. })
 }
 
 /// Returns the path of the request, with the client's query where it says something to the provider.
@@ -203,7 +209,7 @@ fn head(
     head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(length))?;
     let accept = match candidate.provider.platform.framing(to) {
         _ if ask.api != Api::Chat => "*/*",
-        _ if !ask.envelope.stream => "application/json",
+        _ if !ask.envelope.stream || packs(candidate, to) => "application/json",
         Framing::Events => "text/event-stream",
         Framing::Lines => "application/x-ndjson",
         Framing::EventStream => "application/vnd.amazon.eventstream",
@@ -464,8 +470,10 @@ impl Hold<'_> {
     /// Holds a stream until its first semantic event.
     async fn stream(self, mut answer: Answer, x: &mut Exchange) -> Tried {
         let pass = self.to == self.ask.protocol;
+        let packed = packs(self.plan.candidate(), self.to);
         let mut through = match &self.outgoing.shape {
             Some(shape) => Through::translate(self.to, self.ask.protocol, shape),
+            None if packed => Through::unpack(self.to),
             None => Through::pass(self.to, self.outgoing.hide_usage),
         };
         let mut held = Vec::new();
@@ -476,7 +484,7 @@ impl Hold<'_> {
             match self.read(&mut answer, x).await {
                 Ok(Some(piece)) => {
                     size += piece.len();
-                    if self.ask.keep && pass {
+                    if self.ask.keep && pass && !packed {
                         raw.push(piece.clone());
                     }
                     through.feed(piece, &mut held);

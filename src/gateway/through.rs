@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::protocol::bedrock::invoke::Reframer;
 use crate::protocol::chat::{Finish, Part, Response};
 use crate::protocol::event::{Block, Delta, Event, FailureClass};
 use crate::protocol::frames::Frames;
@@ -18,6 +19,8 @@ pub enum Through {
     Translate(Box<Translator>),
     /// A stream of our own making, which is whole already.
     Made(Box<Seen>),
+    /// Anthropic's events, which Bedrock packs into an event stream of its own, unpacked and passed.
+    Unpack(Box<(Reframer, Tap)>),
 }
 
 pub struct Translator {
@@ -42,6 +45,18 @@ pub struct Seen {
 }
 
 impl Seen {
+    fn by(tap: &Tap) -> Self {
+        Self {
+            semantic: tap.semantic,
+            events: tap.events,
+            finished: tap.finished,
+            failure: tap.failure.clone(),
+            usage: tap.usage.clone(),
+            finish: tap.finish,
+            output_chars: tap.output_chars,
+        }
+    }
+
     /// Returns what a whole answer comes to as a stream.
     pub fn of(response: &Response<'_>) -> Self {
         Self {
@@ -78,6 +93,12 @@ impl Through {
         Self::Pass(Box::new(Tap::new(protocol, hide_usage, MOST_FRAME)))
     }
 
+    /// Passes what Bedrock packed.
+    pub fn unpack(protocol: Protocol) -> Self {
+        let tap = Tap::new(protocol, false, MOST_FRAME);
+        Self::Unpack(Box::new((Reframer::new(MOST_FRAME), tap)))
+    }
+
     pub fn translate(from: Protocol, to: Protocol, shape: &Shape) -> Self {
         Self::Translate(Box::new(Translator {
             frames: Frames::new(from.framing(), MOST_FRAME),
@@ -93,6 +114,18 @@ impl Through {
             Self::Pass(tap) => tap.feed(chunk, out),
             Self::Translate(translator) => translator.feed(&chunk, out),
             Self::Made(_) => out.push(chunk),
+            Self::Unpack(both) => {
+                let (reframer, tap) = &mut **both;
+                let mut events = Vec::new();
+                let whole = reframer.push(&chunk, &mut events);
+                tap.feed(events.into(), out);
+                if whole.is_err() && tap.failure.is_none() && !tap.finished {
+                    tap.failure = Some((
+                        FailureClass::Garbage,
+                        "The provider's stream can't be read.".to_owned(),
+                    ));
+                }
+            }
         }
     }
 
@@ -102,6 +135,7 @@ impl Through {
             Self::Pass(tap) => tap.finish(out),
             Self::Translate(translator) => translator.end(out),
             Self::Made(_) => {}
+            Self::Unpack(both) => both.1.finish(out),
         }
     }
 
@@ -110,6 +144,7 @@ impl Through {
             Self::Pass(tap) => tap.semantic,
             Self::Translate(translator) => translator.seen.semantic,
             Self::Made(seen) => seen.semantic,
+            Self::Unpack(both) => both.1.semantic,
         }
     }
 
@@ -118,6 +153,7 @@ impl Through {
             Self::Pass(tap) => tap.events,
             Self::Translate(translator) => translator.seen.events,
             Self::Made(seen) => seen.events,
+            Self::Unpack(both) => both.1.events,
         }
     }
 
@@ -126,6 +162,7 @@ impl Through {
             Self::Pass(tap) => tap.finished,
             Self::Translate(translator) => translator.seen.finished,
             Self::Made(seen) => seen.finished,
+            Self::Unpack(both) => both.1.finished,
         }
     }
 
@@ -134,6 +171,7 @@ impl Through {
             Self::Pass(tap) => tap.failure.as_ref(),
             Self::Translate(translator) => translator.seen.failure.as_ref(),
             Self::Made(seen) => seen.failure.as_ref(),
+            Self::Unpack(both) => both.1.failure.as_ref(),
         }
     }
 
@@ -142,12 +180,13 @@ impl Through {
         match self {
             Self::Pass(tap) => tap.at_boundary(),
             Self::Translate(_) | Self::Made(_) => true,
+            Self::Unpack(both) => both.1.at_boundary(),
         }
     }
 
-    /// Whether the stream was made by us from a whole answer.
+    /// Whether the client's bytes are other ones than the provider's, in its own protocol.
     pub fn is_made(&self) -> bool {
-        matches!(self, Self::Made(_))
+        matches!(self, Self::Made(_) | Self::Unpack(_))
     }
 
     /// Whether the client has the protocol's own end marker.
@@ -156,21 +195,15 @@ impl Through {
             Self::Pass(tap) => tap.done_marker,
             Self::Translate(translator) => translator.seen.finished,
             Self::Made(seen) => seen.finished,
+            Self::Unpack(both) => both.1.done_marker,
         }
     }
 
     /// Returns what was seen, for the record.
     pub fn seen(&self) -> Seen {
         match self {
-            Self::Pass(tap) => Seen {
-                semantic: tap.semantic,
-                events: tap.events,
-                finished: tap.finished,
-                failure: tap.failure.clone(),
-                usage: tap.usage.clone(),
-                finish: tap.finish,
-                output_chars: tap.output_chars,
-            },
+            Self::Pass(tap) => Seen::by(tap),
+            Self::Unpack(both) => Seen::by(&both.1),
             Self::Translate(translator) => translator.seen.clone(),
             Self::Made(seen) => (**seen).clone(),
         }

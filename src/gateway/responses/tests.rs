@@ -294,25 +294,6 @@ fn a_query_is_read_or_refused_by_name() {
 }
 
 #[test]
-fn paths_are_found_with_their_method() {
-    let get = |path| Action::of(path, &Method::GET);
-    assert_eq!(get("resp_1"), Some(("resp_1", Action::Read)));
-    assert_eq!(
-        Action::of("resp_1", &Method::DELETE),
-        Some(("resp_1", Action::Delete))
-    );
-    assert_eq!(
-        get("resp_1/input_items"),
-        Some(("resp_1", Action::InputItems))
-    );
-    assert_eq!(get("resp_1/cancel"), Some(("resp_1", Action::Cancel)));
-    assert_eq!(Action::Cancel.method(), Method::POST);
-    for path in ["", "/cancel", "resp_1/", "resp_1/x", "resp_1/input_items/y"] {
-        assert_eq!(get(path), None, "{path}");
-    }
-}
-
-#[test]
 fn a_response_is_read_listed_and_deleted_by_its_owner_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     let state = State::open(dir.path(), Settings::default()).expect("a database");
