@@ -1,9 +1,9 @@
 """Validates translated answers with the official SDKs' own types and clients.
 
 Reads JSON lines from the file named first: {"name", "kind", "body"}. `kind` is one of openai.message,
-openai.stream, anthropic.message, anthropic.stream; the body of a stream is its text. Each object must fit the
-SDK's type strictly, and each answer must come out of the SDK's client, which is fed from memory.
-Prints one line per fault and ends with 1 if there was any, with 77 if the packages are absent.
+openai.stream, anthropic.message, anthropic.stream, gemini.response, gemini.stream; the body of a stream is its
+text. Each object must fit the SDK's type strictly, and each answer must come out of the SDK's client, which is fed
+from memory. Prints one line per fault and ends with 1 if there was any, with 77 if the packages are absent.
 """
 
 import importlib
@@ -71,8 +71,45 @@ CLIENTS = {
 }
 
 
+class Gemini:
+    """Google's client, whose answers are put there beforehand; made when there is something of its own to check."""
+
+    made = None
+
+    def __init__(self):
+        import httpx
+        from google import genai
+        from google.genai import types
+
+        self.kind = self.text = ""
+        self.httpx = httpx
+        # Its types forbid unknown fields. Not strict: it takes enumerations for strings by itself.
+        self.adapter = TypeAdapter(types.GenerateContentResponse)
+        wire = httpx.Client(transport=httpx.MockTransport(self.answer))
+        options = types.HttpOptions(base_url="http://127.0.0.1:1", httpx_client=wire)
+        self.models = genai.Client(api_key="none", vertexai=False, http_options=options).models
+
+    def answer(self, _request):
+        media = "text/event-stream" if self.kind.endswith(".stream") else "application/json"
+        return self.httpx.Response(200, headers={"content-type": media}, content=self.text.encode())
+
+    def check(self, kind, text):
+        self.kind, self.text = kind, text
+        if kind == "gemini.response":
+            self.adapter.validate_json(text)
+            answer = self.models.generate_content(model="m", contents="q")
+        else:
+            for part in data_lines(text):
+                self.adapter.validate_json(part)
+            *_, answer = self.models.generate_content_stream(model="m", contents="q")
+        assert answer.candidates[0].finish_reason, "the client saw no end"
+
+
 def check(kind, body):
     text = body if kind.endswith(".stream") else json.dumps(body)
+    if kind.startswith("gemini."):
+        Gemini.made = Gemini.made or Gemini()
+        return Gemini.made.check(kind, text)
     for part in data_lines(text) if kind.endswith(".stream") else [text]:
         fits(kind, part)
     wired = CLIENTS[kind.split(".")[0]]

@@ -185,18 +185,7 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
     if answer.error.is_some() || (answer.candidates.is_none() && answer.blocked.is_none()) {
         return Err(r.missing("candidates"));
     }
-    let mut usage = answer.usage.is_some().then(Usage::default);
-    let mut grounded = false;
-    for candidate in answer.candidates.iter().flatten() {
-        if let Some(raw) = candidate.grounding {
-            let grounding = Grounding::read(raw);
-            grounded |= grounding.is_billed();
-            grounding.bill(usage.get_or_insert_default());
-        }
-    }
-    if let (Some(usage), Some(raw)) = (&mut usage, answer.usage) {
-        usage.read_gemini(raw.get().as_bytes(), grounded);
-    }
+    let usage = usage(&answer);
     let mut made = 0;
     let mut answers = answer
         .candidates
@@ -238,6 +227,20 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
         answer_from_tool(&mut response);
     }
     Ok(response)
+}
+
+fn usage(answer: &Answer<'_>) -> Option<Usage> {
+    let mut usage = Usage::default();
+    let mut grounded = false;
+    for candidate in answer.candidates.iter().flatten() {
+        if let Some(raw) = candidate.grounding {
+            let grounding = Grounding::read(raw);
+            grounded |= grounding.is_billed();
+            grounding.bill(&mut usage);
+        }
+    }
+    let told = usage.read_gemini(answer.usage?.get().as_bytes(), grounded);
+    told.then_some(usage)
 }
 
 /// Turns the first call of the schema tool into the answer's text, and leaves out what was said around it.
