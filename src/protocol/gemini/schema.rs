@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::words::camel;
+use super::words::{camel, word};
 use crate::error::Result;
 use crate::protocol::chat::Str;
 use crate::protocol::text::{self, Object, Reader};
@@ -24,8 +24,8 @@ fn look(r: &mut Reader<'_>, depth: usize, found: &mut bool) -> Result<()> {
         return r.raw().map(drop);
     }
     r.object(|r, key| match (&*camel(&key), r.peek()) {
-        ("type", b'"') => {
-            *found |= lower(&r.string()?).is_some();
+        ("type", b'"' | b'0'..=b'9') => {
+            *found |= lower(&word(r)?).is_some();
             Ok(())
         }
         ("nullable" | "propertyOrdering", _) => {
@@ -39,16 +39,16 @@ fn look(r: &mut Reader<'_>, depth: usize, found: &mut bool) -> Result<()> {
     })
 }
 
-/// Returns JSON Schema's name of a type in OpenAPI's capitals.
+/// Returns JSON Schema's name of a type in OpenAPI's capitals, or of its number in Google's protocol buffers.
 fn lower(kind: &str) -> Option<&'static str> {
     Some(match kind {
-        "STRING" => "string",
-        "NUMBER" => "number",
-        "INTEGER" => "integer",
-        "BOOLEAN" => "boolean",
-        "ARRAY" => "array",
-        "OBJECT" => "object",
-        "NULL" => "null",
+        "STRING" | "1" => "string",
+        "NUMBER" | "2" => "number",
+        "INTEGER" | "3" => "integer",
+        "BOOLEAN" | "4" => "boolean",
+        "ARRAY" | "5" => "array",
+        "OBJECT" | "6" => "object",
+        "NULL" | "7" => "null",
         _ => return None,
     })
 }
@@ -75,8 +75,8 @@ fn node(r: &mut Reader<'_>, depth: usize, out: &mut Vec<u8>) -> Result<Option<()
     let mut typed = false;
     r.object(|r, key| {
         match (&*camel(&key), r.peek()) {
-            ("type", b'"') => {
-                let kind = r.string()?;
+            ("type", b'"' | b'0'..=b'9') => {
+                let kind = word(r)?;
                 if kind == "TYPE_UNSPECIFIED" {
                     return Ok(());
                 }
@@ -220,6 +220,10 @@ mod tests {
     fn openapi_becomes_json_schema() {
         for (openapi, json_schema) in [
             (r#"{"type":"STRING"}"#, r#"{"type":"string"}"#),
+            (
+                r#"{"type":6,"properties":{"a":{"type":5,"items":{"type":1}}}}"#,
+                r#"{"type":"object","properties":{"a":{"type":"array","items":{"type":"string"}}}}"#,
+            ),
             (
                 r#"{"type":"OBJECT","properties":{"type":{"type":"INTEGER","format":"int32","nullable":true}},"property_ordering":["type"],"required":["type"]}"#,
                 r#"{"type":"object","properties":{"type":{"type":["integer","null"]}},"required":["type"]}"#,
