@@ -96,12 +96,12 @@ impl Ask<'_> {
             shape: None,
             hide_usage: false,
         };
-        if to != self.protocol {
+        if !api::passes(self.api, self.protocol, to, self.body, &candidate.model) {
             let translated = api::build(self.api, self.protocol, to, self.body, &candidate.model)?;
             outgoing.shape = Some(self.shape(false));
             outgoing.body = translated.body.into();
             outgoing.dropped = translated.dropped;
-        } else if *self.envelope.model != *candidate.model {
+        } else {
             let kind = self.content_type.to_str().unwrap_or_default();
             outgoing.body = api::splice_model(self.api, kind, self.body, &candidate.model)?;
         }

@@ -18,6 +18,7 @@ use super::{Exchange, account, costed, dress};
 use crate::error::{Error, Kind};
 use crate::limit::Permit;
 use crate::observe::record::{CacheOutcome, Mode};
+use crate::protocol::api::{self, Api};
 use crate::protocol::chat::Finish;
 use crate::protocol::{Protocol, tap};
 use crate::provider::cost;
@@ -25,6 +26,9 @@ use crate::upstream;
 
 /// A client that takes no bytes for this long is gone.
 const WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// Of an answer that passes unheld so much is looked at when it is over: its last event tells what it took.
+const MOST_TAIL: usize = 16 << 10;
 
 /// What goes with an answer.
 pub struct Delivery<'a> {
@@ -166,7 +170,8 @@ impl Delivery<'_> {
         reply::whole(session, x, meta.status, headers, body).await
     }
 
-    /// Passes on an answer too long to hold. Its usage is not read; it is estimated and marked so.
+    /// Passes on an answer too long to hold, or one that is no text. A chat's usage is not read then; it is estimated
+    /// and marked so.
     async fn long(
         mut self,
         meta: &mut Meta,
@@ -178,6 +183,8 @@ impl Delivery<'_> {
         let mut headers = self.headers(meta, x);
         headers.push((http::header::CONTENT_TYPE, meta.content_type.clone()));
         begin(session, x, meta.status, headers).await?;
+        let task = self.ask.api != Api::Chat;
+        let mut tail = Vec::new();
         let mut next = Some(held);
         let mut size = 0;
         let outcome = loop {
@@ -185,6 +192,11 @@ impl Delivery<'_> {
                 break Ok(());
             };
             size += piece.len() as u64;
+            if task {
+                let spare = (tail.len() + piece.len()).saturating_sub(MOST_TAIL);
+                tail.drain(..spare.min(tail.len()));
+                tail.extend_from_slice(&piece[piece.len().saturating_sub(MOST_TAIL)..]);
+            }
             if session
                 .write_response_body(Some(piece), false)
                 .await
@@ -213,7 +225,8 @@ impl Delivery<'_> {
             }
         };
         x.record.response_bytes = size;
-        let usage = meta.usage.take();
+        let told = || api::usage(self.ask.api, meta.protocol, self.ask.body, &tail);
+        let usage = task.then(told).flatten().or_else(|| meta.usage.take());
         let taken = account::Taken {
             complete: usage.is_some(),
             usage,

@@ -66,7 +66,7 @@ pub async fn count(
 }
 
 fn estimate(ask: &Ask<'_>) -> Bytes {
-    let tokens = api::estimate_tokens(ask.protocol, ask.body);
+    let tokens = api::estimate_tokens_of(ask.protocol, &ask.envelope.model, ask.body);
     let text = match ask.protocol {
         Protocol::Anthropic => format!("{{\"input_tokens\":{tokens}}}"),
         Protocol::Gemini => format!("{{\"totalTokens\":{tokens}}}"),
