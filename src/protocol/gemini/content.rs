@@ -276,6 +276,22 @@ fn file<'b>(r: &mut Reader<'b>) -> Result<Option<Part<'b>>> {
     })
 }
 
+/// Returns the media type and the data of a part that is an image.
+pub(in crate::protocol) fn image(raw: &RawValue) -> Option<(Str<'_>, Str<'_>)> {
+    match piece(&mut Reader::of(raw.get())).ok()?.what {
+        What::Media(Part::Image {
+            source: Source::Base64 { media_type, data },
+            ..
+        }) => Some((media_type, data)),
+        What::Text(_)
+        | What::Thought(_)
+        | What::Call { .. }
+        | What::Result { .. }
+        | What::Media(_)
+        | What::Opaque(_) => None,
+    }
+}
+
 /// Returns a text part without trimmings.
 pub(super) fn plain(text: Str<'_>) -> Part<'_> {
     Part::Text {

@@ -15,4 +15,5 @@ mod schema;
 mod signature;
 mod words;
 
+pub(in crate::protocol) use content::image;
 pub(in crate::protocol) use words::finish;

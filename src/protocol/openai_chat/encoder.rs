@@ -13,7 +13,7 @@ use crate::protocol::chat::Finish;
 use crate::protocol::event::{Block, Delta, Event, Failure, FailureClass};
 use crate::protocol::text;
 use crate::protocol::usage::Usage;
-use crate::protocol::{Protocol, Shape, ping_frame};
+use crate::protocol::{Protocol, Shape, gemini, ping_frame};
 
 /// Writes one stream.
 ///
@@ -39,6 +39,7 @@ pub struct Encoder {
     thought: Option<String>,
     details: u64,
     annotations: u64,
+    images: u64,
     /// Characters of text so far, those before the open block, and the pages that it cites.
     chars: u64,
     block_start: u64,
@@ -73,6 +74,7 @@ impl Encoder {
             thought: Some(String::new()),
             details: 0,
             annotations: 0,
+            images: 0,
             chars: 0,
             block_start: 0,
             cited: Vec::new(),
@@ -210,6 +212,26 @@ impl Encoder {
                 }),
                 Place::Content => {}
             },
+            Block::Opaque {
+                family: Protocol::Gemini,
+                raw,
+            } => {
+                if let Some((media_type, data)) = gemini::image(raw) {
+                    let index = self.images;
+                    self.images += 1;
+                    self.chunk(out, |out| {
+                        out.extend_from_slice(b"{\"images\":[{\"index\":");
+                        text::integer(index, out);
+                        out.extend_from_slice(
+                            b",\"type\":\"image_url\",\"image_url\":{\"url\":\"data:",
+                        );
+                        text::escaped(&media_type, out);
+                        out.extend_from_slice(b";base64,");
+                        text::escaped(&data, out);
+                        out.extend_from_slice(b"\"}}]}");
+                    });
+                }
+            }
             Block::Opaque { .. } => {}
         }
     }
