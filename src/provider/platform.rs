@@ -53,7 +53,9 @@ impl Platform {
     /// Returns whether `protocol` counts the tokens of a chat request here.
     pub fn counts_tokens(&self, protocol: Protocol) -> bool {
         match protocol {
-            Protocol::Anthropic | Protocol::Gemini | Protocol::Bedrock => true,
+            Protocol::Gemini | Protocol::Bedrock => true,
+            // Bedrock wants the request wrapped in one of its own.
+            Protocol::Anthropic => !matches!(self, Platform::Bedrock { .. }),
             Protocol::OpenaiResponses => *self == Platform::Plain,
             Protocol::OpenaiChat
             | Protocol::OpenaiCompletions

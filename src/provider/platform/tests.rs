@@ -274,6 +274,25 @@ fn azure_has_two_styles() {
 }
 
 #[test]
+fn tokens_are_counted_where_the_clients_own_body_can_be() {
+    let bedrock = Platform::Bedrock { region: "x".into() };
+    assert!(bedrock.counts_tokens(Protocol::Bedrock));
+    assert!(!bedrock.counts_tokens(Protocol::Anthropic));
+    assert!(Platform::Plain.counts_tokens(Protocol::Anthropic));
+    assert!(!Platform::Plain.counts_tokens(Protocol::OpenaiChat));
+}
+
+#[test]
+fn streams_of_bedrock_are_framed_its_own_way() {
+    let bedrock = Platform::Bedrock { region: "x".into() };
+    assert_eq!(bedrock.framing(Protocol::Anthropic), Framing::EventStream);
+    assert_eq!(
+        Platform::Plain.framing(Protocol::Anthropic),
+        Framing::Events
+    );
+}
+
+#[test]
 fn a_clients_query_is_joined_without_what_is_ours() {
     let joined = |path: &str, query| String::from_utf8(target(path.as_bytes(), query)).unwrap();
     assert_eq!(joined("/a", None), "/a");
