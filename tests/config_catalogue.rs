@@ -1,5 +1,4 @@
 //! The tables `[catalogue]` and `[responses]`: what they say, and how their mistakes are told.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 use std::time::Duration;
