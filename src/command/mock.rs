@@ -9,7 +9,7 @@ use crate::mock::{Listen, Mock, Script, Tls};
 
 /// Runs a scriptable fake provider, to try applications and gateways with.
 ///
-/// It answers OpenAI chat and Anthropic messages as its script says. It keeps all that it is sent, credentials
+/// It answers every protocol that the gateway speaks to providers, as its script says. It keeps all that it is sent, credentials
 /// included, and shows it to anyone who asks for GET /_calls: never point it at real traffic.
 #[derive(Debug, clap::Args)]
 pub struct Args {

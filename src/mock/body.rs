@@ -11,8 +11,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::answers::{Dialect, ErrorSaid, Framing, Piece, Rendered, error_frame};
+use super::answers::{ErrorSaid, Piece, Rendered, error_frame};
 use super::calls::{Guard, Outcome};
+use super::dialect::{Dialect, Framing};
 use super::script::{Behaviour, Cut};
 
 /// Time for what was written before a cut to leave: hyper forgets what it holds when a body fails.

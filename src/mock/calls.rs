@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::answers::Dialect;
+use super::dialect::Dialect;
 use super::route::Api;
 
 const CALLS_MAX: usize = 10_000;

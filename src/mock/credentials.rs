@@ -4,7 +4,7 @@ use hyper::header::HeaderMap;
 use hyper::http::request::Parts;
 use serde_json::{Value, json};
 
-use super::answers::Dialect;
+use super::dialect::Dialect;
 use super::strict::Problems;
 
 /// The headers that may carry one.

@@ -1,11 +1,21 @@
 //! A scriptable fake provider: it speaks the upstream side of every protocol, and tells what it was sent.
 //!
-//! It speaks OpenAI chat (`POST …/chat/completions`), Anthropic messages (`POST …/messages`), `GET …/models` and
-//! `GET /health`, over HTTP/1.1, HTTP/2 with prior knowledge, and TLS with ALPN.
+//! | paths | |
+//! |---|---|
+//! | `…/chat/completions`, `…/responses`, `…/completions` | OpenAI's, and Azure's `/openai/deployments/{model}/…`, `/openai/v1/…` |
+//! | `…/messages`, `…/messages/count_tokens` | Anthropic's |
+//! | `…/models/{model}:generateContent`, `:streamGenerateContent`, `:countTokens`, `:embedContent`, `:batchEmbedContents` | Gemini's, of Google AI and of Vertex; there `:predict`, and Anthropic's models by `:rawPredict` and `:streamRawPredict` too |
+//! | `/model/{model}/converse`, `converse-stream`, `invoke`, `invoke-with-response-stream` | Bedrock's; by `invoke` Anthropic's bodies and embeddings of Titan's and Cohere's |
+//! | `…/v2/chat`, `/v2/embed`, `/v2/rerank` | Cohere's |
+//! | `…/api/chat`, `/api/embed`, `/api/tags` | Ollama's |
+//! | `…/embeddings`, `/rerank`, `/moderations`, `/images/…`, `/audio/…`, `/files`, `/batches`, `/videos`, `/realtime`, `/models` | OpenAI's other APIs; `/realtime` is a WebSocket that echoes |
+//!
+//! All of it over HTTP/1.1, HTTP/2 with prior knowledge, and TLS with ALPN; and `GET /health`.
 //!
 //! What it answers is a [`Script`]: rules in order, each with a list of [`Behaviour`]s used call by call;
 //! `conf/mock-example.toml` shows every key. Nothing given is a plain success, which echoes the last user text
-//! (or calls the tool, or fills the schema, that the request forces). The script can be replaced at run time:
+//! (or calls the tool, or fills the schema, that the request forces); the files in `apis/` say what answers beside
+//! chat are made of. The script can be replaced at run time:
 //!
 //! | request | |
 //! |---|---|
@@ -33,14 +43,18 @@ mod body;
 mod calls;
 mod cohere;
 mod credentials;
+mod dialect;
 mod google;
 mod json;
+mod listen;
 mod ollama;
 mod openai;
+mod realtime;
 mod request;
 mod route;
 mod rules;
 mod script;
+mod scripted;
 mod server;
 mod signatures;
 mod strict;
@@ -60,8 +74,8 @@ use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use answers::Dialect;
 pub use calls::{Call, Counts, Outcome};
+pub use dialect::Dialect;
 pub use route::Api;
 pub use script::{
     Behaviour, Cut, ErrorEvent, ErrorParts, HeaderMatch, Rule, Script, ScriptError, ToolCall,
@@ -173,7 +187,7 @@ impl Mock {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let serving = server::serve(
+            let serving = listen::serve(
                 listener.try_clone()?,
                 acceptor.clone(),
                 mock.shared.clone(),

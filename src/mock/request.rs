@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::answers::Dialect;
+use super::dialect::Dialect;
 use super::route::{Api, Route};
 use super::script::ToolCall;
 use super::values::Arguments;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use hyper::Method;
 
-use super::answers::Dialect;
+use super::dialect::Dialect;
 
 /// What is asked for at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -111,15 +111,16 @@ pub struct Behaviour {
     pub text_bytes: Option<u64>,
     /// Several are parallel calls.
     pub tools: Vec<ToolCall>,
-    /// Anthropic: a thinking block; OpenAI: `reasoning_content`.
+    /// The reasoning, where and how the protocol tells it (OpenAI chat: `reasoning_content`).
     pub thinking: Option<String>,
-    /// The signature of the thinking block.
+    /// What the reasoning is signed with: Anthropic's and Bedrock's `signature`, Gemini's `thoughtSignature`, the
+    /// `encrypted_content` of responses.
     pub signature: Option<String>,
-    /// Anthropic: the data of a redacted thinking block.
+    /// Reasoning that can't be read: Anthropic, Bedrock, and responses.
     pub redacted_thinking: Option<String>,
-    /// OpenAI: `refusal`; Anthropic: a text, and stop_reason `refusal`.
+    /// OpenAI: `refusal`; the others: a text, and the reason for a filtered end (Anthropic: `refusal`).
     pub refusal: Option<String>,
-    /// Why it ended, in the words of either protocol; an unknown word is written as it is.
+    /// Why it ended, in the words of any protocol; an unknown word is written as it is.
     pub finish: Option<String>,
     /// The stop sequence that ended it.
     pub stop_sequence: Option<String>,
@@ -140,7 +141,7 @@ pub struct Behaviour {
     pub split: Option<Split>,
     /// A whole answer without `content-length`.
     pub chunked: bool,
-    /// Sends a ping whenever nothing was sent for so long (streams that are not split).
+    /// Sends a ping whenever nothing was sent for so long (streams of events that are not split).
     pub ping_every: Option<Wait>,
     /// A comment line before every event.
     pub comments: bool,
@@ -166,7 +167,7 @@ pub struct Behaviour {
     pub error_event: Option<ErrorEvent>,
     /// Sends no event at all; not streamed, an empty body.
     pub empty_stream: bool,
-    /// OpenAI: no `[DONE]`; Anthropic: no `message_stop`.
+    /// No `[DONE]`, no `message_stop`, or whatever else ends a stream of the protocol's.
     pub omit_done: bool,
 
     /// Answers rendered before, for calls that can't differ; start with the default.

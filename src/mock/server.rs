@@ -1,9 +1,7 @@
-//! The listener and what is done with each request: the script's answer, or the `/_…` paths.
+//! What is done with each request: the script's answer, or the `/_…` paths.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,33 +9,31 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::RwLock;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use super::admin;
-use super::answers::{Dialect, ErrorSaid, Piece, Rendered, error_body, render, render_whole};
+use super::answers::{ErrorSaid, Rendered, error_body, render, render_whole};
 use super::apis::files::{Kept, Sent};
 use super::body::{Answer, Dropped, Plan};
 use super::calls::{BODY_MAX, Call, Calls, Guard, Outcome};
+use super::dialect::Dialect;
+use super::listen::Connection;
+use super::realtime;
+use super::realtime::Upgraded;
 use super::request::Asked;
 use super::route::{Api, Route};
 use super::rules::{Running, Sight};
 use super::script::{Behaviour, Cut, Script};
+use super::scripted::{error_said, failure, scripted};
 use super::signatures::Signatures;
 use super::upload::Upload;
-use super::wire::Wire;
 use super::{apis, bedrock, credentials, openai, strict};
 
 /// The most bytes of one request.
 const REQUEST_MAX: usize = 128 << 20;
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// What all threads and connections share.
 #[derive(Debug)]
@@ -67,130 +63,11 @@ impl Shared {
     }
 }
 
-/// Serves connections until `stop` changes or its sender is gone; then all of them are dropped.
-pub(super) async fn serve(
-    listener: std::net::TcpListener,
-    tls: Option<TlsAcceptor>,
-    shared: Arc<Shared>,
-    mut stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, tls.clone(), shared.clone()));
-                }
-                // Out of file descriptors: waiting is all that helps.
-                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-            },
-            Some(_) = connections.join_next() => {}
-            _ = stop.changed() => return Ok(()),
-        }
-    }
-}
-
-/// One connection, as its requests see it.
-#[derive(Debug)]
-struct Connection {
-    number: u64,
-    tls: bool,
-    /// The script wants the TCP connection reset.
-    reset: Arc<AtomicBool>,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.shared
-            .calls
-            .connections_open
-            .fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-async fn connection(
-    stream: TcpStream,
-    _peer: SocketAddr,
-    tls: Option<TlsAcceptor>,
-    shared: Arc<Shared>,
-) {
-    shared
-        .calls
-        .connections_open
-        .fetch_add(1, Ordering::Relaxed);
-    let number = 1 + shared.calls.connections.fetch_add(1, Ordering::Relaxed);
-    let reset = Arc::new(AtomicBool::new(false));
-    let connection = Arc::new(Connection {
-        number,
-        tls: tls.is_some(),
-        reset: reset.clone(),
-        shared,
-    });
-    if stream.set_nodelay(true).is_err() {
-        return; // It is gone already.
-    }
-    match tls {
-        None => {
-            let is_h2 = speaks_h2(&stream).await;
-            speak(Wire::new(stream, reset), is_h2, connection).await;
-        }
-        Some(acceptor) => {
-            let handshake = acceptor.accept(Wire::new(stream, reset));
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIME, handshake).await else {
-                return;
-            };
-            let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(stream, is_h2, connection).await;
-        }
-    }
-}
-
-/// Looks whether the client begins with HTTP/2's preface. No HTTP/1.1 method begins like it.
-async fn speaks_h2(stream: &TcpStream) -> bool {
-    const PREFACE: &[u8] = b"PRI ";
-    let mut start = [0; PREFACE.len()];
-    loop {
-        let Ok(length) = stream.peek(&mut start).await else {
-            return false;
-        };
-        if length == 0 || !PREFACE.starts_with(&start[..length]) {
-            return false;
-        }
-        if length == PREFACE.len() {
-            return true;
-        }
-        // A part of it: `peek` would return the same at once.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-async fn speak(
-    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    is_h2: bool,
+pub(super) async fn answer(
     connection: Arc<Connection>,
-) {
-    let service = hyper::service::service_fn(move |request| answer(connection.clone(), request));
-    // How a connection ends is told call by call; its own error says nothing more.
-    let _ended = if is_h2 {
-        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(1024)
-            .serve_connection(TokioIo::new(io), service)
-            .await
-    } else {
-        hyper::server::conn::http1::Builder::new()
-            .pipeline_flush(true)
-            .serve_connection(TokioIo::new(io), service)
-            .await
-    };
-}
-
-async fn answer(
-    connection: Arc<Connection>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Answer>, Dropped> {
+    let upgrade = realtime::is_asked_for(&request).then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     if path.starts_with("/_") {
@@ -207,6 +84,9 @@ async fn answer(
     let path = head.uri.path();
     let route = Route::of(path, head.uri.query());
     let dialect = route.as_ref().map(|route| route.dialect);
+    if let (Some(route), Some(upgrade)) = (&route, upgrade) {
+        return socket(&connection, &head, upgrade, route, &running, guard, at).await;
+    }
     if let Some(route) = &route
         && route.is_upload()
         && route.rest.is_empty()
@@ -453,40 +333,55 @@ async fn upload(
     .await
 }
 
-/// Returns the success that the script has in place of an answer.
-fn scripted(behaviour: &Behaviour, dialect: Dialect, stream: bool, sse: bool) -> Option<Rendered> {
-    let framing = dialect.framing(sse);
-    let of_bytes = |bytes: Bytes| {
-        let is_content = true;
-        Rendered::Stream(framing, Arc::new([Piece { bytes, is_content }]))
+/// Opens a WebSocket, which echoes, or does with the request what the script says.
+async fn socket(
+    connection: &Connection,
+    head: &Parts,
+    upgrade: OnUpgrade,
+    route: &Route<'_>,
+    running: &Running,
+    mut guard: Guard,
+    at: Duration,
+) -> Result<Response<Answer>, Dropped> {
+    let script = &running.script;
+    let model = realtime::model(head.uri.query());
+    let sight = Sight {
+        path: head.uri.path(),
+        model,
+        headers: &head.headers,
+        body: b"",
     };
-    if let Some(error) = behaviour.error_event.as_ref().filter(|_| !stream) {
-        // Not streamed, an error in a 200 is the whole body.
-        let said = ErrorSaid::of_event(error);
-        return Some(Rendered::Whole(error_body(dialect, &said).into()));
+    let picked = running.pick(&sight, false);
+    let behaviour = picked.map_or(&script.default, |(behaviour, _)| behaviour);
+    if script.calls {
+        let mut call = described(connection, head, &Bytes::new(), at);
+        call.n = guard.n;
+        call.protocol = Some(route.dialect);
+        call.api = Some(route.api);
+        model.clone_into(&mut call.model);
+        call.stream = true;
+        call.rule = picked.map(|(_, rule)| running.name(rule));
+        call.noted = json!({"credential": credentials::told(head)});
+        guard.record(call);
     }
-    if behaviour.garbage {
-        let bytes = Bytes::from_static(GARBAGE);
-        let is_content = false;
-        return Some(if stream {
-            Rendered::Stream(framing, Arc::new([Piece { bytes, is_content }]))
-        } else {
-            Rendered::Whole(bytes)
-        });
-    }
-    if behaviour.empty_stream {
-        return Some(if stream {
-            Rendered::Stream(framing, Arc::new([]))
-        } else {
+    let is_refused = behaviour.status.is_some_and(|status| status >= 300);
+    if is_refused || behaviour.stall_head || behaviour.close_before_head {
+        return act(connection, behaviour, route.dialect, guard, || {
             Rendered::Whole(Bytes::new())
-        });
+        })
+        .await;
     }
-    let raw = behaviour.body.as_ref()?.0.clone();
-    Some(if stream {
-        of_bytes(raw)
-    } else {
-        Rendered::Whole(raw)
-    })
+    if let Some(wait) = behaviour.delay_head {
+        tokio::time::sleep(wait.0).await;
+    }
+    let answer = Answer::new(Plan::whole(Bytes::new()), None, connection.reset.clone());
+    let Some(response) = realtime::accepted(&head.headers, answer) else {
+        let message = "the handshake of the WebSocket is not right";
+        return Ok(refusal(connection, route.dialect, message, guard));
+    };
+    guard.status(101);
+    *connection.upgraded.lock() = Some(Upgraded::new(upgrade, guard, behaviour, model));
+    Ok(response)
 }
 
 /// Answers 400 to what a strict provider refuses.
@@ -569,29 +464,6 @@ async fn act(
     }
     Ok(response)
 }
-
-fn failure(behaviour: &Behaviour, status: u16, dialect: Dialect) -> Bytes {
-    if behaviour.garbage {
-        return Bytes::from_static(GARBAGE);
-    }
-    if let Some(raw) = &behaviour.body {
-        return raw.0.clone();
-    }
-    error_body(dialect, &error_said(behaviour, status)).into()
-}
-
-fn error_said(behaviour: &Behaviour, status: u16) -> ErrorSaid<'_> {
-    let error = behaviour.error.as_ref();
-    ErrorSaid {
-        status,
-        kind: error.and_then(|error| error.kind.as_deref()),
-        message: error.and_then(|error| error.message.as_deref()),
-        code: error.and_then(|error| error.code.as_deref()),
-        param: error.and_then(|error| error.param.as_deref()),
-    }
-}
-
-const GARBAGE: &[u8] = b"<html>\xff\xfe{\"id\": \n\ndata not an event\x00\n<h1>Bad gateway</h1>";
 
 /// Describes a call as it was received.
 fn described(connection: &Connection, head: &Parts, body: &Bytes, at: Duration) -> Call {

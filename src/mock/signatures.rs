@@ -6,7 +6,8 @@
 
 use serde_json::{Value, json};
 
-use super::answers::{Dialect, SIGNATURE};
+use super::answers::SIGNATURE;
+use super::dialect::Dialect;
 use super::google::ask::either;
 use super::request::list;
 use super::script::{Behaviour, Script};

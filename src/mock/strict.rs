@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::answers::Dialect;
+use super::dialect::Dialect;
 use super::route::{Api, Route};
 use super::{anthropic, apis, bedrock, cohere, credentials, google, ollama, openai};
 

@@ -103,6 +103,8 @@ pub fn connect(mock: &Mock) -> TcpStream {
 pub fn send(stream: &mut impl Write, method: &str, path: &str, body: &[u8]) {
     let credential = if path.contains("messages") {
         "x-api-key: k\r\nanthropic-version: 2023-06-01\r\n"
+    } else if path.starts_with("/v1beta/") {
+        "x-goog-api-key: k\r\n"
     } else {
         "authorization: Bearer k\r\n"
     };

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod apis;
 mod client;
+mod protocols;
+mod realtime;
 mod sdks;
 mod sent;
 mod strict;

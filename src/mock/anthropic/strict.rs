@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::super::answers::Dialect;
+use super::super::dialect::Dialect;
 use super::super::strict::{At, Problems, is_bool, is_count, is_list, is_object, is_text, listed};
 
 /// Checks a count, which takes the fields that add tokens.

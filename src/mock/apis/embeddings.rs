@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::super::answers::Dialect;
+use super::super::dialect::Dialect;
 use super::super::json::{Object, Raw, base64};
 use super::super::request::{Asked, list, text_of};
 use super::super::route::{Api, Route};

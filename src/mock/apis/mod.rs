@@ -8,7 +8,8 @@ pub(super) mod strict;
 
 use serde_json::Value;
 
-use super::answers::{Dialect, Rendered};
+use super::answers::Rendered;
+use super::dialect::Dialect;
 use super::json::Object;
 use super::request::Asked;
 use super::route::{Api, Route};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::answers::Dialect;
+use super::super::dialect::Dialect;
 use super::super::json::Object;
 use super::super::request::{Asked, list};
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::super::answers::Dialect;
+use super::super::dialect::Dialect;
 use super::super::route::{Api, Route};
 use super::super::strict::{At, Problems, is_count, is_list, is_text};
 use super::super::{anthropic, cohere, google, ollama, openai};

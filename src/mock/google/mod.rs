@@ -6,7 +6,8 @@
 pub(in crate::mock) mod ask;
 pub(in crate::mock) mod strict;
 
-use super::answers::{ErrorSaid, Finish, Framing, Piece, Said, Usage, pieces};
+use super::answers::{ErrorSaid, Finish, Piece, Said, Usage, pieces};
+use super::dialect::Framing;
 use super::json::{Object, Raw};
 
 /// Returns a whole `GenerateContentResponse`.
