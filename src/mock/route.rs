@@ -117,19 +117,18 @@ const COLLECTIONS: &[(&str, Dialect, Api)] = &[
 impl<'p> Route<'p> {
     /// Understands a path; `None` where nothing is spoken there.
     pub fn of(path: &'p str, query: Option<&str>) -> Option<Self> {
-        if let Some(route) = Self::google(path, query).or_else(|| Self::bedrock(path)) {
-            return Some(route);
-        }
-        let deployment = path
-            .split_once("/openai/deployments/")
-            .and_then(|(_, rest)| rest.split_once('/'))
-            .map(|(name, _)| decoded(name));
-        let ends = ENDS.iter().find(|(end, _, _)| path.ends_with(end));
-        if let Some((_, dialect, api)) = ends {
+        // The first ones are the busiest, and none of them ends another family's path.
+        if let Some((_, dialect, api)) = ENDS.iter().find(|(end, _, _)| path.ends_with(end)) {
+            let deployment = path
+                .split_once("/openai/deployments/")
+                .and_then(|(_, rest)| rest.split_once('/'));
             return Some(Self {
-                model: deployment,
+                model: deployment.map(|(name, _)| decoded(name)),
                 ..Self::new(*dialect, *api)
             });
+        }
+        if let Some(route) = Self::google(path, query).or_else(|| Self::bedrock(path)) {
+            return Some(route);
         }
         COLLECTIONS.iter().find_map(|(name, dialect, api)| {
             // The last of that name: a prefix may have it too.

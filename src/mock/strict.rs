@@ -76,6 +76,7 @@ pub(super) fn check(
     };
     let dialect = route.dialect;
     credentials::check(dialect, head, &mut problems);
+    check_version(head, &mut problems);
     // Bedrock alone takes a body of a model's own that isn't said to be JSON: boto3 doesn't.
     let is_unsaid = dialect == Dialect::BedrockInvoke && !head.headers.contains_key("content-type");
     let media_type = if is_unsaid { "" } else { "application/json" };
@@ -102,6 +103,7 @@ pub(super) fn check_head(route: &Route<'_>, head: &Parts, allow: &[String]) -> V
         allow,
     };
     credentials::check(route.dialect, head, &mut problems);
+    check_version(head, &mut problems);
     let media_type = if head.headers.contains_key("content-type") {
         "multipart/form-data"
     } else {
@@ -109,6 +111,16 @@ pub(super) fn check_head(route: &Route<'_>, head: &Parts, allow: &[String]) -> V
     };
     check_headers(&head.headers, media_type, &mut problems);
     problems.list
+}
+
+/// Reports a deployment of Azure's that is asked without a version; its newer paths need none.
+fn check_version(head: &Parts, problems: &mut Problems<'_>) {
+    let mut pairs = head.uri.query().unwrap_or("").split('&');
+    if head.uri.path().contains("/openai/deployments/")
+        && !pairs.any(|pair| pair.starts_with("api-version="))
+    {
+        problems.add("the query has no `api-version`");
+    }
 }
 
 fn check_body(route: &Route<'_>, body: &Map<String, Value>, problems: &mut Problems<'_>) {

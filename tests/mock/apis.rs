@@ -319,3 +319,24 @@ fn credentials_are_told_by_their_kind() {
         );
     }
 }
+
+#[test]
+fn azure_names_the_model_in_the_path_and_wants_a_version() {
+    let mock = mock("");
+    let path = "/openai/deployments/my%20model/chat/completions";
+    let answer = post(&mock, path, &openai(false)).json();
+    assert_eq!(answer["model"], "my model");
+    post(
+        &mock,
+        &format!("{path}?api-version=2024-10-21"),
+        &openai(false),
+    );
+    post(
+        &mock,
+        "/openai/v1/responses",
+        &json!({"model": "m", "input": "hi"}),
+    );
+    let problems: Vec<Vec<String>> = mock.calls().into_iter().map(|it| it.problems).collect();
+    assert_eq!(problems[0], ["the query has no `api-version`"]);
+    assert_eq!(problems[1..], [vec![], Vec::<String>::new()]);
+}
