@@ -6,6 +6,7 @@ use http::HeaderValue;
 use super::endpoint::Coat;
 use super::through::MOST_FRAME;
 use crate::protocol::bedrock::invoke::Chunker;
+use crate::protocol::gemini::stream::ArrayWriter;
 use crate::protocol::{Framing, Protocol};
 
 /// Returns the media type of a stream.
@@ -23,6 +24,7 @@ pub fn media_type(protocol: Protocol, coat: Coat) -> HeaderValue {
 /// Wraps a stream piece by piece.
 pub enum Dress {
     Plain,
+    Array(Box<ArrayWriter>),
     Chunks(Box<Chunker>),
 }
 
@@ -30,7 +32,8 @@ impl Dress {
     pub fn new(coat: Coat) -> Self {
         match coat {
             Coat::Chunks => Self::Chunks(Box::new(Chunker::new(MOST_FRAME))),
-            Coat::None | Coat::Array => Self::Plain,
+            Coat::Array => Self::Array(Box::new(ArrayWriter::new(MOST_FRAME))),
+            Coat::None => Self::Plain,
         }
     }
 
@@ -38,6 +41,12 @@ impl Dress {
     pub fn put(&mut self, piece: Bytes) -> Bytes {
         match self {
             Self::Plain => piece,
+            Self::Array(writer) => {
+                let mut out = Vec::new();
+                // Our own frames: none is too large.
+                let _ = writer.feed(&piece, &mut out);
+                out.into()
+            }
             Self::Chunks(chunker) => {
                 let mut out = Vec::new();
                 // Our own frames: none is too large.
@@ -51,6 +60,11 @@ impl Dress {
     pub fn end(&mut self) -> Bytes {
         match self {
             Self::Plain => Bytes::new(),
+            Self::Array(writer) => {
+                let mut out = Vec::new();
+                writer.finish(&mut out);
+                out.into()
+            }
             Self::Chunks(chunker) => {
                 let mut out = Vec::new();
                 chunker.finish(&mut out);

@@ -89,10 +89,32 @@ pub fn speaks(api: Api, protocol: Protocol) -> bool {
     }
 }
 
-/// Writes a client's request for a provider of another protocol. `model` is the provider's own id.
+/// Returns whether a client's request can go to a provider of `to` as it is, but for its model, and the answer come
+/// back so: both speak the same dialect, not only the same protocol. Else [`build`] and [`answer`] say it.
 ///
-/// Where both are the same, what the provider's maker calls by other names is still renamed, and what isn't known
-/// is left out: the caller rather passes such a request on, with [`splice_model`].
+/// Those who share a protocol don't share all words: Voyage and Mistral call OpenAI's `dimensions` otherwise, and
+/// Cohere's `/v2/rerank` knows neither Voyage's `top_k` nor the documents that its first version gave back.
+pub fn passes(api: Api, client: Protocol, to: Protocol, body: &[u8], model: &str) -> bool {
+    if client != to {
+        return false;
+    }
+    match api {
+        Api::Rerank => rerank::read(body).is_ok_and(|request| request.is_cohere_v2()),
+        Api::Embeddings if client == Protocol::OpenaiChat => !embeddings::renames(body, model),
+        Api::Chat
+        | Api::CountTokens
+        | Api::Embeddings
+        | Api::Moderations
+        | Api::Images
+        | Api::ImageEdits
+        | Api::Speech
+        | Api::Transcriptions
+        | Api::Translations => true,
+    }
+}
+
+/// Writes a client's request for a provider of another protocol, or of another dialect of the same. `model` is the
+/// provider's own id.
 ///
 /// Errors: `InvalidRequest`, and `Unsupported` where leaving something out would change the answer; both name the
 /// client's field.

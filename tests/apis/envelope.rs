@@ -191,6 +191,16 @@ fn a_form_tells_its_model() {
 }
 
 #[test]
+fn edits_may_come_as_json() {
+    let body = br#"{"model":"m","prompt":"p","images":[{"image_url":"u"}]}"#;
+    let kind = "application/json; charset=utf-8";
+    let envelope = Envelope::read_form(body, kind, Api::ImageEdits, Said::default());
+    assert_eq!(envelope.expect("a good body").model, "m");
+    let error = Envelope::read_form(body, kind, Api::Transcriptions, Said::default());
+    assert_eq!(error.expect_err("no form").kind, Kind::InvalidRequest);
+}
+
+#[test]
 fn a_spliced_model_leaves_all_else_as_it_was() {
     let splice = |api, content_type, body: &str| {
         let body = Bytes::copy_from_slice(body.as_bytes());

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use strait::codec::base64;
 use strait::protocol::Protocol::{self, Bedrock, Cohere, Gemini, OpenaiChat};
 use strait::protocol::api::{self, Api, embeddings};
 
@@ -35,7 +37,7 @@ pub fn recordings(folder: &str) -> Vec<(String, Value)> {
 
 #[test]
 fn recorded_embeddings_are_counted_and_said_again() {
-    let mut counted = 0;
+    let mut lines = Vec::new();
     for (folder, from) in [
         ("openai-embeddings", OpenaiChat),
         ("mistral-embeddings", OpenaiChat),
@@ -53,14 +55,14 @@ fn recorded_embeddings_are_counted_and_said_again() {
                 assert_eq!(folder, "bedrock-invoke", "{path} has no embeddings");
                 continue;
             }
-            counted += 1;
-            check(&path, from, request, answer);
+            check(&path, from, request, answer, &mut lines);
         }
     }
-    eprintln!("{counted} recorded embeddings");
+    eprintln!("{} answers with recorded embeddings", lines.len());
+    hold_against_sdks("embeddings", &lines);
 }
 
-fn check(path: &str, from: Protocol, request: &Value, answer: &Value) {
+fn check(path: &str, from: Protocol, request: &Value, answer: &Value, lines: &mut Vec<Value>) {
     let (sent, told) = (request.to_string(), answer.to_string());
     let usage = api::usage(Api::Embeddings, from, sent.as_bytes(), told.as_bytes());
     let number = [
@@ -82,23 +84,34 @@ fn check(path: &str, from: Protocol, request: &Value, answer: &Value) {
         (None, None) => assert_eq!(from, Bedrock, "{path}"),
         (Some(number), None) => panic!("{path}: {number} tokens were not read"),
     }
-    // An OpenAI client that asked for as many.
+    // An OpenAI client that asked for as many, in both encodings.
     let inputs = embeddings::read(from, sent.as_bytes()).map_or(1, |read| read.inputs.len());
-    let asked = serde_json::json!({"model": "asked", "input": vec!["a"; inputs]}).to_string();
-    let said = api::answer(
-        Api::Embeddings,
-        from,
-        OpenaiChat,
-        asked.as_bytes(),
-        told.as_bytes(),
-        &shape(),
-    )
-    .unwrap_or_else(|error| panic!("{path}: {error}"));
-    let said: Value = serde_json::from_slice(&said).expect("JSON");
+    let mut say = |encoding: &str| {
+        let asked = json!({"input": vec!["a"; inputs], "encoding_format": encoding}).to_string();
+        let (asked, told) = (asked.as_bytes(), told.as_bytes());
+        let said = api::answer(Api::Embeddings, from, OpenaiChat, asked, told, &shape())
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
+        let said: Value = serde_json::from_slice(&said).expect("JSON");
+        let line = json!({"name": path, "kind": "openai.embeddings", "body": said});
+        // The type knows numbers alone; the client turns base64 into them, which `bytes` below does too.
+        if encoding == "float" {
+            lines.push(line);
+        }
+        said
+    };
+    let coded = say("base64");
+    let said = say("float");
     let list = said["data"].as_array().expect("a list");
     assert_eq!(list.len(), inputs, "{path}");
     for one in list {
         let vector: Vec<f32> = serde_json::from_value(one["embedding"].clone()).expect("numbers");
+        let text = coded["data"][one["index"].as_u64().unwrap_or(0) as usize]["embedding"].as_str();
+        let bytes = base64::decode(text.expect("base64").as_bytes()).expect("base64");
+        let same: Vec<u8> = vector
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        assert_eq!(bytes, same, "{path}: both encodings say the same");
         let length: f32 = vector.iter().map(|number| number * number).sum();
         assert!(vector.len() >= 128, "{path}: {}", vector.len());
         assert!(length > 0.1, "{path}: a vector that says nothing");
@@ -109,8 +122,36 @@ fn check(path: &str, from: Protocol, request: &Value, answer: &Value) {
     }
 }
 
+/// Holds the lines against the official SDK; says so where it is absent.
+fn hold_against_sdks(name: &str, lines: &[Value]) {
+    let clients = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
+    let clients = std::env::var_os("STRAIT_CLIENTS").map_or(clients, PathBuf::from);
+    let venv = clients.join(".venv/bin/python");
+    let python = std::env::var_os("STRAIT_PYTHON").map_or(venv, PathBuf::from);
+    if !python.exists() {
+        return eprintln!("not run: the SDK's types; there is no {}", python.display());
+    }
+    let file =
+        std::env::temp_dir().join(format!("strait-apis-{name}-{}.jsonl", std::process::id()));
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(&file, text).expect("a place for the lines");
+    let run = Command::new(&python)
+        .arg(clients.join("validate_types.py"))
+        .arg(&file)
+        .output()
+        .expect("Python runs");
+    fs::remove_file(&file).expect("the lines were there");
+    let told = String::from_utf8_lossy(&run.stdout);
+    if run.status.code() == Some(77) {
+        return eprintln!("not run: the SDK's types; {told}");
+    }
+    let errors = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{told}{errors}");
+}
+
 #[test]
 fn recorded_images_and_sounds_are_counted() {
+    let mut lines = Vec::new();
     for (path, exchange) in recordings("openai-images") {
         let (request, answer) = (&exchange["request"]["body"], &exchange["response"]["body"]);
         let (sent, told) = (request.to_string(), answer.to_string());
@@ -118,6 +159,7 @@ fn recorded_images_and_sounds_are_counted() {
         let usage = usage.unwrap_or_else(|| panic!("{path}: no usage"));
         let images = answer["data"].as_array().map_or(0, Vec::len);
         assert_eq!(usage.images, images as u64, "{path}");
+        lines.push(json!({"name": path, "kind": "openai.images", "body": answer}));
     }
     for (path, exchange) in recordings("openai-audio") {
         let told = exchange["response"]["body"].to_string();
@@ -128,5 +170,8 @@ fn recorded_images_and_sounds_are_counted() {
             seconds,
             "{path}"
         );
+        let answer = &exchange["response"]["body"];
+        lines.push(json!({"name": path, "kind": "openai.transcription", "body": answer}));
     }
+    hold_against_sdks("media", &lines);
 }

@@ -92,6 +92,43 @@ fn each_dialect_gets_its_answer() {
 }
 
 #[test]
+fn only_what_is_said_the_same_passes() {
+    let passes = |body: &str| api::passes(Api::Rerank, Cohere, Cohere, body.as_bytes(), "m");
+    assert!(passes(r#"{"query":"q","documents":["a"],"top_n":1}"#));
+    for other in [
+        r#"{"query":"q","documents":["a"],"top_k":1}"#,
+        r#"{"query":"q","documents":["a"],"return_documents":true}"#,
+        r#"{"query":"q","documents":[{"text":"a"}]}"#,
+    ] {
+        assert!(!passes(other), "{other}");
+    }
+    let embeds = |model, body: &str| {
+        api::passes(
+            Api::Embeddings,
+            OpenaiChat,
+            OpenaiChat,
+            body.as_bytes(),
+            model,
+        )
+    };
+    let sized = r#"{"input":"a","dimensions":256}"#;
+    assert!(embeds("text-embedding-3-small", sized));
+    assert!(embeds(
+        "voyage-3.5",
+        r#"{"input":"a","output_dimension":256}"#
+    ));
+    assert!(!embeds("voyage-3.5", sized));
+    assert!(!embeds("codestral-embed", sized));
+    assert!(!api::passes(
+        Api::Embeddings,
+        OpenaiChat,
+        Gemini,
+        b"{}",
+        "m"
+    ));
+}
+
+#[test]
 fn mistakes_are_named() {
     for (body, kind, param) in [
         (json!({"documents": ["a"]}), Kind::InvalidRequest, "query"),

@@ -107,6 +107,7 @@ fn what_was_heard_is_billed_by_time_or_token() {
     }
     for answer in [
         r#"{"text":"a","usage":{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":4,"audio_tokens":10},"output_tokens":45}}"#,
+        "lta\":\"a\"}\n\ndata: {\"type\":\"transcript.text.done\",\"usage\":{\"input_tokens\":14,\"input_token_details\":{\"audio_tokens\":10},\"output_tokens\":45}}\n\n",
         "data: {\"type\":\"transcript.text.delta\",\"delta\":\"a\"}\n\ndata: {\"type\":\"transcript.text.done\",\"usage\":{\"input_tokens\":14,\"input_token_details\":{\"audio_tokens\":10},\"output_tokens\":45}}\n\n",
     ] {
         let found = told(Api::Transcriptions, "", answer).expect(answer);

@@ -1,9 +1,10 @@
 """Validates translated answers with the official SDKs' own types and clients.
 
 Reads JSON lines from the file named first: {"name", "kind", "body"}. `kind` is one of openai.message,
-openai.stream, anthropic.message, anthropic.stream, gemini.response, gemini.stream; the body of a stream is its
-text. Each object must fit the SDK's type strictly, and each answer must come out of the SDK's client, which is fed
-from memory. Prints one line per fault and ends with 1 if there was any, with 77 if the packages are absent.
+openai.stream, openai.embeddings, openai.images, openai.transcription, anthropic.message, anthropic.stream,
+gemini.response, gemini.stream; the body of a stream is its text. Each object must fit the SDK's type strictly, and
+each answer must come out of the SDK's client, which is fed from memory. Prints one line per fault and ends with 1 if
+there was any, with 77 if the packages are absent.
 """
 
 import importlib
@@ -14,6 +15,7 @@ try:
     import anthropic
     import anthropic.types
     import openai
+    import openai.types.audio
     import openai.types.chat
     from pydantic import TypeAdapter
 except ImportError as error:
@@ -31,6 +33,9 @@ HTTP = {sdk: http_package(sdk) for sdk in ("openai", "anthropic")}
 ADAPTERS = {
     "openai.message": TypeAdapter(openai.types.chat.ChatCompletion),
     "openai.stream": TypeAdapter(openai.types.chat.ChatCompletionChunk),
+    "openai.embeddings": TypeAdapter(openai.types.CreateEmbeddingResponse),
+    "openai.images": TypeAdapter(openai.types.ImagesResponse),
+    "openai.transcription": TypeAdapter(openai.types.audio.Transcription),
     "anthropic.message": TypeAdapter(anthropic.types.Message),
     "anthropic.stream": TypeAdapter(anthropic.types.RawMessageStreamEvent),
 }
@@ -125,6 +130,14 @@ def check(kind, body):
         except (openai.LengthFinishReasonError, openai.ContentFilterFinishReasonError):
             return  # How this client tells these ends.
         assert answer.choices[0].finish_reason, "the client saw no end"
+    elif kind == "openai.embeddings":
+        # The SDK asks for base64 by itself, and takes numbers where they come.
+        answer = client.embeddings.create(model="m", input=["q"])
+        assert answer.data and all(isinstance(number, float | int) for one in answer.data for number in one.embedding)
+    elif kind == "openai.images":
+        assert client.images.generate(model="m", prompt="q").data, "the client saw no image"
+    elif kind == "openai.transcription":
+        assert client.audio.transcriptions.create(model="m", file=b"RIFF").text, "the client heard nothing"
     elif kind == "anthropic.message":
         client.messages.create(model="m", max_tokens=1, messages=SAY)
     else:

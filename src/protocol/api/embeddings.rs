@@ -102,6 +102,15 @@ impl Task {
     }
 }
 
+/// Returns whether a model's maker calls a field of this OpenAI request by another name.
+pub(super) fn renames(body: &[u8], model: &str) -> bool {
+    match Maker::of(model) {
+        Maker::Voyage | Maker::Mistral => super::member(body, "dimensions").is_some(),
+        Maker::Openai | Maker::Jina => super::member(body, "output_dimension").is_some(),
+        Maker::Other => false,
+    }
+}
+
 /// Who is behind a server of OpenAI's dialect: they call the same things by other names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Maker {

@@ -135,6 +135,18 @@ fn document<'b>(r: &mut Reader<'b>) -> Result<Document<'b>> {
     Ok(Document::Object(raw, text))
 }
 
+impl Request<'_> {
+    /// Returns whether Cohere's `/v2/rerank` takes it as it is.
+    pub fn is_cohere_v2(&self) -> bool {
+        self.dialect == Dialect::Cohere
+            && !self.documents_back
+            && self
+                .documents
+                .iter()
+                .all(|document| matches!(document, Document::Text(_)))
+    }
+}
+
 /// Writes a request for a provider. `model` is its own id.
 pub fn write(to: Protocol, request: &Request<'_>, model: &str) -> Result<Translated> {
     let mut dropped = request.dropped.clone();

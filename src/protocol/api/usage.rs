@@ -9,7 +9,8 @@ use crate::protocol::usage::{Usage, decimal};
 
 /// Returns what an answer of `from` took; `None` where neither it nor its request tells.
 ///
-/// `request_body` may be the client's or the one that was sent. What had to be estimated says so.
+/// `request_body` may be the client's or the one that was sent. Of a stream the last events are enough, cut anywhere
+/// before them. What had to be estimated says so.
 pub fn usage(api: Api, from: Protocol, request_body: &[u8], answer: &[u8]) -> Option<Usage> {
     match api {
         Api::Chat => None,
@@ -103,14 +104,12 @@ fn images(answer: &[u8]) -> Option<Usage> {
 
 fn spoken(request_body: &[u8], answer: &[u8]) -> Option<Usage> {
     let mut usage = Usage::default();
-    // Only events tell; sound is sound.
-    if answer.starts_with(b"data:") || answer.starts_with(b"event:") {
-        for data in events(answer) {
-            if let Some(json) = member(data, "usage")
-                && usage.read_openai_responses(json)
-            {
-                usage.audio_out = usage.output;
-            }
+    // Only events tell; in sound there are none.
+    for data in events(answer) {
+        if let Some(json) = member(data, "usage")
+            && usage.read_openai_responses(json)
+        {
+            usage.audio_out = usage.output;
         }
     }
     let input = member(request_body, "input")?;
@@ -125,12 +124,12 @@ fn heard(answer: &[u8]) -> Option<Usage> {
     if start == Some(&b'{') {
         return heard_of(answer, &mut usage).then_some(usage);
     }
-    if answer.starts_with(b"data:") || answer.starts_with(b"event:") {
-        let mut told = false;
-        for data in events(answer) {
-            told |= heard_of(data, &mut usage);
-        }
-        return told.then_some(usage);
+    let mut told = false;
+    for data in events(answer) {
+        told |= heard_of(data, &mut usage);
+    }
+    if told {
+        return Some(usage);
     }
     usage.duration = subtitles(answer)?;
     usage.estimated = true;

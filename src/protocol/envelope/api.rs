@@ -12,6 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::protocol::Protocol;
 use crate::protocol::api::Api;
 
+/// An edit nests next to nothing.
+const DEPTH_MOST: usize = 32;
 /// What OpenAI moderates with where nobody says.
 const MODERATION: &str = "omni-moderation-latest";
 
@@ -99,7 +101,15 @@ impl<'b> Envelope<'b> {
 
     /// Reads and checks a form: a transcription, a translation, an edit of images. Its members are empty, and its
     /// `model_value` is where the part of that name lies.
+    ///
+    /// OpenAI takes edits as JSON too, with the addresses of images.
     pub fn read_form(body: &'b [u8], content_type: &str, api: Api, said: Said<'_>) -> Result<Self> {
+        let json = content_type.trim_start().as_bytes().get(..16);
+        if api == Api::ImageEdits
+            && json.is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/json"))
+        {
+            return Self::read_api(body, api, Protocol::OpenaiChat, DEPTH_MOST, said);
+        }
         let form = Form::read(content_type, body).map_err(not_form)?;
         let text = |name: &'static str| -> Result<Option<(Cow<'b, str>, Range<usize>)>> {
             let Some(part) = form.only(name).map_err(not_form)? else {
@@ -190,7 +200,6 @@ fn demanded(api: Api, protocol: Protocol) -> &'static [&'static [&'static str]] 
         (Api::Embeddings, Protocol::Cohere) => &[&["texts", "inputs", "images"]],
         (Api::Embeddings | Api::Moderations | Api::Speech, _) => &[&["input"]],
         (Api::Rerank, _) => &[&["query"], &["documents"]],
-        // OpenAI takes edits as JSON too, with addresses of images.
         (Api::Images | Api::ImageEdits, _) => &[&["prompt"]],
         (Api::CountTokens, Protocol::Gemini) => &[&["contents", "generateContentRequest"]],
         (Api::CountTokens, Protocol::Bedrock | Protocol::OpenaiResponses) => &[&["input"]],

@@ -649,7 +649,6 @@ fn one_tool_at_a_time_is_said_with_the_choice() {
 #[test]
 fn wrong_fields_are_named_as_anthropic_names_them() {
     for (body, param) in [
-        (json!({"max_tokens": 1, "messages": []}), "model"),
         (json!({"model": "m", "max_tokens": 1}), "messages"),
         (json!({"model": "m", "messages": []}), "max_tokens"),
         (ask(json!({"max_tokens": "x"})), "max_tokens"),
