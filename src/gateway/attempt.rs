@@ -141,6 +141,14 @@ impl<'a> Hunt<'a> {
     ) -> Step {
         let candidate: &'a Candidate = &route.targets[target];
         let timers = self.ask.timeouts_of(route, Some(&candidate.provider));
+        if let Some((kind, message)) = &candidate.refused {
+            let error = Error {
+                param: Some("model".into()),
+                ..Error::new(*kind, message.clone())
+            };
+            self.last.get_or_insert_with(|| error.into());
+            return Step::Go;
+        }
         if candidate.provider.demo && self.ask.api != Api::Chat {
             self.last = Some(send::not_served(self.ask.api).into());
             return Step::Go;

@@ -157,7 +157,10 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         x: &mut Box<Exchange>,
     ) -> pingora::Result<()> {
-        with_raw(x, |raw, _| raw.request(head)).unwrap_or(Ok(()))
+        match &mut x.raw {
+            Some(raw) => raw.request(head).await,
+            None => Ok(()),
+        }
     }
 
     async fn request_body_filter(
@@ -635,7 +638,9 @@ impl Gateway {
             })
         };
         allowed(&envelope.model, "model")?;
-        let route = now.table.resolve(&envelope.model)?;
+        let policy = &now.snapshot.catalogue.policy;
+        let name = policy.redirected(&envelope.model);
+        let route = now.table.resolve(name.unwrap_or(&envelope.model))?;
         let mut asked = Vec::with_capacity(envelope.fallbacks.len());
         for name in &envelope.fallbacks {
             allowed(name, "fallbacks")?;

@@ -4,7 +4,7 @@
 //! held. Files, batches, realtime sessions and videos come here, and `/{provider}/…`: the provider's own API.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -22,6 +22,7 @@ use crate::observe::record::{AttemptRecord, Mode};
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
 use crate::protocol::{self, Protocol};
+use crate::provider::Auth;
 use crate::routing::{Candidate, Route};
 use crate::upstream::pool::Place;
 
@@ -45,6 +46,8 @@ pub struct Raw {
     watch: Option<Watch>,
     place: Option<Place>,
     tries: usize,
+    /// Since when the provider has been asked: time that is not the gateway's own.
+    asked: Option<Instant>,
     reads: Reads,
     /// The protocol in which the provider's path answers, where it is one that is understood.
     speaks: Option<Protocol>,
@@ -77,6 +80,13 @@ pub async fn plan(
             "This provider has no API of its own.",
         ));
     };
+    if let Auth::SigV4 { .. } = candidate.provider.auth {
+        return Err(Error::new(
+            Kind::Unsupported,
+            "Requests to this provider are signed over their whole body and can't pass unread: ask for its models by \
+             the gateway's own paths, of which `/model/{model}/converse` and `/invoke` are Bedrock's.",
+        ));
+    }
     let path = format!("/{rest}");
     let mut raw = Raw {
         now: now.clone(),
@@ -91,6 +101,7 @@ pub async fn plan(
         limits: Headers::new(),
         place: None,
         tries: 0,
+        asked: None,
         reads: Reads::Nothing,
         instead: None,
         refused: None,
@@ -171,6 +182,7 @@ impl Raw {
         peer.options.write_timeout = Some(timers.idle);
         peer.options.idle_timeout = Some(Duration::from_secs(60));
         self.tries += 1;
+        self.asked = Some(Instant::now());
         x.record.attempts.push(AttemptRecord {
             provider: candidate.provider.name.clone(),
             credential: candidate
@@ -193,7 +205,7 @@ impl Raw {
     }
 
     /// Makes the client's head the provider's.
-    pub fn request(&self, head: &mut RequestHeader) -> pingora::Result<()> {
+    pub async fn request(&self, head: &mut RequestHeader) -> pingora::Result<()> {
         let candidate = self.candidate();
         let index = self.place.as_ref().map_or(0, |place| place.endpoint);
         let base = &candidate.provider.endpoints[index].base_path;
@@ -237,6 +249,17 @@ impl Raw {
         head.insert_header(http::header::ACCEPT_ENCODING, "identity")?;
         for (name, value) in &candidate.headers[self.credential] {
             head.insert_header(name.clone(), value.clone())?;
+        }
+        if candidate.signs() {
+            let method = head.method.as_str().to_owned();
+            let signing = candidate.authorize(index, &method, target.as_bytes(), b"");
+            let signed = signing.await.map_err(|error| {
+                tracing::warn!(provider = candidate.provider.name, %error, "not signed in");
+                pingora::Error::explain(pingora::ErrorType::InternalError, "not signed in")
+            })?;
+            for (name, value) in signed {
+                head.insert_header(name, value)?;
+            }
         }
         Ok(())
     }
@@ -317,6 +340,10 @@ impl Raw {
             }
             Some(_) | None => Reads::Nothing,
         };
+        x.waited += self
+            .asked
+            .take()
+            .map_or(Duration::ZERO, |asked| asked.elapsed());
         x.commit(head.status.as_u16());
         Ok(())
     }

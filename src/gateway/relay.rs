@@ -119,6 +119,9 @@ impl Delivery<'_> {
             x.record.cache,
         );
         headers.push(overhead(x));
+        if let Some(warning) = &candidate.warning {
+            headers.push((http::header::WARNING, warning.clone()));
+        }
         headers
     }
 

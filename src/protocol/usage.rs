@@ -228,7 +228,11 @@ impl Usage {
             Some("ON_DEMAND_PRIORITY") => self.tier = Some("priority".into()),
             Some("FLEX" | "ON_DEMAND_FLEX" | "BATCH") => self.tier = Some("flex".into()),
             Some(_) => self.tier = None,
-            None => {}
+            None => match wire.service_tier.as_deref() {
+                Some(tier @ ("priority" | "flex")) => self.tier = Some(tier.into()),
+                Some(_) => self.tier = None,
+                None => {}
+            },
         }
         if !wire.is_told() {
             return false;

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::identity::{Identity, Signable};
 use crate::protocol::api::{self, Api};
 use crate::protocol::{Facts, Protocol};
-use crate::provider::catalogue::{self, Model as Entry};
+use crate::provider::catalogue::{self, Model as Entry, Policy, Standing};
 use crate::provider::cost::Place as Region;
 use crate::provider::{self, Auth, Platform, Provider, Speaks, TimeoutOverrides};
 use crate::upstream::pool::Pool;
@@ -59,6 +59,7 @@ pub struct Table {
     models: HashMap<String, Arc<Route>>,
     direct: DashMap<String, Arc<Route>>,
     state: Arc<State>,
+    policy: Policy,
 }
 
 /// One name's targets.
@@ -92,6 +93,10 @@ pub struct Candidate {
     pub named: (HeaderValue, HeaderValue),
     pub weight: u32,
     pub entry: Option<&'static Entry>,
+    /// Why it may not be asked: it is retired, or has no price and must have one.
+    pub refused: Option<(Kind, String)>,
+    /// The `warning` header of its answers: it is deprecated.
+    pub warning: Option<HeaderValue>,
     pub facts: Facts,
     /// Where it is served: some prices depend on it.
     pub region: Region,
@@ -209,6 +214,7 @@ impl Table {
         provider_index: HashMap<String, usize>,
         models: &HashMap<String, Arc<Model>>,
         state: Arc<State>,
+        policy: Policy,
     ) -> Self {
         let identities = providers.iter().map(|provider| state.identity(provider));
         let mut table = Self {
@@ -219,6 +225,7 @@ impl Table {
             models: HashMap::new(),
             direct: DashMap::new(),
             state,
+            policy,
         };
         table.models = models
             .iter()
@@ -256,6 +263,11 @@ impl Table {
         let provider = self.providers[provider].clone();
         let known = provider.known_as(model);
         let entry = catalogue::model(&provider.catalogue, known);
+        let (refused, warning) = match self.policy.check(&provider, model, entry) {
+            Ok(Standing::Current) => (None, None),
+            Ok(Standing::Deprecated(text)) => (None, Some(value(&text))),
+            Err(error) => (Some((error.kind, error.message.into_owned())), None),
+        };
         let mut facts = entry.map(catalogue::facts).unwrap_or_default();
         facts.developer_role = provider.quirks.developer_role;
         facts.max_completion_tokens = provider.quirks.max_completion_tokens;
@@ -314,6 +326,8 @@ impl Table {
             label,
             weight,
             entry,
+            refused,
+            warning,
             facts,
             region: region(&provider),
             spoken: provider.spoken(known, entry),

@@ -118,6 +118,7 @@ fn now(
         snapshot.provider_index.clone(),
         &snapshot.models,
         state.clone(),
+        snapshot.catalogue.policy.clone(),
     );
     Now {
         keys: Keys::build(&snapshot.keys, pepper),

@@ -304,6 +304,9 @@ pub struct Gemini {
     pub response_tokens_details: Vec<Modality>,
     #[serde(deserialize_with = "lenient")]
     pub traffic_type: Option<Box<str>>,
+    /// The Gemini API's own word, where Vertex has `trafficType`.
+    #[serde(deserialize_with = "lenient")]
+    pub service_tier: Option<Box<str>>,
 }
 
 impl Gemini {
