@@ -3,6 +3,7 @@
 pub mod base64;
 pub mod event_stream;
 pub mod json;
+pub mod lines;
 pub mod multipart;
 pub mod splice;
 pub mod sse;

@@ -54,6 +54,41 @@ pub struct Request<'b> {
     pub extra: Vec<(Str<'b>, &'b RawValue)>,
 }
 
+impl Request<'_> {
+    /// Returns a request that says nothing yet.
+    pub fn blank(family: Protocol) -> Self {
+        Self {
+            family,
+            model: Str::default(),
+            messages: Vec::new(),
+            tools: Vec::new(),
+            tool_choice: None,
+            parallel_tools: None,
+            max_output: None,
+            temperature: None,
+            top_p: None,
+            top_k: None,
+            frequency_penalty: None,
+            presence_penalty: None,
+            seed: None,
+            stop: Vec::new(),
+            n: None,
+            logprobs: None,
+            top_logprobs: None,
+            logit_bias: None,
+            format: None,
+            reasoning: None,
+            verbosity: None,
+            stream: false,
+            include_usage: false,
+            user: None,
+            metadata: None,
+            service_tier: None,
+            extra: Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     System,

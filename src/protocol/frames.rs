@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::Framing;
-use crate::codec::{event_stream, sse};
+use crate::codec::{event_stream, lines, sse};
 
 /// Cuts one stream.
 #[derive(Debug)]
 pub enum Frames {
     Events(sse::Splitter),
+    Lines(lines::Splitter),
     EventStream(event_stream::Splitter),
 }
 
@@ -21,7 +22,8 @@ impl Frames {
     pub fn new(framing: Framing, most: usize) -> Self {
         match framing {
             Framing::EventStream => Self::EventStream(event_stream::Splitter::new(most)),
-            Framing::Events | Framing::Lines => Self::Events(sse::Splitter::new(most)),
+            Framing::Events => Self::Events(sse::Splitter::new(most)),
+            Framing::Lines => Self::Lines(lines::Splitter::new(most)),
         }
     }
 
@@ -39,6 +41,9 @@ impl Frames {
                     }
                 })
                 .map_err(|_| Broken),
+            Self::Lines(splitter) => splitter
+                .push(piece, |line| each(b"", line))
+                .map_err(|_| Broken),
             Self::EventStream(splitter) => splitter
                 .push(piece, |message| {
                     each(message.name().as_bytes(), &message.data());
@@ -55,6 +60,7 @@ impl Frames {
                     each(frame.event, &frame.data);
                 }
             }),
+            Self::Lines(splitter) => splitter.finish(|line| each(b"", line)),
             // Half a message is none.
             Self::EventStream(_) => {}
         }

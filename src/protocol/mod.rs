@@ -7,6 +7,7 @@
 pub mod anthropic;
 pub mod api;
 pub mod bedrock;
+mod blocks;
 pub mod chat;
 pub mod cohere;
 pub mod collect;
@@ -14,6 +15,7 @@ pub mod envelope;
 pub mod event;
 pub mod frames;
 pub mod gemini;
+mod notes;
 pub mod ollama;
 pub mod openai_chat;
 pub mod openai_completions;
@@ -258,6 +260,23 @@ pub fn encode_response(to: Protocol, response: &chat::Response<'_>, shape: &Shap
     let response = &match &restated {
         Some(restated) => Cow::Owned(restated.of(response)),
         None => Cow::Borrowed(response),
+    };
+    let logprobs = match to {
+        Protocol::Ollama => None,
+        Protocol::OpenaiChat
+        | Protocol::OpenaiResponses
+        | Protocol::OpenaiCompletions
+        | Protocol::Anthropic
+        | Protocol::Gemini
+        | Protocol::Bedrock
+        | Protocol::Cohere => ollama::response::openai_logprobs(response),
+    };
+    let response = &match &logprobs {
+        Some(raw) => Cow::Owned(chat::Response {
+            logprobs: Some(raw),
+            ..response.as_ref().clone()
+        }),
+        None => Cow::Borrowed(response.as_ref()),
     };
     match to {
         Protocol::OpenaiChat => openai_chat::response::encode(response, shape),

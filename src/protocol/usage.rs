@@ -655,6 +655,33 @@ impl Usage {
     }
 }
 
+/// Writing for Ollama and Cohere.
+impl Usage {
+    /// Appends the counts that stand in an Ollama answer's last line itself.
+    pub fn write_ollama(&self, body: &mut super::text::Object<'_>) {
+        body.integer("prompt_eval_count", self.input);
+        body.integer("prompt_eval_duration", 0);
+        body.integer("eval_count", self.output);
+        body.integer("eval_duration", 0);
+    }
+
+    /// Appends a Cohere v2 `usage` object.
+    pub fn write_cohere(&self, out: &mut Vec<u8>) {
+        push(out, "{\"billed_units\":{\"input_tokens\":", self.input);
+        push(out, ",\"output_tokens\":", self.output);
+        if self.queries > 0 {
+            push(out, ",\"search_units\":", self.queries);
+        }
+        push(out, "},\"tokens\":{\"input_tokens\":", self.input);
+        push(out, ",\"output_tokens\":", self.output);
+        if self.reasoning > 0 {
+            push(out, ",\"reasoning_tokens\":", self.reasoning);
+        }
+        push(out, "},\"cached_tokens\":", self.cache_read);
+        out.push(b'}');
+    }
+}
+
 /// Appends what of `all` is text and what is of another kind, where there is any.
 fn modalities(out: &mut Vec<u8>, name: &str, all: u64, media: &[(&str, u64)]) {
     if all == 0 {

@@ -2,9 +2,9 @@
 
 Reads JSON lines from the file named first: {"name", "kind", "body"}. `kind` is one of openai.message,
 openai.stream, openai.embeddings, openai.images, openai.transcription, anthropic.message, anthropic.stream,
-gemini.response, gemini.stream; the body of a stream is its text. Each object must fit the SDK's type strictly, and
-each answer must come out of the SDK's client, which is fed from memory. Prints one line per fault and ends with 1 if
-there was any, with 77 if the packages are absent.
+gemini.response, gemini.stream, ollama.message, ollama.stream; the body of a stream is its text. Each object must fit
+the SDK's type strictly, and each answer must come out of the SDK's client, which is fed from memory. Prints one line
+per fault and ends with 1 if there was any, with 77 if the packages are absent.
 """
 
 import importlib
@@ -110,8 +110,39 @@ class Gemini:
         assert answer.candidates[0].finish_reason, "the client saw no end"
 
 
+class Ollama:
+    """Ollama's client, whose answers are put there beforehand; made when there is something of its own to check."""
+
+    made = None
+
+    def __init__(self):
+        import httpx
+        import ollama
+
+        self.text = ""
+        self.httpx = httpx
+        self.adapter = TypeAdapter(ollama.ChatResponse)
+        self.client = ollama.Client(host="http://127.0.0.1:1", transport=httpx.MockTransport(self.answer))
+
+    def answer(self, _request):
+        return self.httpx.Response(200, content=self.text.encode())
+
+    def check(self, kind, text):
+        self.text = text
+        for line in text.splitlines():
+            self.adapter.validate_json(line)
+        if kind == "ollama.message":
+            answer = self.client.chat(model="m", messages=SAY)
+        else:
+            *_, answer = self.client.chat(model="m", messages=SAY, stream=True)
+        assert answer.done and answer.done_reason, "the client saw no end"
+
+
 def check(kind, body):
     text = body if kind.endswith(".stream") else json.dumps(body)
+    if kind.startswith("ollama."):
+        Ollama.made = Ollama.made or Ollama()
+        return Ollama.made.check(kind, text)
     if kind.startswith("gemini."):
         Gemini.made = Gemini.made or Gemini()
         return Gemini.made.check(kind, text)
