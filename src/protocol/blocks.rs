@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::chat::Finish;
+use super::chat::{Finish, Part, Response};
 use super::event::{Block, Delta, Event, Failure, FailureClass};
 use super::usage::Usage;
 use super::{SCHEMA_TOOL, Shape};
@@ -286,4 +286,35 @@ pub(super) fn agreed(finish: Finish, calls: bool) -> Finish {
         | Finish::ContextWindow
         | Finish::Other => finish,
     }
+}
+
+/// Turns the first call of the schema tool into the answer's text, and leaves out what was said around it.
+pub(super) fn answer_from_tool(response: &mut Response<'_>) {
+    let is_answer =
+        |part: &Part<'_>| matches!(part, Part::ToolCall { name, .. } if name == SCHEMA_TOOL);
+    if !response.parts.iter().any(is_answer) {
+        return;
+    }
+    response
+        .parts
+        .retain(|part| !matches!(part, Part::Text { .. }));
+    for part in &mut response.parts {
+        if is_answer(part)
+            && let Part::ToolCall { arguments, .. } = part
+        {
+            *part = Part::Text {
+                text: std::mem::take(arguments),
+                cache: None,
+                citations: None,
+            };
+            break;
+        }
+    }
+    // A second one would break the first.
+    response.parts.retain(|part| !is_answer(part));
+    let calls = response
+        .parts
+        .iter()
+        .any(|part| matches!(part, Part::ToolCall { .. }));
+    response.finish = agreed(response.finish, calls);
 }

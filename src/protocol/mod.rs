@@ -261,15 +261,12 @@ pub fn encode_response(to: Protocol, response: &chat::Response<'_>, shape: &Shap
         Some(restated) => Cow::Owned(restated.of(response)),
         None => Cow::Borrowed(response),
     };
-    let logprobs = match to {
-        Protocol::Ollama => None,
-        Protocol::OpenaiChat
-        | Protocol::OpenaiResponses
-        | Protocol::OpenaiCompletions
-        | Protocol::Anthropic
-        | Protocol::Gemini
-        | Protocol::Bedrock
-        | Protocol::Cohere => ollama::response::openai_logprobs(response),
+    // Each in its own words to its own clients, and in OpenAI's to all others.
+    let logprobs = if response.family == to {
+        None
+    } else {
+        ollama::response::openai_logprobs(response)
+            .or_else(|| cohere::response::openai_logprobs(response))
     };
     let response = &match &logprobs {
         Some(raw) => Cow::Owned(chat::Response {

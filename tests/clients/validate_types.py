@@ -2,9 +2,9 @@
 
 Reads JSON lines from the file named first: {"name", "kind", "body"}. `kind` is one of openai.message,
 openai.stream, openai.embeddings, openai.images, openai.transcription, anthropic.message, anthropic.stream,
-gemini.response, gemini.stream, ollama.message, ollama.stream; the body of a stream is its text. Each object must fit
-the SDK's type strictly, and each answer must come out of the SDK's client, which is fed from memory. Prints one line
-per fault and ends with 1 if there was any, with 77 if the packages are absent.
+gemini.response, gemini.stream, ollama.message, ollama.stream, cohere.message, cohere.stream; the body of a stream is
+its text. Each object must fit the SDK's type strictly, and each answer must come out of the SDK's client, which is fed
+from memory. Prints one line per fault and ends with 1 if there was any, with 77 if the packages are absent.
 """
 
 import importlib
@@ -138,8 +138,45 @@ class Ollama:
         assert answer.done and answer.done_reason, "the client saw no end"
 
 
+class Cohere:
+    """Cohere's client, whose answers are put there beforehand; made when there is something of its own to check."""
+
+    made = None
+
+    def __init__(self):
+        import cohere
+        import cohere.v2.types as types
+        import httpx
+
+        self.kind = self.text = ""
+        self.httpx = httpx
+        self.whole = TypeAdapter(types.V2ChatResponse)
+        self.piece = TypeAdapter(types.V2ChatStreamResponse)
+        wire = httpx.Client(transport=httpx.MockTransport(self.answer))
+        self.client = cohere.ClientV2(api_key="none", base_url="http://127.0.0.1:1", httpx_client=wire)
+
+    def answer(self, _request):
+        media = "text/event-stream" if self.kind.endswith(".stream") else "application/json"
+        return self.httpx.Response(200, headers={"content-type": media}, content=self.text.encode())
+
+    def check(self, kind, text):
+        self.kind, self.text = kind, text
+        if kind == "cohere.message":
+            self.whole.validate_json(text)
+            answer = self.client.chat(model="m", messages=SAY)
+            assert answer.finish_reason and answer.message, "the client saw no answer"
+            return
+        for part in data_lines(text):
+            self.piece.validate_json(part)
+        *_, last = self.client.chat_stream(model="m", messages=SAY)
+        assert last.delta.finish_reason, "the client saw no end"
+
+
 def check(kind, body):
     text = body if kind.endswith(".stream") else json.dumps(body)
+    if kind.startswith("cohere."):
+        Cohere.made = Cohere.made or Cohere()
+        return Cohere.made.check(kind, text)
     if kind.startswith("ollama."):
         Ollama.made = Ollama.made or Ollama()
         return Ollama.made.check(kind, text)

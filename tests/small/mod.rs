@@ -105,7 +105,8 @@ pub fn recode(from: Protocol, to: Protocol, pieces: &[&[u8]], shape: &Shape) -> 
     out
 }
 
-fn events(from: Protocol, pieces: &[&[u8]], shape: &Shape, each: &mut dyn FnMut(&Event<'_>)) {
+/// Reads a stream that comes in `pieces`, and checks what every decoder promises.
+pub fn events(from: Protocol, pieces: &[&[u8]], shape: &Shape, each: &mut dyn FnMut(&Event<'_>)) {
     let mut decoder = StreamDecoder::new(from, shape);
     let mut frames = Frames::new(from.framing(), 1 << 24);
     let mut promises = Promises::default();

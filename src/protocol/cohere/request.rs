@@ -1,21 +1,9 @@
 //! Requests of this protocol.
 
-use crate::error::{Error, Kind, Result};
-use crate::protocol::chat::Request;
-use crate::protocol::{Facts, Translated};
+mod decode;
+mod encode;
+mod messages;
+mod turns;
 
-/// Decodes a request.
-pub fn decode(_body: &[u8]) -> Result<Request<'_>> {
-    Err(Error::new(
-        Kind::Unsupported,
-        "This protocol is not spoken yet.",
-    ))
-}
-
-/// Encodes a request.
-pub fn encode(_request: &Request<'_>, _model: &str, _facts: &Facts) -> Result<Translated> {
-    Err(Error::new(
-        Kind::Unsupported,
-        "This protocol is not spoken yet.",
-    ))
-}
+pub use decode::decode;
+pub use encode::encode;
