@@ -1,10 +1,12 @@
 """Validates translated answers with the official SDKs' own types and clients.
 
 Reads JSON lines from the file named first: {"name", "kind", "body"}. `kind` is one of openai.message,
-openai.stream, openai.embeddings, openai.images, openai.transcription, anthropic.message, anthropic.stream,
-gemini.response, gemini.stream, ollama.message, ollama.stream, cohere.message, cohere.stream; the body of a stream is
-its text. Each object must fit the SDK's type strictly, and each answer must come out of the SDK's client, which is fed
-from memory. Prints one line per fault and ends with 1 if there was any, with 77 if the packages are absent.
+openai.stream, openai.response, openai.response.stream, openai.embeddings, openai.images, openai.transcription,
+anthropic.message, anthropic.stream, anthropic.beta.message, anthropic.beta.stream, gemini.response, gemini.stream,
+ollama.message, ollama.stream, cohere.message, cohere.stream; the body of a stream is its text. Each object must fit the
+SDK's type strictly, and each answer must come out of the SDK's client, which is fed from memory; where a line has
+"said": {"text", "calls": [[name, arguments]]}, the client must see that. Prints one line per fault and ends with 1 if
+there was any, with 77 if the packages are absent.
 """
 
 import importlib
@@ -14,9 +16,11 @@ import sys
 try:
     import anthropic
     import anthropic.types
+    import anthropic.types.beta
     import openai
     import openai.types.audio
     import openai.types.chat
+    import openai.types.responses
     from pydantic import TypeAdapter
 except ImportError as error:
     print(f"the packages are absent: {error}")
@@ -33,11 +37,15 @@ HTTP = {sdk: http_package(sdk) for sdk in ("openai", "anthropic")}
 ADAPTERS = {
     "openai.message": TypeAdapter(openai.types.chat.ChatCompletion),
     "openai.stream": TypeAdapter(openai.types.chat.ChatCompletionChunk),
+    "openai.response": TypeAdapter(openai.types.responses.Response),
+    "openai.response.stream": TypeAdapter(openai.types.responses.ResponseStreamEvent),
     "openai.embeddings": TypeAdapter(openai.types.CreateEmbeddingResponse),
     "openai.images": TypeAdapter(openai.types.ImagesResponse),
     "openai.transcription": TypeAdapter(openai.types.audio.Transcription),
     "anthropic.message": TypeAdapter(anthropic.types.Message),
     "anthropic.stream": TypeAdapter(anthropic.types.RawMessageStreamEvent),
+    "anthropic.beta.message": TypeAdapter(anthropic.types.beta.BetaMessage),
+    "anthropic.beta.stream": TypeAdapter(anthropic.types.beta.BetaRawMessageStreamEvent),
 }
 SAY = [{"role": "user", "content": "q"}]
 
@@ -102,12 +110,55 @@ class Gemini:
         self.kind, self.text = kind, text
         if kind == "gemini.response":
             self.adapter.validate_json(text)
-            answer = self.models.generate_content(model="m", contents="q")
+            answers = [self.models.generate_content(model="m", contents="q")]
         else:
             for part in data_lines(text):
                 self.adapter.validate_json(part)
-            *_, answer = self.models.generate_content_stream(model="m", contents="q")
-        assert answer.candidates[0].finish_reason, "the client saw no end"
+            answers = list(self.models.generate_content_stream(model="m", contents="q"))
+        assert answers[-1].candidates[0].finish_reason, "the client saw no end"
+        contents = [one.candidates[0].content for one in answers if one.candidates]
+        parts = [part for content in contents if content for part in content.parts or []]
+        return (
+            [part.text for part in parts if part.text and not part.thought],
+            [(part.function_call.name, part.function_call.args) for part in parts if part.function_call],
+        )
+
+
+def arguments(text):
+    """Arguments as a value: none are an empty object."""
+    try:
+        return json.loads(text or "{}") or {}
+    except ValueError:
+        return {"_raw": text}
+
+
+def seen_by_openai(message):
+    calls = [call.function for call in message.tool_calls or []]
+    return [message.content, message.refusal], [(call.name, arguments(call.arguments)) for call in calls]
+
+
+def seen_by_responses(answer):
+    contents = [part for item in answer.output if item.type == "message" for part in item.content]
+    texts = [part.text if part.type == "output_text" else part.refusal for part in contents]
+    calls = [item for item in answer.output if item.type == "function_call"]
+    return texts, [(call.name, arguments(call.arguments)) for call in calls]
+
+
+def seen_by_anthropic(message):
+    blocks = message.content
+    calls = [(block.name, block.input or {}) for block in blocks if block.type == "tool_use"]
+    return [block.text for block in blocks if block.type == "text"], calls
+
+
+def differs(seen, said):
+    """What of the text and the calls that were said the client did not see."""
+    texts, calls = seen
+    text = "".join(text or "" for text in texts)
+    if text != said["text"]:
+        return f"the client saw {text!r} for {said['text']!r}"
+    if [list(call) for call in calls] != said["calls"]:
+        return f"the client saw {calls} for {said['calls']}"
+    return None
 
 
 class Ollama:
@@ -173,6 +224,7 @@ class Cohere:
 
 
 def check(kind, body):
+    """Returns what the client saw of an answer: its texts and its calls."""
     text = body if kind.endswith(".stream") else json.dumps(body)
     if kind.startswith("cohere."):
         Cohere.made = Cohere.made or Cohere()
@@ -189,15 +241,27 @@ def check(kind, body):
     wired.kind, wired.text = kind, text
     client = wired.sdk
     if kind == "openai.message":
-        client.chat.completions.create(model="m", messages=SAY)
+        return seen_by_openai(client.chat.completions.create(model="m", messages=SAY).choices[0].message)
     elif kind == "openai.stream":
         try:
             with client.chat.completions.stream(model="m", messages=SAY) as stream:
                 stream.until_done()
                 answer = stream.get_final_completion()
         except (openai.LengthFinishReasonError, openai.ContentFilterFinishReasonError):
-            return  # How this client tells these ends.
+            return None  # How this client tells these ends.
         assert answer.choices[0].finish_reason, "the client saw no end"
+        return seen_by_openai(answer.choices[0].message)
+    elif kind == "openai.response":
+        return seen_by_responses(client.responses.create(model="m", input="q"))
+    elif kind == "openai.response.stream":
+        # Its helper raises for every end but a complete one: the events tell the same.
+        *_, last = client.responses.create(model="m", input="q", stream=True)
+        assert last.type in ("response.completed", "response.incomplete"), "the client saw no end"
+        if last.type == "response.completed":
+            with client.responses.stream(model="m", input="q") as stream:
+                stream.until_done()
+                assert stream.get_final_response().output == last.response.output, "the helper saw another answer"
+        return seen_by_responses(last.response)
     elif kind == "openai.embeddings":
         # The SDK asks for base64 by itself, and takes numbers where they come.
         answer = client.embeddings.create(model="m", input=["q"])
@@ -206,12 +270,16 @@ def check(kind, body):
         assert client.images.generate(model="m", prompt="q").data, "the client saw no image"
     elif kind == "openai.transcription":
         assert client.audio.transcriptions.create(model="m", file=b"RIFF").text, "the client heard nothing"
-    elif kind == "anthropic.message":
-        client.messages.create(model="m", max_tokens=1, messages=SAY)
+    elif kind.endswith(".message"):
+        messages = client.beta.messages if ".beta." in kind else client.messages
+        return seen_by_anthropic(messages.create(model="m", max_tokens=1, messages=SAY))
     else:
-        with client.messages.stream(model="m", max_tokens=1, messages=SAY) as stream:
+        messages = client.beta.messages if ".beta." in kind else client.messages
+        with messages.stream(model="m", max_tokens=1, messages=SAY) as stream:
             answer = stream.get_final_message()
         assert answer.stop_reason, "the client saw no end"
+        return seen_by_anthropic(answer)
+    return None
 
 
 def main():
@@ -221,7 +289,9 @@ def main():
             case = json.loads(line)
             count += 1
             try:
-                check(case["kind"], case["body"])
+                seen = check(case["kind"], case["body"])
+                fault = seen and "said" in case and differs(seen, case["said"])
+                assert not fault, fault
             except Exception as error:  # noqa: BLE001 (whatever the SDK raises is the fault to tell)
                 faults += 1
                 told = f"{type(error).__name__}: {str(error)[:2000]}"
