@@ -13,6 +13,7 @@ use crate::codec::json;
 use crate::codec::sse::{Cutter, Frame, mark};
 use chunk::Found;
 
+pub(super) use failure::read as failure;
 pub use whole::{Whole, whole};
 
 mod chunk;

@@ -3,8 +3,8 @@
 Reads JSON lines from the file named first: {"name", "kind", "body"}. `kind` is one of openai.message,
 openai.stream, openai.response, openai.response.stream, openai.embeddings, openai.images, openai.transcription,
 anthropic.message, anthropic.stream, anthropic.beta.message, anthropic.beta.stream, gemini.response, gemini.stream,
-ollama.message, ollama.stream, cohere.message, cohere.stream; the body of a stream is its text. Each object must fit the
-SDK's type strictly, and each answer must come out of the SDK's client, which is fed from memory; where a line has
+ollama.message, ollama.stream, cohere.message, cohere.stream, completions.message, completions.stream; the body of a
+stream is its text. Each object must fit the SDK's type strictly, and each answer must come out of the SDK's client, which is fed from memory; where a line has
 "said": {"text", "calls": [[name, arguments]]}, the client must see that. Prints one line per fault and ends with 1 if
 there was any, with 77 if the packages are absent.
 """
@@ -19,6 +19,7 @@ try:
     import anthropic.types.beta
     import openai
     import openai.types.audio
+    import openai.types
     import openai.types.chat
     import openai.types.responses
     from pydantic import TypeAdapter
@@ -47,11 +48,15 @@ ADAPTERS = {
     "anthropic.beta.message": TypeAdapter(anthropic.types.beta.BetaMessage),
     "anthropic.beta.stream": TypeAdapter(anthropic.types.beta.BetaRawMessageStreamEvent),
 }
+ADAPTERS["completions.message"] = ADAPTERS["completions.stream"] = TypeAdapter(openai.types.Completion)
 SAY = [{"role": "user", "content": "q"}]
 
 
 def fits(kind, text):
     # From JSON text, so that strictness means JSON's types and not Python's.
+    if kind == "completions.stream":
+        # The type wants a reason in every chunk; OpenAI gives null until the last one.
+        text = text.replace('"finish_reason":null', '"finish_reason":"stop"')
     return ADAPTERS[kind].validate_json(text, strict=True)
 
 
@@ -80,6 +85,7 @@ class Client:
 
 CLIENTS = {
     "openai": Client("openai", openai.OpenAI),
+    "completions": Client("openai", openai.OpenAI),
     "anthropic": Client("anthropic", anthropic.Anthropic),
 }
 
@@ -270,6 +276,15 @@ def check(kind, body):
         assert client.images.generate(model="m", prompt="q").data, "the client saw no image"
     elif kind == "openai.transcription":
         assert client.audio.transcriptions.create(model="m", file=b"RIFF").text, "the client heard nothing"
+    elif kind == "completions.message":
+        answer = client.completions.create(model="m", prompt="q")
+        return [answer.choices[0].text], []
+    elif kind == "completions.stream":
+        chunks = client.completions.create(model="m", prompt="q", stream=True)
+        choices = [choice for chunk in chunks for choice in chunk.choices]
+        ends = [choice.finish_reason for choice in choices if choice.finish_reason]
+        assert len(ends) == 1, f"the client saw {len(ends)} ends"
+        return [choice.text for choice in choices], []
     elif kind.endswith(".message"):
         messages = client.beta.messages if ".beta." in kind else client.messages
         return seen_by_anthropic(messages.create(model="m", max_tokens=1, messages=SAY))

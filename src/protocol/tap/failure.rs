@@ -35,7 +35,7 @@ pub(super) fn anthropic(data: &[u8], found: &Found, kind: &[u8]) -> Option<(Fail
 }
 
 /// Reads an error object, or an error that is a mere string.
-fn read(data: &[u8], error: Range<usize>) -> (FailureClass, String) {
+pub(in crate::protocol) fn read(data: &[u8], error: Range<usize>) -> (FailureClass, String) {
     let value = data[error.clone()].trim_ascii();
     let mut words: Vec<String> = Vec::new();
     let mut status = None;
