@@ -11,7 +11,8 @@ use crate::access::Key;
 use crate::codec::json::write_string;
 use crate::error::{Error, Kind, Result};
 use crate::protocol::Protocol;
-use crate::provider::catalogue::{self, Mode, Model, Status};
+use crate::provider::catalogue::{self, Cap, Model, Status};
+use crate::provider::cost::{self, Token};
 
 /// The shapes of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,10 +138,9 @@ fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
             }
             continue;
         }
-        for entry in catalogue::of(&provider.name) {
+        for entry in catalogue::of(&provider.catalogue) {
             let id = format!("{}/{}", provider.name, entry.id);
-            let asked = entry.status != Status::Retired && entry.mode == Mode::Chat;
-            if asked && allowed(&id) {
+            if entry.status != Status::Retired && allowed(&id) {
                 listed.push(Listed {
                     id,
                     owner: provider.name.clone(),
@@ -222,7 +222,46 @@ fn write(model: &Listed, dialect: Dialect, out: &mut Vec<u8>) {
             }
         }
     }
+    if let Some(entry) = model.entry.filter(|_| dialect == Dialect::Openai) {
+        write_facts(entry, out);
+    }
     out.push(b'}');
+}
+
+/// Writes what OpenAI's clients can use of the catalogue: what a model is for, what it can, and its prices, the last
+/// as OpenRouter writes them (dollars for each token, as text).
+fn write_facts(entry: &Model, out: &mut Vec<u8>) {
+    let mode = entry.mode.name();
+    out.extend_from_slice(format!(",\"mode\":\"{mode}\",\"capabilities\":[").as_bytes());
+    for (at, name) in Cap::names_of(entry).enumerate() {
+        let comma = if at > 0 { "," } else { "" };
+        out.extend_from_slice(format!("{comma}\"{name}\"").as_bytes());
+    }
+    out.push(b']');
+    let price = entry.price();
+    if !price.unknown {
+        let mut comma = "";
+        out.extend_from_slice(b",\"pricing\":{");
+        for (name, token) in [
+            ("prompt", Token::Input),
+            ("completion", Token::Output),
+            ("input_cache_read", Token::CacheRead),
+            ("input_cache_write", Token::CacheWrite),
+        ] {
+            if let Some(pico) = price.rates.get(token) {
+                let usd = cost::usd(pico);
+                out.extend_from_slice(format!("{comma}\"{name}\":\"{usd}\"").as_bytes());
+                comma = ",";
+            }
+        }
+        out.push(b'}');
+    }
+    if entry.status == Status::Deprecated {
+        out.extend_from_slice(b",\"deprecated\":true");
+        if let Some(day) = entry.sunset {
+            out.extend_from_slice(format!(",\"retires_at\":\"{day}\"").as_bytes());
+        }
+    }
 }
 
 /// Returns Anthropic's word for where a model stands.

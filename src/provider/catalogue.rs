@@ -400,6 +400,27 @@ pub enum Mode {
     Decisions,
 }
 
+impl Mode {
+    /// Returns the word that lists of models use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Chat => "chat",
+            Mode::Completion => "completion",
+            Mode::Embedding => "embedding",
+            Mode::Image => "image",
+            Mode::Video => "video",
+            Mode::Speech => "speech",
+            Mode::Transcription => "transcription",
+            Mode::Realtime => "realtime",
+            Mode::Rerank => "rerank",
+            Mode::Moderation => "moderation",
+            Mode::Ocr => "ocr",
+            Mode::Search => "search",
+            Mode::Decisions => "decisions",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -455,6 +476,12 @@ impl Cap {
         ("no_system", Cap::NoSystem),
         ("no_tool_choice", Cap::NoToolChoice),
     ];
+
+    /// Returns what it is called in the catalogue, and in lists of models.
+    pub fn names_of(model: &Model) -> impl Iterator<Item = &'static str> {
+        let held = Self::NAMES.iter().filter(|(_, cap)| model.can(*cap));
+        held.map(|(name, _)| *name)
+    }
 
     fn bit(self) -> u32 {
         1 << self as u32
