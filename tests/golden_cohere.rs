@@ -7,11 +7,11 @@
     reason = "a test looks at a few parts"
 )]
 
-mod small;
+mod dialect;
 
+use dialect::{Tested, able, odd_value, shape};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use small::{Tested, able, odd_value, shape};
 use strait::error::{Error, Kind};
 use strait::protocol::collect::Collector;
 use strait::protocol::usage::Usage;
@@ -165,7 +165,7 @@ fn an_answer_that_failed_is_the_upstreams_fault() {
 
 #[test]
 fn citations_go_to_coheres_own_clients() {
-    let folder = small::tests().join("golden/cohere");
+    let folder = dialect::tests().join("golden/cohere");
     let whole = std::fs::read(folder.join("from-response-cited.json")).unwrap();
     let hub = decode_response(Protocol::Cohere, &whole, &shape()).unwrap();
     let found = encode_response(Protocol::Cohere, &hub, &shape());
@@ -173,7 +173,7 @@ fn citations_go_to_coheres_own_clients() {
     assert_eq!(found["message"]["citations"][0]["text"], "Matz");
     let stream = std::fs::read(folder.join("from-stream-cited.sse")).unwrap();
     let mut collector = Collector::new(Protocol::Cohere);
-    small::events(Protocol::Cohere, &[&stream], &shape(), &mut |event| {
+    dialect::events(Protocol::Cohere, &[&stream], &shape(), &mut |event| {
         collector.push(event);
     });
     let summed = collector.finish().unwrap();

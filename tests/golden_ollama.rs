@@ -7,11 +7,11 @@
     reason = "a test looks at a few parts"
 )]
 
-mod small;
+mod dialect;
 
+use dialect::{Tested, able, odd_value, shape};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use small::{Tested, able, odd_value, shape};
 use strait::error::{Error, Kind};
 use strait::protocol::{
     Protocol, decode_request, decode_response, encode_request, encode_response, error_body,

@@ -120,3 +120,26 @@ pub(super) fn note_caller(request: &Request<'_>, notes: &mut Notes) {
         }
     }
 }
+
+/// Returns what the client calls the form that the answer is to have.
+pub(super) fn format_field(family: Protocol) -> &'static str {
+    match family {
+        Protocol::OpenaiChat | Protocol::OpenaiCompletions | Protocol::Cohere => "response_format",
+        Protocol::OpenaiResponses => "text.format",
+        Protocol::Anthropic => "output_config.format",
+        Protocol::Bedrock => "outputConfig.textFormat",
+        Protocol::Gemini => "generationConfig.responseSchema",
+        Protocol::Ollama => "format",
+    }
+}
+
+/// Returns what the client calls the sequences that end an answer.
+pub(super) fn stop_field(family: Protocol) -> &'static str {
+    match family {
+        Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::OpenaiCompletions => "stop",
+        Protocol::Anthropic | Protocol::Cohere => "stop_sequences",
+        Protocol::Bedrock => "inferenceConfig.stopSequences",
+        Protocol::Gemini => "generationConfig.stopSequences",
+        Protocol::Ollama => "options.stop",
+    }
+}

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::protocol::chat::{Format, Message, Part, Reasoning, Request, Role, Str};
-use crate::protocol::notes::{Notes, refuse_foreign};
+use crate::protocol::chat::{Format, Message, Part, Reasoning, Request, Role, Str, ToolChoice};
+use crate::protocol::notes::{Notes, format_field, refuse_foreign, stop_field};
 use crate::protocol::text::{self, Object, Reader};
 use crate::protocol::{Facts, Protocol, Translated};
 
@@ -151,8 +151,13 @@ pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Trans
     let mut object = Object::open(&mut out);
     object.string("model", model);
     object.string("prompt", &prompt);
-    if let Some(most) = request.max_output {
-        object.integer("max_tokens", most.into());
+    if let Some(asked) = request.max_output {
+        // Anthropic's clients must name a number, and name one that suits Anthropic's models.
+        let most = facts.max_output.filter(|most| !ours && *most < asked);
+        if most.is_some() {
+            notes.add("max_tokens above the model's limit");
+        }
+        object.integer("max_tokens", most.unwrap_or(asked).into());
     }
     for (name, value) in [
         ("temperature", request.temperature),
@@ -224,7 +229,8 @@ const WHO: &str = "A model that completes text";
 
 /// Refuses what would change the answer's meaning if it were left out.
 fn refuse(request: &Request<'_>) -> Result<()> {
-    if !request.tools.is_empty() {
+    let may_call = !matches!(request.tool_choice, Some(ToolChoice::None));
+    if !request.tools.is_empty() && may_call {
         return Err(Error::unsupported("tools", format!("{WHO} calls no tools")));
     }
     match request.format {
@@ -303,6 +309,7 @@ fn drop_rest(request: &Request<'_>, notes: &mut Notes) {
     let thinks = !matches!(request.reasoning, None | Some(Reasoning::Off));
     let tier = request.service_tier.as_deref();
     for (given, name) in [
+        (!request.tools.is_empty(), "tools (tool_choice is none)"),
         (request.tool_choice.is_some(), "tool_choice"),
         (request.parallel_tools.is_some(), "parallel_tool_calls"),
         (request.top_k.is_some(), "top_k"),
@@ -331,18 +338,6 @@ fn conversation(family: Protocol) -> &'static str {
     }
 }
 
-/// Returns what the client calls the form that the answer is to have.
-fn format_field(family: Protocol) -> &'static str {
-    match family {
-        Protocol::OpenaiChat | Protocol::OpenaiCompletions | Protocol::Cohere => "response_format",
-        Protocol::OpenaiResponses => "text.format",
-        Protocol::Anthropic => "output_config.format",
-        Protocol::Bedrock => "outputConfig.textFormat",
-        Protocol::Gemini => "generationConfig.responseSchema",
-        Protocol::Ollama => "format",
-    }
-}
-
 /// Returns what the client calls the effort to think with.
 fn thinking_field(family: Protocol) -> &'static str {
     match family {
@@ -352,16 +347,5 @@ fn thinking_field(family: Protocol) -> &'static str {
         Protocol::Bedrock => "additionalModelRequestFields",
         Protocol::Gemini => "generationConfig.thinkingConfig",
         Protocol::Ollama => "think",
-    }
-}
-
-/// Returns what the client calls the sequences that end an answer.
-fn stop_field(family: Protocol) -> &'static str {
-    match family {
-        Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::OpenaiCompletions => "stop",
-        Protocol::Anthropic | Protocol::Cohere => "stop_sequences",
-        Protocol::Bedrock => "inferenceConfig.stopSequences",
-        Protocol::Gemini => "generationConfig.stopSequences",
-        Protocol::Ollama => "options.stop",
     }
 }

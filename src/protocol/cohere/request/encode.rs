@@ -5,7 +5,9 @@ use serde_json::value::RawValue;
 use super::turns::{self, Style};
 use crate::error::{Error, Result};
 use crate::protocol::chat::{Effort, Format, Reasoning, Request, Tool, ToolChoice};
-use crate::protocol::notes::{Notes, note_caller, refuse_bias, refuse_foreign, refuse_several};
+use crate::protocol::notes::{
+    Notes, format_field, note_caller, refuse_bias, refuse_foreign, refuse_several, stop_field,
+};
 use crate::protocol::text::{self, Object, Reader, comma};
 use crate::protocol::{Facts, Protocol, SCHEMA_TOOL, Translated};
 
@@ -141,7 +143,7 @@ fn write_tools(
     }
     if !same && matches!(request.format, Some(Format::JsonObject)) && choice == Some("REQUIRED") {
         return Err(Error::unsupported(
-            "response_format",
+            format_field(request.family),
             "Cohere gives no JSON answer where a tool must be called",
         ));
     }
@@ -191,7 +193,7 @@ fn write_tools(
         strict = false;
     } else if !same && !list.is_empty() && matches!(request.format, Some(Format::JsonObject)) {
         return Err(Error::unsupported(
-            "response_format",
+            format_field(request.family),
             "Cohere gives no JSON answer beside tools; a JSON schema can be asked for",
         ));
     }
@@ -314,17 +316,8 @@ fn write_limits(
         None => {}
     }
     if request.stop.len() > STOPS_MAX && !same {
-        let field = match request.family {
-            Protocol::Anthropic | Protocol::Cohere => "stop_sequences",
-            Protocol::Gemini => "generationConfig.stopSequences",
-            Protocol::Bedrock => "inferenceConfig.stopSequences",
-            Protocol::Ollama => "options.stop",
-            Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::OpenaiCompletions => {
-                "stop"
-            }
-        };
         return Err(Error::unsupported(
-            field,
+            stop_field(request.family),
             format!("Cohere takes up to {STOPS_MAX} stop sequences"),
         ));
     }
