@@ -2,8 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "small/mod.rs"]
-mod small;
+#[path = "completions/mod.rs"]
+mod exchange;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -16,17 +16,17 @@ const OWN: Protocol = Protocol::OpenaiCompletions;
 
 #[test]
 fn requests_are_golden() {
-    small::requests_are_golden(OWN);
+    exchange::requests_are_golden(OWN);
 }
 
 #[test]
 fn answers_are_golden() {
-    small::answers_are_golden(OWN);
+    exchange::answers_are_golden(OWN);
 }
 
 #[test]
 fn streams_are_golden_cut_at_every_byte() {
-    small::streams_are_golden(OWN);
+    exchange::streams_are_golden(OWN);
 }
 
 fn numbers(value: &Value) -> Option<Usage> {
@@ -40,9 +40,9 @@ fn numbers(value: &Value) -> Option<Usage> {
 
 #[test]
 fn recordings_are_what_clients_take() {
-    let mut lines = small::recordings_survive(OWN, "openai-completions", numbers);
-    lines.extend(small::golden_lines(OWN));
-    small::hold_against_sdks("completions", &lines);
+    let mut lines = exchange::recordings_survive(OWN, "openai-completions", numbers);
+    lines.extend(exchange::golden_lines(OWN));
+    exchange::hold_against_sdks("completions", &lines);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn what_a_chat_has_no_word_for_is_refused_by_its_name() {
 fn what_changes_nothing_is_taken() {
     let body = r#"{"model":"m","prompt":["p"],"suffix":"","echo":false,"best_of":1,"logprobs":null,"n":1}"#;
     let request = decode_request(OWN, body.as_bytes()).unwrap();
-    for to in small::others(OWN) {
+    for to in exchange::others(OWN) {
         encode_request(to, &request, "m", &Facts::default()).unwrap();
     }
 }
@@ -105,7 +105,7 @@ fn wrong_types_are_400s_that_name_their_fields() {
 #[test]
 fn only_one_text_of_one_user_becomes_a_prompt() {
     let ask = |body: Value| {
-        small::translated(
+        exchange::translated(
             Protocol::OpenaiChat,
             OWN,
             body.to_string().as_bytes(),
@@ -155,7 +155,7 @@ fn only_one_text_of_one_user_becomes_a_prompt() {
 
 #[test]
 fn the_tap_reads_what_passes() {
-    for (name, record, stream) in small::recordings("openai-completions") {
+    for (name, record, stream) in exchange::recordings("openai-completions") {
         if record["response"]["status"] != 200 {
             let body = serde_json::to_vec(&record["response"]["body"]).unwrap();
             let told = whole(OWN, &body);
@@ -244,19 +244,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn anything_is_an_answer_or_an_error(value in small::anything(KEYS), bytes in any::<Vec<u8>>()) {
-        small::survives(OWN, value.to_string().as_bytes());
-        small::survives(OWN, &bytes);
+    fn anything_is_an_answer_or_an_error(value in exchange::anything(KEYS), bytes in any::<Vec<u8>>()) {
+        exchange::survives(OWN, value.to_string().as_bytes());
+        exchange::survives(OWN, &bytes);
         let mut body = json!({"model": "m", "prompt": "p", "choices": [{"text": "a"}]});
         if let (Some(into), Some(from)) = (body.as_object_mut(), value.as_object()) {
             into.extend(from.clone());
         }
-        small::survives(OWN, body.to_string().as_bytes());
+        exchange::survives(OWN, body.to_string().as_bytes());
         let _ = whole(OWN, body.to_string().as_bytes());
     }
 
     #[test]
-    fn any_events_keep_the_promises(values in prop::collection::vec(small::anything(KEYS), 0..6), ends: bool) {
+    fn any_events_keep_the_promises(values in prop::collection::vec(exchange::anything(KEYS), 0..6), ends: bool) {
         let mut events: Vec<_> = values.iter().map(|value| {
             let mut chunk = json!({"choices": [{"index": 0, "text": "a"}]});
             if let (Some(into), Some(from)) = (chunk.as_object_mut(), value.as_object()) {
@@ -267,6 +267,6 @@ proptest! {
         if ends {
             events.push((String::new(), b"[DONE]".to_vec()));
         }
-        small::stream_holds(OWN, &events, false);
+        exchange::stream_holds(OWN, &events, false);
     }
 }
