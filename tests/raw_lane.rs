@@ -1,0 +1,201 @@
+//! The raw lane from outside: what only a provider understands goes by unread, with the gateway's keys, limits,
+//! records and accounting around it.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::io::{Read, Write};
+
+use common::{Client, Strait, eventually, mock};
+use serde_json::{Value, json};
+use strait::mock::Mock;
+
+/// A gateway whose provider `openai` is `mock`, with a key for everything and one for a single model.
+fn gateway(mock: &Mock) -> Strait {
+    Strait::start(&format!(
+        "[providers.openai]\nbase_url = \"http://{}/v1\"\nkey = \"sk-of-the-provider\"\n\
+         [[keys]]\nname = \"all\"\nkey = \"sk-all-0123456789abcdef\"\n\
+         [[keys]]\nname = \"few\"\nkey = \"sk-few-0123456789abcdef\"\nmodels = [\"openai/gpt-5-mini\"]\n",
+        mock.addr
+    ))
+}
+
+const ALL: (&str, &str) = ("authorization", "Bearer sk-all-0123456789abcdef");
+const FEW: (&str, &str) = ("authorization", "Bearer sk-few-0123456789abcdef");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+fn form(field: &str, name: &str, content: &[u8]) -> (String, Vec<u8>) {
+    let mut body = format!(
+        "--edge\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n\
+         --edge\r\ncontent-disposition: form-data; name=\"{field}\"; filename=\"{name}\"\r\n\r\n"
+    )
+    .into_bytes();
+    body.extend_from_slice(content);
+    body.extend_from_slice(b"\r\n--edge--\r\n");
+    ("multipart/form-data; boundary=edge".to_owned(), body)
+}
+
+#[test]
+fn an_upload_arrives_whole_and_without_the_clients_secrets() {
+    let provider = mock("");
+    let strait = gateway(&provider);
+    let (kind, body) = form("file", "x.bin", &vec![7; 24 << 20]);
+    let answer = strait.client().post(
+        "/v1/files",
+        &[
+            ALL,
+            ("content-type", &kind),
+            ("cookie", "a=b"),
+            ("x-strait-tags", "t"),
+        ],
+        &body,
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-strait-provider"), Some("openai"));
+    assert!(answer.header("x-request-id").is_some());
+    let call = provider.calls().pop().unwrap();
+    assert_eq!(call.path, "/v1/files");
+    assert_eq!(call.body_len, body.len());
+    let header = |name: &str| {
+        let found = call.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone())
+    };
+    assert_eq!(
+        header("authorization").as_deref(),
+        Some("Bearer sk-of-the-provider")
+    );
+    assert_eq!((header("cookie"), header("x-strait-tags")), (None, None));
+    let record = strait.records(1).pop().unwrap();
+    assert_eq!(record["endpoint"], "raw");
+    assert_eq!(record["key"], "all");
+    assert_eq!(record["status"], 200);
+}
+
+#[test]
+fn a_batch_file_names_no_model_that_the_key_may_not_use() {
+    let provider = mock("");
+    let strait = gateway(&provider);
+    let line = |model: &str| {
+        let body = json!({"custom_id": "1", "method": "POST", "url": "/v1/chat/completions",
+            "body": {"model": model, "messages": []}});
+        format!("{body}\n").into_bytes()
+    };
+    let send = |key, model: &str| {
+        let (kind, body) = form("file", "batch.jsonl", &line(model));
+        strait
+            .client()
+            .post("/v1/files", &[key, ("content-type", &kind)], &body)
+    };
+    assert_eq!(send(FEW, "gpt-5-mini").status, 200);
+    assert_eq!(send(ALL, "gpt-5").status, 200);
+    let refused = send(FEW, "gpt-5");
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    let error = &refused.json()["error"];
+    assert_eq!(error["code"], "model_not_allowed");
+    assert_eq!(error["param"], "model");
+    // Nor by a spelling that only a JSON reader sees through.
+    let body = br#"{"\u006dodel":"gpt-5","messages":[]}"#;
+    let hidden = strait
+        .client()
+        .post("/openai/v1/chat/completions", &[FEW, JSON], body);
+    assert_eq!(hidden.status, 403);
+}
+
+#[test]
+fn a_providers_own_api_is_accounted() {
+    let provider = mock("");
+    let strait = gateway(&provider);
+    let body = json!({"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Hi"}]});
+    for stream in [false, true] {
+        let mut body = body.clone();
+        if stream {
+            body["stream"] = json!(true);
+            body["stream_options"] = json!({"include_usage": true});
+        }
+        let body = body.to_string();
+        let answer =
+            strait
+                .client()
+                .post("/openai/v1/chat/completions", &[FEW, JSON], body.as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    for record in strait.records(2) {
+        assert!(record["usage"]["input"].as_u64().unwrap() > 0, "{record}");
+        assert!(record["cost_pico"].as_u64().unwrap() > 0, "{record}");
+        assert_eq!(record["model"], "gpt-5-mini");
+    }
+}
+
+#[test]
+fn our_accounts_trouble_is_not_the_clients() {
+    let provider = mock("[[rule]]\nsteps = [{ status = 401 }]\n");
+    let strait = gateway(&provider);
+    let path = "/openai/v1/chat/completions";
+    let body = json!({"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Hi"}]});
+    let body = body.to_string();
+    let ask = |headers: &[(&str, &str)]| strait.client().post(path, headers, body.as_bytes());
+    let answer = ask(&[ALL, JSON]);
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(body["error"]["code"], "upstream_account");
+    assert_eq!(ask(&[JSON]).status, 401);
+    assert_eq!(provider.calls().len(), 1);
+}
+
+#[test]
+fn a_realtime_session_is_passed_both_ways() {
+    let provider = mock("");
+    let strait = gateway(&provider);
+    let mut socket = Client::new(strait.addr).connect().unwrap();
+    let head = "GET /v1/realtime?model=openai/gpt-5-mini HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
+                upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                sec-websocket-protocol: realtime, openai-insecure-api-key.sk-few-0123456789abcdef\r\n\r\n";
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    let mut piece = [0; 1024];
+    let mut read = |seen: &mut Vec<u8>, until: &[u8]| {
+        while !seen.windows(until.len()).any(|window| window == until) {
+            let size = socket.read(&mut piece).unwrap();
+            assert!(size > 0, "{}", String::from_utf8_lossy(seen));
+            seen.extend_from_slice(&piece[..size]);
+        }
+        // A masked text frame.
+        let text = b"{\"type\":\"ping-me\"}";
+        let mut frame = vec![0x81, 0x80 | text.len() as u8, 1, 2, 3, 4];
+        frame.extend(
+            text.iter()
+                .zip([1, 2, 3, 4].iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
+        socket.write_all(&frame).unwrap();
+    };
+    read(&mut seen, b"session.created");
+    assert!(
+        seen.starts_with(b"HTTP/1.1 101"),
+        "{}",
+        String::from_utf8_lossy(&seen)
+    );
+    read(&mut seen, b"ping-me");
+    let calls = provider.calls();
+    let protocol = calls[0]
+        .headers
+        .iter()
+        .find(|(name, _)| name == "sec-websocket-protocol");
+    assert!(protocol.is_none_or(|(_, value)| !value.contains("sk-few")));
+    drop(socket);
+    eventually("the session is recorded", || {
+        strait
+            .records(1)
+            .iter()
+            .any(|record: &Value| record["endpoint"] == "raw")
+    });
+    // A key that is restricted must say which model it means.
+    let refused = strait.client().request(
+        "GET",
+        "/v1/realtime?model=openai/gpt-5",
+        &[FEW, ("connection", "Upgrade"), ("upgrade", "websocket")],
+        b"",
+    );
+    assert_eq!(refused.status, 403);
+}
