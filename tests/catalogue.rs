@@ -251,7 +251,7 @@ fn a_model_without_a_price_is_refused_only_where_that_is_wished() {
 }
 
 #[test]
-fn old_models_warn_and_retired_ones_are_refused_with_their_successor() {
+fn old_and_retired_models_answer_with_a_warning_that_names_their_successor() {
     let check = |facts: &str| Policy::default().decide("lab", "m", Some(model(facts)), false);
     let warning = |facts| match check(facts).unwrap() {
         Standing::Deprecated(warning) => warning,
@@ -270,14 +270,14 @@ fn old_models_warn_and_retired_ones_are_refused_with_their_successor() {
     assert_eq!(odd.matches('"').count(), 2, "{odd}");
 
     let retired = r#"{"status":"retired","sunset":"2026-01-01","successor":"lab/n"}"#;
-    let error = check(retired).unwrap_err();
-    assert_eq!(error.kind, Kind::ModelNotFound);
     assert_eq!(
-        error.message,
-        "The model `lab/m` is retired since 2026-01-01. Use `lab/n`."
+        warning(retired),
+        r#"299 - "model lab/m is retired since 2026-01-01; use lab/n""#
     );
-    let error = check(r#"{"status":"retired"}"#).unwrap_err();
-    assert_eq!(error.message, "The model `lab/m` is retired.");
+    assert_eq!(
+        warning(r#"{"status":"retired"}"#),
+        r#"299 - "model lab/m is retired""#
+    );
 
     let redirecting = Policy {
         retired: [("old".to_owned(), "lab/new".to_owned())].into(),

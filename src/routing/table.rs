@@ -93,9 +93,9 @@ pub struct Candidate {
     pub named: (HeaderValue, HeaderValue),
     pub weight: u32,
     pub entry: Option<&'static Entry>,
-    /// Why it may not be asked: it is retired, or has no price and must have one.
+    /// Why it may not be asked: it has no price and must have one.
     pub refused: Option<(Kind, String)>,
-    /// The `warning` header of its answers: it is deprecated.
+    /// The `warning` header of its answers: it is deprecated or retired.
     pub warning: Option<HeaderValue>,
     pub facts: Facts,
     /// Where it is served: some prices depend on it.

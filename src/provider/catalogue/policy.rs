@@ -27,7 +27,7 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Current,
-    /// It answers, with this as the value of a `warning` header.
+    /// Deprecated or retired: it answers, with this as the value of a `warning` header.
     Deprecated(String),
 }
 
@@ -39,7 +39,8 @@ impl Policy {
 
     /// Decides whether a provider's model may be asked. `entry` is what the catalogue knows of it.
     ///
-    /// Errors: it is retired (404), or has no price and must have one (403). Both name the model.
+    /// A retired model is asked all the same, with a warning: its provider knows best, and some serve it on.
+    /// Errors: it has no price and must have one (403); the message names it.
     pub fn check(
         &self,
         provider: &Provider,
@@ -64,9 +65,6 @@ impl Policy {
             param: Some("model".into()),
             ..Error::new(kind, message)
         };
-        if let Some(entry) = entry.filter(|entry| entry.status == Status::Retired) {
-            return Err(refused(Kind::ModelNotFound, retired(&name(), entry)));
-        }
         if self.unpriced == Unpriced::Deny
             && !priced
             && entry.is_none_or(|entry| entry.price().unknown)
@@ -78,7 +76,7 @@ impl Policy {
             return Err(refused(Kind::ModelNotAllowed, message));
         }
         Ok(
-            match entry.filter(|entry| entry.status == Status::Deprecated) {
+            match entry.filter(|entry| entry.status != Status::Current) {
                 Some(entry) => Standing::Deprecated(warning(&name(), entry)),
                 None => Standing::Current,
             },
@@ -88,26 +86,21 @@ impl Policy {
 
 /// Returns the value of a `warning` header (RFC 9111's obsolete 299, which clients show).
 fn warning(name: &str, entry: &Model) -> String {
-    let mut text = format!("299 - \"model {} is deprecated", plain(name));
+    let mut text = format!("299 - \"model {} is ", plain(name));
+    let (state, when) = if entry.status == Status::Retired {
+        ("retired", " since ")
+    } else {
+        ("deprecated", ", retires on ")
+    };
+    text.push_str(state);
     if let Some(day) = entry.sunset {
-        text.push_str(&format!(", retires on {}", plain(day)));
+        text.push_str(when);
+        text.push_str(&plain(day));
     }
     if let Some(successor) = entry.successor {
         text.push_str(&format!("; use {}", plain(successor)));
     }
     text.push('"');
-    text
-}
-
-fn retired(name: &str, entry: &Model) -> String {
-    let mut text = format!("The model `{name}` is retired");
-    if let Some(day) = entry.sunset {
-        text.push_str(&format!(" since {day}"));
-    }
-    match entry.successor {
-        Some(successor) => text.push_str(&format!(". Use `{successor}`.")),
-        None => text.push('.'),
-    }
     text
 }
 
