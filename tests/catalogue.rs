@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use strait::error::Kind;
 use strait::protocol::usage::Usage;
 use strait::provider::catalogue::{
     Cap, Catalogue, Layer, Mode, Model, Override, Policy, Standing, Status, Unpriced,
