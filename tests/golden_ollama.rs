@@ -91,6 +91,11 @@ fn what_ollama_cant_be_told_is_refused_by_its_name() {
         ("tool_choice", json!("required"), "tool_choice"),
         ("web_search_options", json!({}), "web_search_options"),
         (
+            "response_format",
+            json!({"type": "json_object"}),
+            "response_format",
+        ),
+        (
             "messages",
             json!([{"role": "user", "content": picture}]),
             "messages[0]",
@@ -206,7 +211,7 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_comes_is_taken(events in prop::collection::vec(line(), 0..12)) {

@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 use super::turns;
 use crate::error::{Error, Result};
 use crate::protocol::chat::{Effort, Format, Reasoning, Request, Tool, ToolChoice};
-use crate::protocol::notes::{Notes, note_caller, refuse_bias, refuse_foreign, refuse_several};
+use crate::protocol::notes::{
+    Notes, format_field, note_caller, refuse_bias, refuse_foreign, refuse_several,
+};
 use crate::protocol::text::{self, Object, comma};
 use crate::protocol::{Facts, Protocol, Translated};
 
@@ -27,11 +29,7 @@ pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Trans
     body.string("model", model);
     turns::write(request, same, facts, body.key("messages"), &mut notes)?;
     write_tools(request, &mut body, &mut notes)?;
-    match &request.format {
-        None | Some(Format::Text) => {}
-        Some(Format::JsonObject) => body.string("format", "json"),
-        Some(Format::JsonSchema { schema, .. }) => body.raw("format", schema),
-    }
+    write_format(request, same, &mut body)?;
     write_options(request, same, facts, &mut body, &mut notes);
     write_think(request, same, model, facts, &mut body, &mut notes);
     if let Some(logprobs) = request.logprobs {
@@ -59,6 +57,24 @@ pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Trans
         dropped: notes.0,
         schema_tool: false,
     })
+}
+
+/// Writes the form of the answer. Every token has to fit it, so no tool could be called beside it.
+fn write_format(request: &Request<'_>, same: bool, body: &mut Object<'_>) -> Result<()> {
+    let may_call =
+        !request.tools.is_empty() && !matches!(request.tool_choice, Some(ToolChoice::None));
+    match &request.format {
+        None | Some(Format::Text) => {}
+        Some(Format::JsonObject | Format::JsonSchema { .. }) if may_call && !same => {
+            return Err(Error::unsupported(
+                format_field(request.family),
+                "An Ollama server calls no tools where its answer has to be of a form",
+            ));
+        }
+        Some(Format::JsonObject) => body.string("format", "json"),
+        Some(Format::JsonSchema { schema, .. }) => body.raw("format", schema),
+    }
+    Ok(())
 }
 
 fn write_tools(request: &Request<'_>, body: &mut Object<'_>, notes: &mut Notes) -> Result<()> {
