@@ -229,10 +229,10 @@ fn too_large(most: usize) -> Error {
 /// Returns the client's headers that go on to a provider which speaks `protocol`.
 ///
 /// An allow-list: credentials, cookies, addresses and what is the gateway's own never pass. `anthropic-*` is an
-/// open list, whole values (Claude Code's gateway contract).
+/// open list, whole values (Claude Code's gateway contract). Each stands there once.
 pub fn forwarded(headers: &HeaderMap, protocol: Protocol) -> Vec<(HeaderName, HeaderValue)> {
     let mut forwarded = Vec::new();
-    for (name, value) in headers {
+    for name in headers.keys() {
         let text = name.as_str();
         let own = match protocol {
             Protocol::Anthropic => text.starts_with("anthropic-"),
@@ -247,10 +247,36 @@ pub fn forwarded(headers: &HeaderMap, protocol: Protocol) -> Vec<(HeaderName, He
             "user-agent" | "idempotency-key" | "traceparent" | "tracestate"
         ) || text.starts_with("x-stainless-");
         if own || common {
-            forwarded.push((name.clone(), value.clone()));
+            let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            forwarded.extend(joined(values).map(|value| (name.clone(), value)));
         }
     }
     forwarded
+}
+
+/// Returns the values of a header that was sent in several lines as the one that means the same.
+fn joined<'v>(values: impl Iterator<Item = &'v [u8]>) -> Option<HeaderValue> {
+    let values: Vec<&[u8]> = values.filter(|value| !value.is_empty()).collect();
+    HeaderValue::from_bytes(&values.join(&b","[..])).ok()
+}
+
+/// Adds the betas that a body names to the header that names them: the platforms' shapes of Anthropic's body hold
+/// them, its own doesn't.
+pub fn add_betas(forwarded: &mut Vec<(HeaderName, HeaderValue)>, betas: &str) {
+    let name = HeaderName::from_static("anthropic-beta");
+    let sent = forwarded.iter_mut().find(|(known, _)| *known == name);
+    match sent {
+        Some((_, value)) => {
+            if let Some(both) = joined([value.as_bytes(), betas.as_bytes()].into_iter()) {
+                *value = both;
+            }
+        }
+        None => {
+            if let Ok(value) = HeaderValue::from_str(betas) {
+                forwarded.push((name, value));
+            }
+        }
+    }
 }
 
 /// Returns the client's query as it may go on to a provider which speaks `protocol`: without keys, and without what
@@ -373,5 +399,20 @@ mod tests {
             .collect();
         assert_eq!(names, ["anthropic-beta"]);
         assert!(forwarded(&headers, Protocol::OpenaiChat).is_empty());
+    }
+
+    #[test]
+    fn betas_are_one_list_wherever_they_stand() {
+        let mut headers = HeaderMap::new();
+        for value in ["a,b", "", "c"] {
+            headers.append("anthropic-beta", HeaderValue::from_static(value));
+        }
+        let mut found = forwarded(&headers, Protocol::Anthropic);
+        assert_eq!(found[0].1, "a,b,c");
+        add_betas(&mut found, "d");
+        assert_eq!((found.len(), found[0].1.as_bytes()), (1, &b"a,b,c,d"[..]));
+        let mut found = Vec::new();
+        add_betas(&mut found, "d");
+        assert_eq!(found[0].1, "d");
     }
 }

@@ -50,6 +50,7 @@ use crate::observe::record::{CacheOutcome, Phase};
 use crate::observe::writer::Writer;
 use crate::protocol::Protocol;
 use crate::protocol::api::Api;
+use crate::protocol::bedrock::invoke;
 use crate::protocol::envelope::{Envelope, Said};
 use crate::routing::{self, Route, Table, affinity};
 use crate::state::State;
@@ -497,12 +498,17 @@ impl Gateway {
         x.phase(Phase::Access, limiting);
         let header = session.req_header();
         let query = intake::query(header.uri.query(), protocol);
-        let forwarded = intake::forwarded(&header.headers, protocol);
-        let beta = header
-            .headers
-            .get("anthropic-beta")
-            .map(|value| value.as_bytes().to_vec())
-            .unwrap_or_default();
+        let mut forwarded = intake::forwarded(&header.headers, protocol);
+        if protocol == Protocol::Anthropic && asked.model.is_some() {
+            let betas = invoke::betas(&body, &envelope.members);
+            betas
+                .iter()
+                .for_each(|betas| intake::add_betas(&mut forwarded, betas));
+        }
+        let beta = forwarded.iter().find(|(name, _)| *name == "anthropic-beta");
+        let beta = beta
+            .map_or(&b""[..], |(_, value)| value.as_bytes())
+            .to_vec();
         let id = x.record.id.clone();
         let mut ask = Ask {
             api: asked.api,

@@ -254,10 +254,24 @@ pub fn passed(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
         ) || text.starts_with("x-ratelimit-")
             || text.starts_with("anthropic-ratelimit-");
         if fit {
-            passed.push((name.clone(), value.clone()));
+            let value = match text {
+                "retry-after" => whole_wait(value),
+                _ => Some(value.clone()),
+            };
+            passed.extend(value.map(|value| (name.clone(), value)));
         }
     }
     passed
+}
+
+/// Returns a `retry-after` in whole seconds, which is all that clients read; nothing for what is none.
+fn whole_wait(value: &HeaderValue) -> Option<HeaderValue> {
+    if !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit) {
+        return Some(value.clone());
+    }
+    let text = value.to_str().ok()?.trim();
+    let wait = verdict::of_header(text, jiff::Timestamp::now())?;
+    Some(HeaderValue::from(super::reply::whole_seconds(wait)))
 }
 
 fn wire(failure: Failure) -> Tried {

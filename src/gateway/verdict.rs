@@ -134,11 +134,9 @@ pub fn retry_after(headers: &HeaderMap, body: &[u8], now: jiff::Timestamp) -> Op
         return seconds(millis / 1000.0);
     }
     if let Some(value) = text("retry-after") {
-        if let Ok(number) = value.parse::<f64>() {
-            return seconds(number);
-        }
-        if let Ok(date) = jiff::fmt::rfc2822::parse(value) {
-            return Some(until(date.timestamp(), now));
+        let wait = of_header(value, now);
+        if wait.is_some() || value.parse::<f64>().is_ok() {
+            return wait;
         }
     }
     let mut longest = None;
@@ -155,6 +153,15 @@ pub fn retry_after(headers: &HeaderMap, body: &[u8], now: jiff::Timestamp) -> Op
         }
     }
     longest.or_else(|| retry_delay(body))
+}
+
+/// Reads `retry-after`: seconds or an HTTP date.
+pub fn of_header(value: &str, now: jiff::Timestamp) -> Option<Duration> {
+    if let Ok(number) = value.parse::<f64>() {
+        return seconds(number);
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?;
+    Some(until(date.timestamp(), now))
 }
 
 fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {

@@ -35,7 +35,8 @@ impl Provider {
     /// Keeps every request whole, and answers `taken`.
     pub fn keeping() -> Self {
         Self::answering(|got, socket| {
-            let body = if got.path.ends_with("/messages") {
+            let path = got.path.split('?').next().unwrap_or_default();
+            let body = if path.ends_with("/messages") {
                 ANTHROPIC
             } else {
                 OPENAI

@@ -118,15 +118,12 @@ pub fn to_messages(
     stream: bool,
     edits: &mut Edits<'_>,
 ) -> Option<String> {
-    let mut betas = Vec::new();
     for (index, member) in members.iter().enumerate() {
-        match &*json::key(body, member) {
-            "model" | "stream" | "anthropic_version" => edits.remove_member(body, members, index),
-            "anthropic_beta" => {
-                betas = listed(&body[member.value.clone()]);
-                edits.remove_member(body, members, index);
-            }
-            _ => {}
+        if matches!(
+            &*json::key(body, member),
+            "model" | "stream" | "anthropic_version" | "anthropic_beta"
+        ) {
+            edits.remove_member(body, members, index);
         }
     }
     let mut quoted = Vec::with_capacity(model.len() + 2);
@@ -135,6 +132,14 @@ pub fn to_messages(
     if stream {
         edits.insert_member(body, "stream", b"true");
     }
+    betas(body, members)
+}
+
+/// Returns the value of the `anthropic-beta` header that says what a body for InvokeModel does, if it names betas.
+pub fn betas(body: &[u8], members: &[Member]) -> Option<String> {
+    let mut named = members.iter().rev();
+    let named = named.find(|member| json::key(body, member) == "anthropic_beta")?;
+    let mut betas = listed(&body[named.value.clone()]);
     // What is not a token can't stand in a header.
     betas.retain(|beta| {
         !beta.is_empty()
