@@ -188,8 +188,7 @@ impl Ask<'_> {
             quirks.apply(self.body, &envelope.members, &mut edits);
         }
         let mut hide_usage = false;
-        let asks =
-            self.protocol == Protocol::OpenaiChat && envelope.stream && quirks.stream_options;
+        let asks = self.protocol.asks_for_usage() && envelope.stream && quirks.stream_options;
         if asks && !envelope.include_usage {
             hide_usage = !self.wants_usage();
             match envelope.stream_options {

@@ -145,7 +145,7 @@ pub async fn replay(
         (Form::Whole, false) => entry.body.clone(),
         (Form::Whole, true) => form::whole_to_stream(&entry.body, protocol, shape)?,
         (Form::Stream, false) => form::stream_to_whole(&entry.body, protocol, shape)?,
-        (Form::Stream, true) if shape.include_usage || protocol != Protocol::OpenaiChat => {
+        (Form::Stream, true) if shape.include_usage || !protocol.asks_for_usage() => {
             entry.body.clone()
         }
         (Form::Stream, true) => {

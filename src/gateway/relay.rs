@@ -332,7 +332,7 @@ async fn left(session: &mut Session, x: &mut Exchange) -> pingora::Result<()> {
 
 /// Whether the client must not see the usage chunk that we asked for.
 fn hides(ask: &Ask<'_>) -> bool {
-    ask.protocol == Protocol::OpenaiChat && !ask.wants_usage()
+    ask.protocol.asks_for_usage() && !ask.wants_usage()
 }
 
 /// Writes the head of an answer whose length is not known.

@@ -94,6 +94,11 @@ impl Protocol {
             .find(|protocol| protocol.name() == name)
     }
 
+    /// Returns whether a stream tells its usage only to those who ask for it (`stream_options.include_usage`).
+    pub fn asks_for_usage(self) -> bool {
+        matches!(self, Protocol::OpenaiChat | Protocol::OpenaiCompletions)
+    }
+
     /// Returns how this protocol's streams are framed.
     pub fn framing(self) -> Framing {
         match self {

@@ -88,7 +88,7 @@ impl Tap {
             output_chars: 0,
             grounding: gemini::Grounding::default(),
             protocol,
-            hide_usage: hide_usage && protocol == Protocol::OpenaiChat,
+            hide_usage: hide_usage && protocol.asks_for_usage(),
             max_frame,
             cutter: Cutter::default(),
             pending: Vec::new(),
@@ -406,6 +406,9 @@ impl Tap {
                 read.tier = self.service_tier.as_deref().map(Into::into).or(read.tier);
                 self.usage = Some(read);
             }
+        }
+        if self.hide_usage && found.choices == 0 && found.has_usage {
+            return Fate::Drop;
         }
         Fate::Pass
     }
