@@ -220,6 +220,39 @@ pub fn encode_request(
         Some(restated) => Cow::Owned(restated.of(request)),
         None => Cow::Borrowed(request),
     };
+    // The same for OpenAI's tools and items of responses.
+    let own = match to {
+        Protocol::OpenaiResponses => None,
+        Protocol::OpenaiChat
+        | Protocol::OpenaiCompletions
+        | Protocol::Anthropic
+        | Protocol::Gemini
+        | Protocol::Bedrock
+        | Protocol::Cohere
+        | Protocol::Ollama => openai_responses::request::restate(request)?,
+    };
+    let request = &match &own {
+        Some(own) => Cow::Owned(own.of(request)),
+        None => Cow::Borrowed(&**request),
+    };
+    let mut translated = encode_restated(to, request, model, facts).map_err(|error| {
+        if request.family == Protocol::OpenaiResponses {
+            return openai_responses::request::rename(error);
+        }
+        error
+    })?;
+    translated
+        .dropped
+        .extend(own.into_iter().flat_map(|own| own.dropped));
+    Ok(translated)
+}
+
+fn encode_restated(
+    to: Protocol,
+    request: &chat::Request<'_>,
+    model: &str,
+    facts: &Facts,
+) -> Result<Translated> {
     match to {
         Protocol::OpenaiChat => openai_chat::request::encode(request, model, facts),
         Protocol::OpenaiResponses => openai_responses::request::encode(request, model, facts),
@@ -279,6 +312,11 @@ pub fn encode_response(to: Protocol, response: &chat::Response<'_>, shape: &Shap
             ..response.as_ref().clone()
         }),
         None => Cow::Borrowed(response.as_ref()),
+    };
+    let own = openai_responses::response::restate(response, to);
+    let response = &match &own {
+        Some(own) => Cow::Owned(own.of(response)),
+        None => Cow::Borrowed(&**response),
     };
     match to {
         Protocol::OpenaiChat => openai_chat::response::encode(response, shape),

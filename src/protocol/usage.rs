@@ -630,6 +630,28 @@ impl Usage {
     }
 }
 
+/// Writing for OpenAI responses.
+impl Usage {
+    /// Appends the `usage` object of OpenAI responses.
+    pub fn write_openai_responses(&self, out: &mut Vec<u8>) {
+        push(out, "{\"input_tokens\":", self.input);
+        push(
+            out,
+            ",\"input_tokens_details\":{\"cached_tokens\":",
+            self.cache_read,
+        );
+        push(out, ",\"cache_write_tokens\":", self.written());
+        push(out, "},\"output_tokens\":", self.output);
+        push(
+            out,
+            ",\"output_tokens_details\":{\"reasoning_tokens\":",
+            self.reasoning,
+        );
+        push(out, "},\"total_tokens\":", self.total());
+        out.push(b'}');
+    }
+}
+
 /// Writing for Bedrock.
 impl Usage {
     /// Appends a Bedrock Converse `usage` object: its input is what was neither read from a cache nor written to one.

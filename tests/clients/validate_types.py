@@ -261,7 +261,9 @@ def check(kind, body):
         return seen_by_responses(client.responses.create(model="m", input="q"))
     elif kind == "openai.response.stream":
         # Its helper raises for every end but a complete one: the events tell the same.
-        *_, last = client.responses.create(model="m", input="q", stream=True)
+        events = list(client.responses.create(model="m", input="q", stream=True))
+        last = events[-1]
+        assert [event.sequence_number for event in events] == list(range(len(events))), "the numbers have gaps"
         assert last.type in ("response.completed", "response.incomplete"), "the client saw no end"
         if last.type == "response.completed":
             with client.responses.stream(model="m", input="q") as stream:
