@@ -229,6 +229,13 @@ class Cohere:
         assert last.delta.finish_reason, "the client saw no end"
 
 
+def bare(value):
+    """A value without what the helper adds to it."""
+    if isinstance(value, dict):
+        return {key: bare(one) for key, one in value.items() if key not in ("parsed", "parsed_arguments")}
+    return [bare(one) for one in value] if isinstance(value, list) else value
+
+
 def check(kind, body):
     """Returns what the client saw of an answer: its texts and its calls."""
     text = body if kind.endswith(".stream") else json.dumps(body)
@@ -268,7 +275,8 @@ def check(kind, body):
         if last.type == "response.completed":
             with client.responses.stream(model="m", input="q") as stream:
                 stream.until_done()
-                assert stream.get_final_response().output == last.response.output, "the helper saw another answer"
+                helped = stream.get_final_response()
+            assert bare(helped.to_dict()["output"]) == bare(last.response.to_dict()["output"]), "the helper saw another answer"
         return seen_by_responses(last.response)
     elif kind == "openai.embeddings":
         # The SDK asks for base64 by itself, and takes numbers where they come.

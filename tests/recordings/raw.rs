@@ -216,16 +216,18 @@ fn chat_usage(usage: &Value) -> Numbers {
 
 fn responses_item(item: &Value, said: &mut Said) {
     match item["type"].as_str().unwrap_or("") {
-        "message" => {
+        // What was compacted holds the user's too.
+        "message" if item["role"] != "user" => {
             for part in list(&item["content"]) {
                 push(&part["text"], &mut said.text);
                 push(&part["refusal"], &mut said.text);
             }
         }
         "reasoning" => {
-            for part in list(&item["summary"]).iter().chain(list(&item["content"])) {
-                push(&part["text"], &mut said.thoughts);
-            }
+            // Each part of a summary is a paragraph.
+            let parts = list(&item["summary"]).iter().chain(list(&item["content"]));
+            let paragraphs: Vec<_> = parts.filter_map(|part| part["text"].as_str()).collect();
+            said.thoughts.push_str(&paragraphs.join("\n\n"));
         }
         "function_call" => said.calls.push(function(item)),
         _ => {}
