@@ -112,7 +112,7 @@ impl Ask<'_> {
     ///
     /// With `strip` nothing goes along that a model thought in earlier turns.
     pub fn build(&self, candidate: &Candidate, to: Protocol, strip: bool) -> Result<Outgoing> {
-        if to == self.protocol && !strip {
+        if to == self.protocol && to.is_tapped() && !strip {
             let (body, hide_usage) = self.pass(candidate);
             return Ok(Outgoing {
                 body,
@@ -144,7 +144,7 @@ impl Ask<'_> {
         }
         let translated =
             protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
-        let passed = to == self.protocol;
+        let passed = to == self.protocol && to.is_tapped();
         let shape = (!passed).then(|| Shape {
             schema_tool: translated.schema_tool,
             ..self.shape(self.wants_usage() || self.keep)

@@ -20,7 +20,7 @@ use crate::limit::Permit;
 use crate::observe::record::{CacheOutcome, Mode};
 use crate::protocol::api::{self, Api};
 use crate::protocol::chat::Finish;
-use crate::protocol::{Protocol, tap};
+use crate::protocol::tap;
 use crate::provider::cost;
 use crate::upstream;
 
@@ -275,18 +275,17 @@ impl Delivery<'_> {
         headers.push(header("x-accel-buffering", HeaderValue::from_static("no")));
         x.record.ttft = Some(x.started.elapsed());
         let _open = x.core.metrics.open_stream();
-        let passed = meta.protocol == self.ask.protocol;
-        let hide = self.ask.keep && (!passed || through.is_made()) && hides(self.ask);
+        let passed = through.passes();
+        let hide = self.ask.keep && !passed && hides(self.ask);
         let gone = self.gone || begin(session, x, meta.status, headers).await.is_err();
         let shown =
             hide.then(|| tap::Tap::new(self.ask.protocol, true, super::through::MOST_FRAME));
-        let through_made = through.is_made();
         let mut pump = Pump::new(
             through,
             shown,
             self.keep.take(),
             self.storing.take(),
-            passed && !through_made,
+            passed,
             self.ask,
             gone,
         );

@@ -483,7 +483,7 @@ impl Hold<'_> {
 
     /// Holds a stream until its first semantic event.
     async fn stream(self, mut answer: Answer, x: &mut Exchange) -> Tried {
-        let pass = self.to == self.ask.protocol;
+        let pass = self.outgoing.shape.is_none();
         let packed = packs(self.plan.candidate(), self.to);
         let mut through = match &self.outgoing.shape {
             Some(shape) => Through::translate(self.to, self.ask.protocol, shape),
@@ -635,7 +635,7 @@ impl Hold<'_> {
             }
             let size = first.as_ref().map_or(body.len(), Bytes::len);
             if size > MOST_WHOLE {
-                if self.to != self.ask.protocol || self.ask.envelope.stream {
+                if self.outgoing.shape.is_some() || self.ask.envelope.stream {
                     answer.abandon().await;
                     return broken(
                         "The provider's answer is too large to translate.",
@@ -651,7 +651,7 @@ impl Hold<'_> {
         if length.is_some_and(|length| length != body.len()) {
             return broken("The provider cut its answer.", "cut");
         }
-        if self.to != self.ask.protocol || self.ask.envelope.stream {
+        if self.outgoing.shape.is_some() || self.ask.envelope.stream {
             let own = || self.ask.shape(self.ask.wants_usage() || self.ask.keep);
             let shape = self.outgoing.shape.clone().unwrap_or_else(own);
             match convert(&body, self.to, self.ask, &shape) {

@@ -184,9 +184,9 @@ impl Through {
         }
     }
 
-    /// Whether the client's bytes are other ones than the provider's, in its own protocol.
-    pub fn is_made(&self) -> bool {
-        matches!(self, Self::Made(_) | Self::Unpack(_))
+    /// Whether the client gets the provider's own bytes.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Pass(_))
     }
 
     /// Whether the client has the protocol's own end marker.

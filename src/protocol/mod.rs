@@ -94,6 +94,19 @@ impl Protocol {
             .find(|protocol| protocol.name() == name)
     }
 
+    /// Returns whether answers pass as they come, watched by a [`tap`]. The others' clients are few: their answers go
+    /// through the hub even from a provider of the same protocol.
+    pub fn is_tapped(self) -> bool {
+        match self {
+            Protocol::OpenaiChat
+            | Protocol::OpenaiResponses
+            | Protocol::OpenaiCompletions
+            | Protocol::Anthropic
+            | Protocol::Gemini => true,
+            Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => false,
+        }
+    }
+
     /// Returns whether a stream tells its usage only to those who ask for it (`stream_options.include_usage`).
     pub fn asks_for_usage(self) -> bool {
         matches!(self, Protocol::OpenaiChat | Protocol::OpenaiCompletions)
