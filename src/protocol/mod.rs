@@ -21,6 +21,7 @@ pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_responses;
 pub mod provenance;
+mod spelling;
 pub mod tap;
 pub mod text;
 pub mod usage;
@@ -248,16 +249,23 @@ pub fn encode_request(
         Some(own) => Cow::Owned(own.of(request)),
         None => Cow::Borrowed(&**request),
     };
-    let mut translated = encode_restated(to, request, model, facts).map_err(|error| {
-        if request.family == Protocol::OpenaiResponses {
-            return openai_responses::request::rename(error);
+    match encode_restated(to, request, model, facts) {
+        Ok(mut translated) => {
+            for name in &mut translated.dropped {
+                *name = spelling::of_client(request, name);
+            }
+            translated
+                .dropped
+                .extend(own.into_iter().flat_map(|own| own.dropped));
+            Ok(translated)
         }
-        error
-    })?;
-    translated
-        .dropped
-        .extend(own.into_iter().flat_map(|own| own.dropped));
-    Ok(translated)
+        Err(mut error) => {
+            error.param = error
+                .param
+                .map(|name| spelling::of_client(request, &name).into());
+            Err(error)
+        }
+    }
 }
 
 fn encode_restated(

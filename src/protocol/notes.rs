@@ -91,6 +91,17 @@ pub(super) fn refuse_bias(request: &Request<'_>) -> Result<()> {
     }
 }
 
+/// Names the field that asks for log probabilities, where one does.
+pub(super) fn logprobs(request: &Request<'_>) -> Option<&'static str> {
+    if request.logprobs == Some(true) {
+        return Some("logprobs");
+    }
+    request
+        .top_logprobs
+        .is_some_and(|top| top > 0)
+        .then_some("top_logprobs")
+}
+
 /// Refuses several answers at once.
 pub(super) fn refuse_several(request: &Request<'_>) -> Result<()> {
     if request.n.is_some_and(|n| n > 1) {

@@ -242,9 +242,9 @@ fn refuse(request: &Request<'_>) -> Result<()> {
             ));
         }
     }
-    if request.logprobs == Some(true) || request.top_logprobs.is_some_and(|top| top > 0) {
+    if let Some(field) = crate::protocol::notes::logprobs(request) {
         return Err(Error::unsupported(
-            "logprobs",
+            field,
             format!("{WHO} tells log probabilities in another shape"),
         ));
     }
@@ -280,7 +280,12 @@ fn the_text<'r>(request: &'r Request<'_>, ours: bool, notes: &mut Notes) -> Resu
         },
     ] = request.messages.as_slice()
     else {
-        return Err(refuse());
+        let mut error = refuse();
+        // Where instructions stand apart, it is they who are too many.
+        if !request.messages.is_empty() && crate::protocol::notes::place(request, 0) == "system" {
+            error.param = Some("system".into());
+        }
+        return Err(error);
     };
     if name.is_some() {
         notes.add("name");

@@ -12,4 +12,4 @@ pub use decode::decode;
 pub use echo::echo;
 pub(super) use echo::{apart, defaults};
 pub use encode::encode;
-pub use restate::{Restated, rename, restate};
+pub use restate::{Restated, restate};

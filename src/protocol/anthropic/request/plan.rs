@@ -298,9 +298,9 @@ fn refuse(request: &Request<'_>) -> Result<()> {
             "Anthropic models give one answer: `n` must be 1",
         ));
     }
-    if request.logprobs == Some(true) || request.top_logprobs.is_some_and(|top| top > 0) {
+    if let Some(field) = crate::protocol::notes::logprobs(request) {
         return Err(Error::unsupported(
-            "logprobs",
+            field,
             "Anthropic models tell no log probabilities",
         ));
     }

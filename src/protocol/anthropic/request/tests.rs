@@ -528,7 +528,7 @@ fn what_would_change_the_answer_is_refused_by_name() {
     let cases: [(&str, Edit); 10] = [
         ("n", |request| request.n = Some(2)),
         ("logprobs", |request| request.logprobs = Some(true)),
-        ("logprobs", |request| request.top_logprobs = Some(3)),
+        ("top_logprobs", |request| request.top_logprobs = Some(3)),
         ("logit_bias", |request| {
             request.logit_bias = Some(raw(r#"{"1":5}"#))
         }),

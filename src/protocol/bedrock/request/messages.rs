@@ -77,11 +77,11 @@ fn turns<'r, 'b>(
     let same = plan.same;
     let mut turns: Vec<Turn<'r, 'b>> = Vec::with_capacity(request.messages.len());
     for (index, message) in request.messages.iter().enumerate() {
-        if is_hoisted(message, index, same) {
-            continue;
-        }
         if message.name.is_some() {
             notes.add("messages.name");
+        }
+        if is_hoisted(message, index, same) {
+            continue;
         }
         let mut begun = false;
         for part in &message.parts {

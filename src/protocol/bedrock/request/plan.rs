@@ -374,9 +374,9 @@ fn refuse(request: &Request<'_>) -> Result<()> {
             "Models of Bedrock give one answer: `n` must be 1",
         ));
     }
-    if request.logprobs == Some(true) || request.top_logprobs.is_some_and(|top| top > 0) {
+    if let Some(field) = crate::protocol::notes::logprobs(request) {
         return Err(Error::unsupported(
-            "logprobs",
+            field,
             "Bedrock tells no log probabilities",
         ));
     }

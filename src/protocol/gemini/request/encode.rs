@@ -113,6 +113,17 @@ fn refuse(request: &Request<'_>, same: bool) -> Result<()> {
         ));
     }
     for (name, raw) in &request.extra {
+        // These two are read here alone.
+        let fault = match &**name {
+            "modalities" if Reader::of(raw.get()).list(Reader::string).is_err() => {
+                "should be a list of strings"
+            }
+            "web_search_options" if !raw.get().starts_with('{') => "should be an object",
+            _ => "",
+        };
+        if !fault.is_empty() && request.family != Protocol::Gemini {
+            return Err(Error::field(name.to_string(), format!("`{name}` {fault}.")));
+        }
         if name == "audio" || (name == "modalities" && has_word(raw, "audio")) {
             return Err(Error::unsupported(
                 name.to_string(),
@@ -467,6 +478,8 @@ fn write_config(
         if let Some(top) = request.top_logprobs.filter(|top| logprobs && *top > 0) {
             config.integer("logprobs", top.into());
         }
+    } else if request.top_logprobs.is_some_and(|top| top > 0) {
+        notes.add("top_logprobs (logprobs is not asked for)");
     }
     write_thinking(request, kind, facts, &mut config, notes);
     if !same

@@ -138,8 +138,11 @@ impl<'t> Turns<'t> {
             Part::Image {
                 source: Source::Base64 { data, .. },
                 detail,
-                ..
+                cache,
             } => {
+                if cache.is_some() {
+                    self.notes.add("cache_control");
+                }
                 if detail.as_ref().is_some_and(|detail| detail != "auto") {
                     self.notes.add("messages.content.image_url.detail");
                 }
@@ -149,8 +152,14 @@ impl<'t> Turns<'t> {
                 source: Source::Text(text),
                 name,
                 context,
-                ..
+                citations,
+                cache,
             } => {
+                for (given, field) in [(citations, "citations"), (cache, "cache_control")] {
+                    if given.is_some() {
+                        self.notes.add(field);
+                    }
+                }
                 if let Some(context) = context {
                     said.add(context, "\n\n");
                 }

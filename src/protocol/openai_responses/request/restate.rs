@@ -364,20 +364,3 @@ fn custom_call(raw: &RawValue) -> Option<Part<'_>> {
         cache: None,
     })
 }
-
-/// Names the field of an encoder's error as this family's clients spell it.
-pub fn rename(mut error: Error) -> Error {
-    let Some(param) = error.param.as_deref() else {
-        return error;
-    };
-    let own = match param {
-        "max_tokens" | "max_completion_tokens" => "max_output_tokens",
-        "reasoning_effort" | "thinking" => "reasoning.effort",
-        "logprobs" => "top_logprobs",
-        _ if param.starts_with("messages") => "input",
-        _ if param.starts_with("response_format") => "text.format",
-        _ => return error,
-    };
-    error.param = Some(Cow::Borrowed(own));
-    error
-}

@@ -24,6 +24,13 @@ pub(super) fn write(
     notes: &mut Notes,
     object: &mut Object<'_>,
 ) -> Result<()> {
+    if request
+        .messages
+        .iter()
+        .any(|message| message.name.is_some())
+    {
+        notes.drop("messages.name");
+    }
     let mut rest = request.messages.as_slice();
     let mut instructions = 0;
     if let [first, after @ ..] = rest
@@ -136,9 +143,6 @@ impl Turn<'_> {
 
     /// Writes a message; items that stand among its parts are written by themselves.
     fn message(&mut self, role: &str, parts: &[&Part<'_>]) -> Result<()> {
-        if self.message.name.is_some() {
-            self.notes.drop("messages.name");
-        }
         for part in parts {
             trimmings(part, self.request, self.notes);
         }
@@ -328,7 +332,8 @@ impl Turn<'_> {
                 // What the model did by its provider's tools: the text that came of it is here too.
                 Part::Opaque { family: _, raw } => {
                     let kind = Reader::of(raw.get()).tag("type");
-                    self.notes.drop(kind.as_deref().unwrap_or("unknown"));
+                    self.notes
+                        .drop(kind.as_deref().unwrap_or("messages.content"));
                 }
                 Part::Reasoning { text, signature } => {
                     self.thought(text, signature.as_deref(), &mut thoughts);
