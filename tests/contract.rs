@@ -334,7 +334,11 @@ fn vertexs_paths_ask_whatever_is_behind_them() {
                 "{model}"
             );
             body["model"] = json!(model);
+            for field in ["stream", "max_tokens"] {
+                body.as_object_mut().unwrap().remove(field);
+            }
             let path = format!("{at}/count-tokens:rawPredict");
+            lab.mock.clear_calls();
             let answer = lab.post(&path, &key, &body.to_string());
             assert_eq!(answer.status, 200, "{model}: {}", answer.text());
             assert!(
@@ -344,6 +348,17 @@ fn vertexs_paths_ask_whatever_is_behind_them() {
                 "{model}: {}",
                 answer.text()
             );
+            if model == "claude-lab" {
+                let calls = lab.mock.calls();
+                assert_eq!(calls[0].path, "/v1/messages/count_tokens");
+                assert_eq!(
+                    calls[0].problems,
+                    Vec::<String>::new(),
+                    "{}",
+                    calls[0].json()
+                );
+                assert!(calls[0].json().get("anthropic_version").is_none());
+            }
         }
     }
 }

@@ -104,6 +104,9 @@ impl Ask<'_> {
         } else {
             let kind = self.content_type.to_str().unwrap_or_default();
             outgoing.body = api::splice_model(self.api, kind, self.body, &candidate.model)?;
+            if self.api == Api::CountTokens && self.protocol == Protocol::Anthropic {
+                outgoing.body = unplaced(outgoing.body);
+            }
         }
         Ok(outgoing)
     }
@@ -260,6 +263,24 @@ impl Ask<'_> {
             Platform::Plain | Platform::Azure { .. } => {}
         }
     }
+}
+
+/// Makes a body to be counted, which came by another platform's path, one of Anthropic's own.
+fn unplaced(body: Bytes) -> Bytes {
+    let mut members = Vec::new();
+    if json::members(&body, usize::MAX, &mut members).is_err() {
+        return body;
+    }
+    let mut edits = Edits::new();
+    for (index, member) in members.iter().enumerate() {
+        if matches!(
+            &*json::key(&body, member),
+            "anthropic_version" | "anthropic_beta"
+        ) {
+            edits.remove_member(&body, &members, index);
+        }
+    }
+    edits.apply(&body)
 }
 
 /// Returns whether the provider's platform wants bodies of `protocol` in a shape of its own.

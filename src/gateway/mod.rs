@@ -499,7 +499,8 @@ impl Gateway {
         let header = session.req_header();
         let query = intake::query(header.uri.query(), protocol);
         let mut forwarded = intake::forwarded(&header.headers, protocol);
-        if protocol == Protocol::Anthropic && asked.model.is_some() {
+        let placed = asked.model.is_some() || asked.api == Api::CountTokens;
+        if protocol == Protocol::Anthropic && placed {
             let betas = invoke::betas(&body, &envelope.members);
             betas
                 .iter()
