@@ -10,10 +10,16 @@
     reason = "only what is compared is told apart"
 )]
 
+#[path = "golden_responses/golden.rs"]
+mod golden;
 #[path = "golden_responses/recorded.rs"]
 mod recorded;
+#[path = "golden_responses/requests.rs"]
+mod requests;
 #[path = "golden_responses/sdk.rs"]
 mod sdk;
+#[path = "golden_responses/streams.rs"]
+mod streams;
 
 use std::path::{Path, PathBuf};
 
@@ -173,4 +179,21 @@ fn gist(response: &Response<'_>) -> Gist {
         }
     }
     gist
+}
+
+/// Compares as values, and rewrites the file when asked to.
+fn check_json(path: &Path, found: &Value) {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(path, serde_json::to_string_pretty(found).unwrap() + "\n").unwrap();
+    }
+    let expected: Value = std::fs::read(path)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or(Value::Null);
+    assert_eq!(
+        *found,
+        expected,
+        "{} differs; UPDATE_GOLDEN=1 rewrites it",
+        path.display()
+    );
 }

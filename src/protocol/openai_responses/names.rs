@@ -4,6 +4,7 @@
 //! one argument. What a model calls by such a name is called by its own again when it is told to the client.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use crate::error::Result;
 use crate::protocol::Protocol;
@@ -70,7 +71,7 @@ pub(super) struct Own {
 
 /// The tools of a request whose names are not their own elsewhere.
 #[derive(Debug, Default)]
-pub(super) struct Names(Vec<(String, Own)>);
+pub(super) struct Names(HashMap<String, Own>);
 
 impl Names {
     /// Reads them from what an answer repeats of its request: JSON members without braces.
@@ -125,7 +126,9 @@ impl Names {
                         name: name.clone().into_owned(),
                         custom,
                     };
-                    self.0.push((flat(namespace, name).into_owned(), own));
+                    // Of two that are called the same the first is known.
+                    let flat = flat(namespace, name).into_owned();
+                    self.0.entry(flat).or_insert(own);
                 }
                 r.raw().map(drop)
             }
@@ -135,10 +138,7 @@ impl Names {
 
     /// Returns what the client calls the tool that others know as `name`; `None` where it is the same.
     pub fn own(&self, name: &str) -> Option<&Own> {
-        self.0
-            .iter()
-            .find(|(flat, _)| flat == name)
-            .map(|(_, own)| own)
+        self.0.get(name)
     }
 }
 

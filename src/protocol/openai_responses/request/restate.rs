@@ -6,6 +6,7 @@
 //! request, whether they are used or not.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
@@ -145,21 +146,28 @@ impl Restated {
         for tool in &request.tools {
             self.tool(tool.clone(), None, &mut tools);
         }
-        for message in &request.messages {
-            for part in &message.parts {
-                if let Part::Opaque {
-                    family: Protocol::OpenaiResponses,
-                    raw,
-                } = part
-                    && matches!(
-                        kind(raw).as_deref(),
-                        Some("additional_tools" | "tool_search_output")
-                    )
-                {
-                    self.brought(raw, &mut tools);
+        let mut brought = Vec::new();
+        for part in request.messages.iter().flat_map(|one| &one.parts) {
+            if let Part::Opaque {
+                family: Protocol::OpenaiResponses,
+                raw,
+            } = part
+                && matches!(
+                    kind(raw).as_deref(),
+                    Some("additional_tools" | "tool_search_output")
+                )
+            {
+                for tool in listed(raw) {
+                    self.tool(tool, None, &mut brought);
                 }
             }
         }
+        if brought.is_empty() {
+            return tools;
+        }
+        let mut known: HashSet<Str<'r>> = tools.iter().filter_map(function).cloned().collect();
+        brought.retain(|tool| function(tool).is_some_and(|name| known.insert(name.clone())));
+        tools.append(&mut brought);
         tools
     }
 
@@ -243,26 +251,6 @@ impl Restated {
         })
     }
 
-    /// Adds the tools of an item that brings some, unless they are there.
-    fn brought<'r>(&'r self, raw: &'r RawValue, tools: &mut Vec<Tool<'r>>) {
-        let mut new = Vec::new();
-        for tool in listed(raw) {
-            self.tool(tool, None, &mut new);
-        }
-        let known = |tools: &[Tool<'_>], name: &str| {
-            tools
-                .iter()
-                .any(|tool| matches!(tool, Tool::Function { name: one, .. } if one == name))
-        };
-        for tool in new {
-            if let Tool::Function { name, .. } = &tool
-                && !known(tools, name)
-            {
-                tools.push(tool);
-            }
-        }
-    }
-
     /// Says a choice among some tools by leaving the others out.
     fn choose<'r>(&'r self, request: &mut Request<'r>, tools: &mut Vec<Tool<'r>>) {
         let Some(ToolChoice::Opaque {
@@ -279,7 +267,7 @@ impl Restated {
                 }
             }
             Some("allowed_tools") => {
-                let mut allowed = Vec::new();
+                let mut allowed = HashSet::new();
                 let required = Reader::of(raw.get()).tag("mode").as_deref() == Some("required");
                 // What can't be read allows nothing.
                 let _ = Reader::of(raw.get()).object(|r, key| match (&*key, r.peek()) {
@@ -327,6 +315,14 @@ impl Restated {
             }
             true
         });
+    }
+}
+
+/// Returns the name of a function.
+fn function<'t, 'r>(tool: &'t Tool<'r>) -> Option<&'t Str<'r>> {
+    match tool {
+        Tool::Function { name, .. } => Some(name),
+        Tool::Opaque { .. } => None,
     }
 }
 

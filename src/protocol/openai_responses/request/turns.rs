@@ -578,14 +578,16 @@ impl Turn<'_> {
 
 /// Returns whether something carried whole stands among the items, not among the parts of one.
 fn is_item(raw: &RawValue) -> bool {
-    let kind = Reader::of(raw.get()).tag("type");
-    // A reference may come without a type; parts of messages are the ones that go in or out.
-    !kind.is_some_and(|kind| {
-        kind.starts_with("input_")
-            || kind.starts_with("output_")
-            || kind.ends_with("_text")
-            || kind == "computer_screenshot"
-    })
+    let Some(kind) = Reader::of(raw.get()).tag("type") else {
+        // A reference may come without a type.
+        return true;
+    };
+    let is_part = kind.starts_with("input_")
+        || kind.starts_with("output_")
+        || kind.ends_with("_text")
+        || kind.ends_with("_url")
+        || matches!(&*kind, "computer_screenshot" | "image" | "file");
+    !is_part
 }
 
 fn write_text(words: &str, out: &mut Vec<u8>) {

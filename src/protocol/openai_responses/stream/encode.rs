@@ -12,14 +12,14 @@ use crate::protocol::{Protocol, Shape, ping_frame};
 /// whole answer, and nothing follows it.
 #[derive(Debug)]
 pub struct Encoder {
-    output: Output,
+    output: Box<Output>,
     ended: bool,
 }
 
 impl Encoder {
     pub fn new(shape: &Shape) -> Self {
         Self {
-            output: Output::new(shape, false),
+            output: Box::new(Output::new(shape, false)),
             ended: false,
         }
     }
