@@ -191,6 +191,19 @@ fn shown<'b>(r: &mut Reader<'b>) -> Result<Part<'b>> {
     }
 }
 
+/// Returns base64 in the standard alphabet: Google's own client for Python writes the one for URLs, which Google takes
+/// and nobody else.
+fn standard(data: Str<'_>) -> Str<'_> {
+    if !data.contains(['-', '_']) {
+        return data;
+    }
+    let mut data = data.replace('-', "+").replace('_', "/");
+    while !data.len().is_multiple_of(4) {
+        data.push('=');
+    }
+    Cow::Owned(data)
+}
+
 /// Reads inline data; `None` for what the hub has no word for.
 fn blob<'b>(r: &mut Reader<'b>) -> Result<Option<Part<'b>>> {
     let (mut media_type, mut data, mut name) = (None, None, None);
@@ -204,7 +217,7 @@ fn blob<'b>(r: &mut Reader<'b>) -> Result<Option<Part<'b>>> {
         Ok(())
     })?;
     let media_type = media_type.ok_or_else(|| r.missing("mimeType"))?;
-    let data = data.ok_or_else(|| r.missing("data"))?;
+    let data = standard(data.ok_or_else(|| r.missing("data"))?);
     let (class, kind) = media_type.split_once('/').unwrap_or(("", ""));
     Ok(match class {
         "image" => Some(Part::Image {

@@ -5,10 +5,11 @@
 //! (`generationConfig.speechConfig`).
 //!
 //! Google pairs calls and results that have no ids by name and order; other protocols need ids, so those without
-//! get them here, the same for a call and its result, and the same each time the conversation is sent.
+//! get them here, the same for a call and its result, and the same each time the conversation is sent. Google's own
+//! clients answer a call that has an id with a result that has none when they call a function by themselves.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::super::content::{self, What};
 use super::super::signature::Signature;
@@ -250,12 +251,14 @@ fn part<'b>(r: &mut Reader<'b>, ids: &mut Ids<'b>, parts: &mut Vec<Part<'b>>) ->
     Ok(())
 }
 
-/// The ids of calls that came without.
+/// The ids of calls, and of results that came without.
 #[derive(Debug, Default)]
 struct Ids<'b> {
     made: usize,
-    /// By function, those that wait for their results.
+    /// By function, the calls that wait for their results, and some that have them.
     waiting: HashMap<String, VecDeque<Str<'b>>>,
+    /// Calls whose results named them.
+    answered: HashSet<Str<'b>>,
 }
 
 impl<'b> Ids<'b> {
@@ -265,10 +268,7 @@ impl<'b> Ids<'b> {
     }
 
     fn call(&mut self, id: Option<Str<'b>>, name: &str) -> Str<'b> {
-        if let Some(id) = id {
-            return id;
-        }
-        let id = self.make();
+        let id = id.unwrap_or_else(|| self.make());
         self.waiting
             .entry(name.to_owned())
             .or_default()
@@ -278,12 +278,14 @@ impl<'b> Ids<'b> {
 
     fn result(&mut self, id: Option<Str<'b>>, name: &str) -> Str<'b> {
         if let Some(id) = id {
+            self.answered.insert(id.clone());
             return id;
         }
-        self.waiting
-            .get_mut(name)
-            .and_then(VecDeque::pop_front)
-            .unwrap_or_else(|| self.make())
+        let waiting = self.waiting.get_mut(name);
+        let first = waiting.and_then(|waiting| {
+            std::iter::from_fn(|| waiting.pop_front()).find(|id| !self.answered.contains(id))
+        });
+        first.unwrap_or_else(|| self.make())
     }
 }
 
@@ -317,5 +319,62 @@ fn blank<'b>() -> Request<'b> {
         metadata: None,
         service_tier: None,
         extra: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(body: &str) -> Vec<Part<'_>> {
+        let request = decode(body.as_bytes()).expect("a request");
+        request
+            .messages
+            .into_iter()
+            .flat_map(|turn| turn.parts)
+            .collect()
+    }
+
+    #[test]
+    fn a_result_without_an_id_answers_the_first_call_of_its_name_that_has_none() {
+        let parts = parts(
+            r#"{"contents": [
+                {"role": "model", "parts": [
+                    {"functionCall": {"id": "a", "name": "f", "args": {}}},
+                    {"functionCall": {"id": "b", "name": "g", "args": {}}},
+                    {"functionCall": {"id": "c", "name": "f", "args": {}}},
+                    {"functionCall": {"name": "f", "args": {}}}]},
+                {"role": "user", "parts": [
+                    {"functionResponse": {"name": "g", "response": {}}},
+                    {"functionResponse": {"id": "a", "name": "f", "response": {}}},
+                    {"functionResponse": {"name": "f", "response": {}}},
+                    {"functionResponse": {"name": "f", "response": {}}},
+                    {"functionResponse": {"name": "f", "response": {}}}]}]}"#,
+        );
+        let answered: Vec<&str> = parts
+            .iter()
+            .filter_map(|part| {
+                let Part::ToolResult { id, .. } = part else {
+                    return None;
+                };
+                Some(&**id)
+            })
+            .collect();
+        assert_eq!(answered, ["b", "a", "c", "call_1", "call_2"]);
+    }
+
+    #[test]
+    fn inline_data_in_the_alphabet_for_urls_becomes_the_standard_one() {
+        let parts = parts(
+            r#"{"contents": [{"parts": [{"inlineData": {"mimeType": "image/png", "data": "-_-_9Q"}}]}]}"#,
+        );
+        let Some(Part::Image {
+            source: crate::protocol::chat::Source::Base64 { data, .. },
+            ..
+        }) = parts.first()
+        else {
+            panic!("{parts:?}");
+        };
+        assert_eq!(data, "+/+/9Q==");
     }
 }
