@@ -118,10 +118,11 @@ impl<'p> Endpoint<'p> {
             asked.model = Some(unescape(model));
             return Some(Self::Ask(asked));
         }
-        if let Some((_, rest)) = path.split_once("/models/")
+        if let Some((before, rest)) = path.split_once("/models/")
             && let Some((model, verb)) = rest.rsplit_once(':')
-            && let Some(asked) = verb_of(model, verb, query)
+            && let Some(mut asked) = verb_of(model, verb, query)
         {
+            asked.model = asked.model.map(|model| published(before, model));
             return Some(Self::Ask(asked));
         }
         match path {
@@ -292,6 +293,17 @@ fn verb_of<'p>(model: &'p str, verb: &str, query: Option<&str>) -> Option<Asked<
     })
 }
 
+/// Returns a model by its whole name: clients of Vertex make a publisher of what stands before the slash in
+/// `provider/model`, and Google of nothing.
+fn published<'p>(before: &str, model: Cow<'p, str>) -> Cow<'p, str> {
+    match before.rsplit_once("/publishers/") {
+        Some((_, publisher)) if !matches!(publisher, "google" | "anthropic") => {
+            Cow::Owned(format!("{publisher}/{model}"))
+        }
+        Some(_) | None => model,
+    }
+}
+
 /// Decodes `%2F` and its kin; what is no escape stays as it is.
 fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
@@ -388,6 +400,10 @@ mod tests {
                 "/v1/projects/p/locations/l/publishers/anthropic/models/claude@1:streamRawPredict"
             ),
             named(Protocol::Anthropic, "claude@1", Some(true))
+        );
+        assert_eq!(
+            asked("/v1beta1/projects/p/locations/l/publishers/lab/models/m:generateContent"),
+            named(Protocol::Gemini, "lab/m", Some(false))
         );
         assert_eq!(
             asked("/model/eu.anthropic.claude-v1%3A0/converse-stream"),
