@@ -251,6 +251,8 @@ pub fn passed(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
                 | "openai-processing-ms"
                 | "openai-version"
                 | "warning"
+                // AWS's clients find the kind of an error here.
+                | "x-amzn-errortype"
         ) || text.starts_with("x-ratelimit-")
             || text.starts_with("anthropic-ratelimit-");
         if fit {
