@@ -113,10 +113,8 @@ impl<'p> Endpoint<'p> {
             .strip_prefix("/openai/deployments/")
             .or_else(|| path.strip_prefix("/engines/"))
             .or_else(|| path.strip_prefix("/v1/engines/"));
-        if let Some((model, rest)) = deployments.and_then(|rest| rest.split_once('/')) {
-            let mut asked = openai(rest)?;
-            asked.model = Some(unescape(model));
-            return Some(Self::Ask(asked));
+        if let Some(rest) = deployments {
+            return deployment(rest).map(Self::Ask);
         }
         if let Some((before, rest)) = path.split_once("/models/")
             && let Some((model, verb)) = rest.rsplit_once(':')
@@ -245,6 +243,15 @@ fn openai<'p>(rest: &str) -> Option<Asked<'p>> {
         _ => return None,
     };
     Some(Asked::new(api, protocol))
+}
+
+/// Finds what is asked of an Azure deployment. Its name may be `provider/model`: Azure's clients leave the slash as it is.
+fn deployment(rest: &str) -> Option<Asked<'_>> {
+    rest.match_indices('/').find_map(|(at, _)| {
+        let mut asked = openai(&rest[at + 1..])?;
+        asked.model = Some(unescape(&rest[..at]));
+        Some(asked)
+    })
 }
 
 /// Finds what AWS Bedrock serves at `rest`, which stands below `/model/`.
@@ -390,6 +397,10 @@ mod tests {
         assert_eq!(
             asked("/openai/deployments/gpt%2D5/chat/completions?api-version=1"),
             named(Protocol::OpenaiChat, "gpt-5", None)
+        );
+        assert_eq!(
+            asked("/openai/deployments/azure/gpt-5/chat/completions"),
+            named(Protocol::OpenaiChat, "azure/gpt-5", None)
         );
         assert_eq!(
             asked("/v1beta/models/lab/llama3:8b:generateContent"),
