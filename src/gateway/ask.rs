@@ -101,6 +101,8 @@ impl Ask<'_> {
             outgoing.shape = Some(self.shape(false));
             outgoing.body = translated.body.into();
             outgoing.dropped = translated.dropped;
+        } else if self.api == Api::CountTokens && to == Protocol::Bedrock {
+            // The path names the model, and nothing else may.
         } else {
             let kind = self.content_type.to_str().unwrap_or_default();
             outgoing.body = api::splice_model(self.api, kind, self.body, &candidate.model)?;

@@ -59,6 +59,12 @@ fn object(api: Api, body: &Bytes, model: &str) -> Result<Bytes> {
         && keys
             .iter()
             .any(|key| matches!(&**key, "content" | "requests"));
+    // It stands in the path alone.
+    let placed = gemini
+        || api == Api::CountTokens
+            && keys
+                .iter()
+                .any(|key| matches!(&**key, "contents" | "generateContentRequest"));
     let mut edits = Edits::new();
     let mut named = false;
     for (index, (key, member)) in keys.iter().zip(&members).enumerate() {
@@ -74,7 +80,7 @@ fn object(api: Api, body: &Bytes, model: &str) -> Result<Bytes> {
             _ => {}
         }
     }
-    if !named && !gemini {
+    if !named && !placed {
         edits.insert_member(body, "model", &name);
     }
     Ok(edits.apply(body))
