@@ -1,5 +1,5 @@
 //! The official SDKs, in Python and in Node, against a running gateway: each to a provider of its own protocol and
-//! to one of the other. The cases are in `clients/`, one script for each SDK and language.
+//! to those of others. The cases are in `clients/`, one script for each SDK and language.
 
 mod common;
 
@@ -33,6 +33,41 @@ fn the_anthropic_sdk_for_node_gets_what_it_expects() {
     run(&node("@anthropic-ai/sdk"), "anthropic_messages.mjs");
 }
 
+#[test]
+fn the_sdks_of_openai_and_anthropic_get_the_same_from_every_protocol() {
+    run(&python(), "everywhere.py");
+}
+
+#[test]
+fn the_openai_sdk_gets_what_it_expects_beside_chats() {
+    run(&python(), "openai_tasks.py");
+}
+
+#[test]
+fn the_google_sdk_for_python_gets_what_it_expects() {
+    run(&python_with("google.genai"), "google_content.py");
+}
+
+#[test]
+fn the_google_sdk_for_node_gets_what_it_expects() {
+    run(&node("@google/genai"), "google_content.mjs");
+}
+
+#[test]
+fn the_aws_sdk_for_python_gets_what_it_expects() {
+    run(&python_with("boto3"), "bedrock_converse.py");
+}
+
+#[test]
+fn the_cohere_sdk_for_python_gets_what_it_expects() {
+    run(&python_with("cohere"), "cohere_chat.py");
+}
+
+#[test]
+fn the_mistral_sdk_for_python_gets_what_it_expects() {
+    run(&python_with("mistralai"), "mistral_chat.py");
+}
+
 fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
@@ -47,6 +82,19 @@ fn python() -> PathBuf {
     python
 }
 
+/// The interpreter, where this package is installed too.
+fn python_with(package: &str) -> PathBuf {
+    let python = python();
+    let found = Command::new(&python)
+        .args(["-c", &format!("import {package}")])
+        .status();
+    assert!(
+        found.is_ok_and(|status| status.success()),
+        "{package} is not installed: run `bash .ci/setup tests` first"
+    );
+    python
+}
+
 fn node(package: &str) -> PathBuf {
     let folder = clients().join("node_modules").join(package);
     assert!(
@@ -57,10 +105,10 @@ fn node(package: &str) -> PathBuf {
     "node".into()
 }
 
-/// The providers `oa` and `an`, the same two under the names that the catalogue knows, models that are asked once
+/// The providers of every protocol, two of them under the names that the catalogue knows, models that are asked once
 /// and no more for everything that fails, and keys.
-fn config(openai: &Mock, anthropic: &Mock) -> String {
-    let mut config = String::new();
+fn config(openai: &Mock, anthropic: &Mock, rest: &Mock) -> String {
+    let mut config = providers(openai, anthropic, rest);
     for (name, known, protocol, base) in [
         (
             "oa",
@@ -72,10 +120,6 @@ fn config(openai: &Mock, anthropic: &Mock) -> String {
     ] {
         config.push_str(&format!(
             r#"
-            [providers.{name}]
-            protocols = ["{protocol}"]
-            base_url = "{base}"
-            key = "key-of-{name}"
             # A credential of its own: one that is refused is not asked again for a while.
             [providers.{name}-account]
             protocols = ["{protocol}"]
@@ -129,10 +173,79 @@ fn config(openai: &Mock, anthropic: &Mock) -> String {
     config
 }
 
-/// Runs a script with the gateway and two fake providers of its own, which it scripts and asks itself.
+/// One provider of each protocol, and for each SDK's script models that are asked once and no more for what fails.
+fn providers(openai: &Mock, anthropic: &Mock, rest: &Mock) -> String {
+    let rest = rest.url();
+    let key = "key = \"key\"";
+    let mut config = String::new();
+    for (name, speaks, base, shown) in [
+        (
+            "oa",
+            r#"protocols = ["openai-chat"]"#,
+            format!("{}/v1", openai.url()),
+            key,
+        ),
+        ("an", r#"protocols = ["anthropic"]"#, anthropic.url(), key),
+        (
+            "rs",
+            r#"protocols = ["openai-responses"]"#,
+            format!("{rest}/v1"),
+            key,
+        ),
+        ("ge", r#"protocols = ["gemini"]"#, rest.clone(), key),
+        (
+            "be",
+            "like = \"bedrock\"\nregion = \"eu-west-1\"",
+            rest.clone(),
+            "access_key_id = \"AKID\"\nsecret_access_key = \"secret\"",
+        ),
+        ("co", r#"protocols = ["cohere"]"#, format!("{rest}/v2"), key),
+        (
+            "ol",
+            r#"protocols = ["ollama"]"#,
+            rest.clone(),
+            "auth = \"none\"",
+        ),
+        (
+            "az",
+            "like = \"azure\"\napi_version = \"2024-10-21\"",
+            rest.clone(),
+            key,
+        ),
+    ] {
+        config.push_str(&format!(
+            "[providers.{name}]\n{speaks}\nbase_url = \"{base}\"\n{shown}\n"
+        ));
+        for sdk in [
+            "chat",
+            "messages",
+            "responses",
+            "gemini",
+            "bedrock",
+            "cohere",
+            "mistral",
+        ] {
+            for what in [400, 404, 429, 500]
+                .iter()
+                .flat_map(|status| ["whole", "stream"].map(|form| format!("{status}-{sdk}-{form}")))
+            {
+                config.push_str(&format!(
+                    "[models.{name}-{what}]\ntargets = [\"{name}/{what}\"]\nretries = {{ max_attempts = 1 }}\n"
+                ));
+            }
+        }
+    }
+    config.push_str(&format!(
+        "[providers.gemini]\nbase_url = \"{rest}\"\nkey = \"key\"\n"
+    ));
+    config
+}
+
+/// Runs a script with the gateway and three fake providers of its own, which it scripts and asks itself.
 fn run(program: &Path, script: &str) {
-    let (openai, anthropic) = (start_mock(), start_mock());
-    let strait = Strait::start_with(&config(&openai, &anthropic), "max_body = \"2MiB\"", &[]);
+    let (openai, anthropic, rest) = (start_mock(), start_mock(), start_mock());
+    let config = config(&openai, &anthropic, &rest);
+    let strait = Strait::start_with(&config, "max_body = \"2MiB\"", &[]);
     let output = strait.dir.path().join("output");
     let file = std::fs::File::create(&output).expect("the folder is there");
     let errors = file.try_clone().expect("a file can be opened twice");
@@ -149,6 +262,7 @@ fn run(program: &Path, script: &str) {
         ("ADMIN_URL", format!("http://{}", strait.admin)),
         ("OPENAI_MOCK", openai.url()),
         ("ANTHROPIC_MOCK", anthropic.url()),
+        ("REST_MOCK", rest.url()),
         ("KEY", "sk-strait-of-the-tests".to_owned()),
         ("NARROW_KEY", "sk-strait-narrow".to_owned()),
         ("LIMITED_KEY", "sk-strait-limited".to_owned()),
