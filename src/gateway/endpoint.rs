@@ -123,6 +123,15 @@ impl<'p> Endpoint<'p> {
             asked.model = asked.model.map(|model| published(before, model));
             return Some(Self::Ask(asked));
         }
+        // What has a slash in its name is a path of its own to some of Google's clients.
+        if let Some(rest) = path
+            .strip_prefix("/v1beta/")
+            .or_else(|| path.strip_prefix("/v1alpha/"))
+            && let Some((model, verb)) = rest.rsplit_once(':')
+            && let Some(asked) = verb_of(model, verb, query)
+        {
+            return Some(Self::Ask(asked));
+        }
         match path {
             "/v2/chat" => return ask(Api::Chat, Protocol::Cohere),
             "/v2/embed" => return ask(Api::Embeddings, Protocol::Cohere),
@@ -411,6 +420,10 @@ mod tests {
                 "/v1/projects/p/locations/l/publishers/anthropic/models/claude@1:streamRawPredict"
             ),
             named(Protocol::Anthropic, "claude@1", Some(true))
+        );
+        assert_eq!(
+            asked("/v1beta/lab/llama3:8b:streamGenerateContent"),
+            named(Protocol::Gemini, "lab/llama3:8b", Some(true))
         );
         assert_eq!(
             asked("/v1beta1/projects/p/locations/l/publishers/lab/models/m:generateContent"),
