@@ -39,6 +39,11 @@ fn the_sdks_of_openai_and_anthropic_get_the_same_from_every_protocol() {
 }
 
 #[test]
+fn the_openai_sdk_gets_what_it_expects_of_responses() {
+    run(&python(), "openai_responses.py");
+}
+
+#[test]
 fn the_openai_sdk_gets_what_it_expects_beside_chats() {
     run(&python(), "openai_tasks.py");
 }

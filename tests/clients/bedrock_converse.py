@@ -112,7 +112,7 @@ sdk = Converse()
 cases(sdk)
 
 
-@case(calls=2, only=("be", "an", "ge", "rs"))
+@case(calls=2, only=("be", "an", "ge"))
 def thoughts_and_their_signatures_come_back(to):
     to.mock.script({"thinking": "Hm.", "signature": SIGNED, "tools": [{"name": "clock", "arguments": {}}]}, {"text": "Noon."})
     model = to.model if to.name == "ge" else f"{to.name}/claude-opus-4-0"
@@ -164,8 +164,10 @@ def document(to):
 
 @case(calls=1)
 def sampling(to):
+    # OpenAI's responses take no stop sequences.
+    stops = {} if to.name == "rs" else {"stopSequences": ["end"]}
     client.converse(modelId=to.model, messages=list(sdk.messages(SAY)), system=[{"text": "Be brief."}],
-                    inferenceConfig={"maxTokens": 50, "temperature": 0.5, "topP": 0.9, "stopSequences": ["end"]})
+                    inferenceConfig={"maxTokens": 50, "temperature": 0.5, "topP": 0.9, **stops})
     sent = json.dumps(to.mock.sent())
     # Anthropic's newer models take one of temperature and top_p.
     holds("0.5" in sent and "50" in sent and ("0.9" in sent or to.name == "an"), sent)

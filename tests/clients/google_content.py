@@ -162,13 +162,15 @@ def an_async_stream(to):
 
 @case(calls=1)
 def sampling(to):
-    config = types.GenerateContentConfig(temperature=0.5, top_p=0.9, top_k=40, max_output_tokens=50, stop_sequences=["end"])
+    # OpenAI's responses take no stop sequences.
+    stops = [] if to.name == "rs" else ["end"]
+    config = types.GenerateContentConfig(temperature=0.5, top_p=0.9, top_k=40, max_output_tokens=50, stop_sequences=stops)
     client.models.generate_content(model=to.model, contents="go", config=config)
     sent = json.dumps(to.mock.sent())
     holds("0.5" in sent and "50" in sent, sent)
 
 
-@case(calls=2, only=("ge", "an", "be", "rs"))
+@case(calls=2, only=("ge", "an", "be"))
 def thoughts_and_their_signatures_come_back(to):
     import chats
 

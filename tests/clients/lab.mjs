@@ -104,7 +104,7 @@ const PROVIDERS = [
 // One provider of each protocol that is spoken upstream, but for the two above behind one more fake.
 const REST = new Mock(process.env.REST_MOCK);
 const MOCKS = [...PROVIDERS.map((to) => to.mock), REST];
-export const EVERY = [...PROVIDERS, ...["ge", "be", "co", "ol", "az"].map((name) => new To(name, name, REST))];
+export const EVERY = [...PROVIDERS, ...["rs", "ge", "be", "co", "ol", "az"].map((name) => new To(name, name, REST))];
 const CASES = [];
 
 /** Adds a case, which takes the provider to ask, and of which that provider must get `calls` calls. */

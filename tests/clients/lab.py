@@ -105,7 +105,7 @@ PROVIDERS = [
 ]
 MOCKS = [to.mock for to in PROVIDERS] + [Mock(os.environ["REST_MOCK"])]
 # One provider of each protocol that is spoken upstream, but for the two above behind one more fake.
-EVERY = PROVIDERS + [To(name, None, MOCKS[-1]) for name in ("ge", "be", "co", "ol", "az")]
+EVERY = PROVIDERS + [To(name, None, MOCKS[-1]) for name in ("rs", "ge", "be", "co", "ol", "az")]
 CASES = []
 
 
