@@ -3,6 +3,7 @@
 pub mod check;
 pub mod explain;
 pub mod mock;
+pub mod router;
 pub mod serve;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum Command {
     Mock(mock::Args),
     /// Prints who would be asked for the request on standard input, and why. Nothing is sent.
     Explain(explain::Args),
+    /// Makes and measures the models by which `smart` picks a tier.
+    Router(router::Args),
 }
 
 /// Reads the arguments and runs the command.
@@ -44,5 +47,6 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Mock(args) => mock::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Router(args) => router::run(args),
     }
 }

@@ -3,6 +3,7 @@
 pub mod affinity;
 mod budget;
 mod health;
+pub mod smart;
 pub mod strategy;
 mod table;
 
