@@ -149,12 +149,14 @@ fn plain(interval: Option<Interval>) -> String {
 }
 
 fn percent(interval: Option<Interval>) -> String {
+    // Rounded first, and without the sign of zero.
+    let hundred = |part: f64| (part * 1000.0).round() / 10.0 + 0.0;
     interval.map_or("-".to_owned(), |Interval { value, low, high }| {
         format!(
             "{:.1} % [{:.1}, {:.1}]",
-            value * 100.0,
-            low * 100.0,
-            high * 100.0
+            hundred(value),
+            hundred(low),
+            hundred(high)
         )
     })
 }

@@ -35,7 +35,7 @@ const PENALTIES: [f64; 4] = [3.0, 6.0, 12.0, 40.0];
 const MIXES: [f32; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 /// A set of prompts lends its mean to its rows, as so many rows would: outcomes are coins, and a small set's mean is
 /// the better witness.
-const LENT: f32 = 200.0;
+const LENT: f32 = 100.0;
 /// And the mean of a set is pulled to the mean of all, as so many rows would.
 const PULL: f32 = 20.0;
 /// Counts the numbers for less than a row of words.
