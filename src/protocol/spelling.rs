@@ -16,7 +16,7 @@ struct Word(
 );
 
 /// Longer names stand before those that they begin with.
-const WORDS: [Word; 28] = [
+const WORDS: [Word; 29] = [
     Word(
         &["thinking of earlier turns"],
         "input.reasoning (of earlier turns)",
@@ -46,6 +46,12 @@ const WORDS: [Word; 28] = [
         "input.content.input_audio",
         "",
         "contents.parts.inlineData",
+    ),
+    Word(
+        &["messages.content.file"],
+        "input.content",
+        "",
+        "contents.parts.fileData",
     ),
     Word(&["messages.content"], "input.content", "", "contents.parts"),
     Word(
