@@ -73,6 +73,24 @@ fn the_mistral_sdk_for_python_gets_what_it_expects() {
     run(&python_with("mistralai"), "mistral_chat.py");
 }
 
+#[test]
+#[ignore = "needs `bash .ci/setup frameworks`, half a gigabyte"]
+fn frameworks_for_python_get_what_they_expect() {
+    let python = clients().join(".venv-frameworks/bin/python");
+    assert!(
+        python.exists(),
+        "{} is absent: run `bash .ci/setup frameworks` first",
+        python.display()
+    );
+    run(&python, "frameworks.py");
+}
+
+#[test]
+#[ignore = "needs `bash .ci/setup frameworks`"]
+fn the_ai_sdk_for_node_gets_what_it_expects() {
+    run(&node("@ai-sdk/google"), "frameworks.mjs");
+}
+
 fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
