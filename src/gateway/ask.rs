@@ -22,6 +22,8 @@ pub struct Ask<'a> {
     /// Of the body.
     pub content_type: HeaderValue,
     pub body: &'a Bytes,
+    /// As the client sent it; `body` has the whole conversation where this goes on from a kept answer.
+    pub sent: &'a Bytes,
     pub envelope: &'a Envelope<'a>,
     pub controls: &'a Controls,
     /// The client's headers that may go to a provider of its own protocol.
@@ -74,7 +76,7 @@ impl Ask<'_> {
     /// Returns what an answer in the client's protocol must repeat of this request.
     pub fn shape(&self, include_usage: bool) -> Shape {
         let echo = if self.protocol == Protocol::OpenaiResponses {
-            protocol::openai_responses::request::echo(self.body)
+            protocol::openai_responses::request::echo(self.sent)
         } else {
             String::new()
         };

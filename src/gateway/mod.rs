@@ -440,6 +440,7 @@ impl Gateway {
         x.record.request_bytes = body.len() as u64;
         let tenant = key.as_ref().map_or("", |key| &key.name);
         let stored = asked.api == Api::Chat && protocol == Protocol::OpenaiResponses;
+        let sent = body.clone();
         let Continued {
             body,
             storing,
@@ -525,6 +526,7 @@ impl Gateway {
             forwarded: &forwarded,
             query: query.as_deref(),
             coat: asked.coat,
+            sent: &sent,
             conversation: None,
             pinned: false,
             request_id: &id,

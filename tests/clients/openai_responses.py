@@ -105,6 +105,7 @@ def an_answer_is_kept_and_goes_on(to):
     if to.name not in sdk.own:
         sent = json.dumps(to.mock.sent())
         holds(sent.count("one") == 2 and "two" in sent and "Be brief." not in sent, sent)
+        equal(second.previous_response_id, first.id)
     client.responses.delete(second.id)
     raises(openai.NotFoundError, lambda: client.responses.retrieve(second.id))
 
