@@ -219,7 +219,7 @@ fn what_would_change_the_meaning_is_refused_by_name() {
     for (field, value, param) in [
         ("n", json!(2), "n"),
         ("logprobs", json!(true), "logprobs"),
-        ("top_logprobs", json!(3), "logprobs"),
+        ("top_logprobs", json!(3), "top_logprobs"),
         ("logit_bias", json!({"50256": -100}), "logit_bias"),
     ] {
         for stream in [false, true] {
