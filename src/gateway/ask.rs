@@ -85,7 +85,11 @@ impl Ask<'_> {
             created: self.created,
             include_usage,
             schema_tool: false,
-            id: self.request_id.to_owned(),
+            id: self
+                .request_id
+                .strip_prefix("req_")
+                .unwrap_or(self.request_id)
+                .to_owned(),
             echo,
         }
     }
