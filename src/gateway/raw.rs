@@ -126,6 +126,14 @@ impl Raw {
             }
         }
         let pairs = query.unwrap_or_default().split('&');
+        // A name spelt with escapes is read by the provider and not by us.
+        let spelt = |pair: &str| pair.split('=').next().unwrap_or_default().contains('%');
+        if pairs.clone().any(spelt) {
+            return Err(Error::field(
+                "query",
+                "This API key is restricted to certain models: names in the query can't be escaped.",
+            ));
+        }
         named.extend(pairs.filter_map(|pair| pair.strip_prefix("model=").map(str::to_owned)));
         for model in &named {
             if !allows(key, provider, model) {
