@@ -10,7 +10,7 @@ use strait::protocol::api::Api;
 use strait::provider::account::{aws, google};
 use strait::provider::cost::Token;
 use strait::provider::{self, Auth, Provider, Timeouts};
-use strait::routing::{Retries, Strategy};
+use strait::routing::{Retries, Strategy, To};
 
 /// Returns an environment of these variables alone.
 fn env<'e>(variables: &'e [(&'e str, &'e str)]) -> impl Fn(&str) -> Option<String> + 'e {
@@ -214,11 +214,11 @@ limits = { rpm = 1, tpm = 5_000_000_000, concurrent = 2 }
     let now = good(text, &[]);
     let fast = &now.models["fast"];
     assert_eq!(fast.strategy, Strategy::LeastBusy);
-    assert_eq!(fast.targets[1].provider, now.provider_index["lab"]);
-    assert_eq!(
-        fast.targets[1].model, "org/llama",
-        "only the first slash divides"
-    );
+    let lab = To::Provider {
+        provider: now.provider_index["lab"],
+        model: "org/llama".into(),
+    };
+    assert_eq!(fast.targets[1].to, lab, "only the first slash divides");
     assert_eq!(fast.targets[1].weight, 3);
     assert_eq!(fast.fallbacks, ["careful", "demo/echo"]);
     assert_eq!(
@@ -698,7 +698,8 @@ const CASES: &[Case] = &[
     ("a target not enabled", "[models.m]\ntargets = [\"demo/a\", { model = \"openai/gpt\" }]", 2, "models.m.targets[1].model", "openai is not enabled: OPENAI_API_KEY is not set", None),
     ("a target without provider", "[models.m]\ntargets = [\"gpt-5\"]", 2, "models.m.targets[0]", "must be provider/model", None),
     ("a target without model", "[models.m]\ntargets = [\"demo/\"]", 2, "models.m.targets[0]", "must name a model", None),
-    ("a model as target", "[models.a]\ntargets = [\"demo/x\"]\n[models.b]\ntargets = [\"a\"]", 4, "models.b.targets[0]", "can only be a fallback", None),
+    ("a model misspelt as target", "[models.fast]\ntargets = [\"demo/x\"]\n[models.b]\ntargets = [\"fats\"]", 4, "models.b.targets[0]", "or a [models] name", Some("\"fast\"")),
+    ("models in a circle", "[models.a]\ntargets = [\"b\"]\n[models.b]\ntargets = [\"demo/x\", \"a\"]", 4, "models.b.targets[1]", "go in a circle: a → b → a", None),
     ("a strategy to come", "[models.m]\ntargets = [\"demo/x\"]\nstrategy = \"latency\"", 3, "models.m.strategy", "latency is not supported yet", None),
     ("a strategy misspelt", "[models.m]\ntargets = [\"demo/x\"]\nstrategy = \"roundrobin\"", 3, "models.m.strategy", "must be one of fallback", Some("\"round-robin\"")),
     ("a dangling fallback", "[models.careful]\ntargets = [\"demo/x\"]\n[models.b]\ntargets = [\"demo/x\"]\nfallbacks = [\"carefull\"]", 5, "models.b.fallbacks[0]", "neither a [models] name nor provider/model", Some("\"careful\"")),

@@ -6,14 +6,12 @@ use toml::de::DeValue;
 
 use super::mistake::{At, Place, Wrong, nearest, quoted};
 use super::provider::{self, check_name, label, required};
-use super::read::{Reader, Table, Value, text, truth, whole};
+use super::read::{Reader, Table, text, truth, whole};
 use super::row::{self, Row};
 use super::secrets::{Reference, secret};
 use super::units::{self, Listen};
 use crate::limit::Limits;
 use crate::observe::Sink;
-use crate::provider::TimeoutOverrides;
-use crate::routing::{Retries, Strategy};
 use crate::{cache, server, state};
 
 /// The tables of one file.
@@ -25,24 +23,13 @@ pub(super) struct File {
     pub admin_token: Option<At<Reference>>,
     pub state_dir: Option<PathBuf>,
     pub providers: Vec<Row>,
-    pub models: Vec<Model>,
+    pub models: Vec<super::model::Model>,
     pub keys: Vec<Key>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,
     pub records: Sink,
     pub log_level: String,
-}
-
-/// A `[models.NAME]` table: its names aren't looked up yet.
-pub(super) struct Model {
-    pub name: At<String>,
-    /// `provider/model` and weight.
-    pub targets: Vec<(At<String>, u32)>,
-    pub strategy: Strategy,
-    pub fallbacks: Vec<At<String>>,
-    pub timeouts: TimeoutOverrides,
-    pub retries: Retries,
 }
 
 /// A `[[keys]]` table: its secret isn't fetched yet.
@@ -53,11 +40,7 @@ pub(super) struct Key {
     pub limits: Limits,
 }
 
-const LATER_STRATEGIES: [&str; 4] = ["latency", "cost", "score", "smart"];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-/// The most of one kind: above this the file was generated wrongly.
-const MOST_TARGETS: usize = 1000;
 
 impl File {
     /// Reads the whole document.
@@ -76,7 +59,7 @@ impl File {
             admin_token: admin.and_then(|admin| reader.get(&admin, "token", secret)),
             state_dir: state_dir(reader, &root),
             providers: providers(reader, &root),
-            models: models(reader, &root),
+            models: super::model::models(reader, &root),
             keys: keys(reader, &root),
             catalogue: super::catalogue::catalogue(reader, &root),
             cache: cache(reader, &root),
@@ -178,7 +161,7 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> (server::Settings, At<Ve
     )
 }
 
-fn set<T>(setting: &mut T, read: Option<At<T>>) {
+pub(super) fn set<T>(setting: &mut T, read: Option<At<T>>) {
     if let Some(read) = read {
         *setting = read.value;
     }
@@ -224,109 +207,6 @@ fn providers(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Row> {
         }
     }
     rows
-}
-
-fn models(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Model> {
-    let mut models = Vec::new();
-    for (name, value) in reader.names(root, "models").unwrap_or_default() {
-        if let Err(wrong) = check_name(&name.value) {
-            reader.mistakes.push(name.wrong(wrong));
-            continue;
-        }
-        if let Some(model) = model(reader, name, value) {
-            models.push(model);
-        }
-    }
-    models
-}
-
-fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option<Model> {
-    let place = reader.place(value.span().start, name.place.key.clone());
-    let table = reader.open(value, place, "models.*")?;
-    let strategy = reader
-        .get(&table, "strategy", strategy)
-        .map(|at| at.value)
-        .unwrap_or_default();
-    let fallbacks = reader
-        .one_or_list(&table, "fallbacks", text)
-        .map(|list| list.value)
-        .unwrap_or_default();
-    let timeouts = provider::timeouts(reader, &table, "models.*.timeouts");
-    let mut retries = Retries::default();
-    if let Some(table) = reader.table(&table, "retries", "models.*.retries") {
-        let attempts = reader.get(&table, "max_attempts", whole(1..=100));
-        retries.max_attempts = attempts.map_or(retries.max_attempts, |at| at.value as u32);
-        set(
-            &mut retries.backoff,
-            reader.get(&table, "backoff", units::duration),
-        );
-    }
-    let targets = targets(reader, &table);
-    Some(Model {
-        name: At {
-            place: table.place,
-            ..name
-        },
-        targets,
-        strategy,
-        fallbacks,
-        timeouts,
-        retries,
-    })
-}
-
-fn targets(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<(At<String>, u32)> {
-    if !table.has("targets") {
-        reader
-            .mistakes
-            .push(table.place.missing("targets").wrong("must be given"));
-    }
-    let want = "an array of \"provider/model\" or { model, weight }";
-    let Some(elements) = reader.elements(table, "targets", want) else {
-        return Vec::new();
-    };
-    if elements.value.is_empty() || elements.value.len() > MOST_TARGETS {
-        reader.mistakes.push(
-            elements
-                .place
-                .wrong(format!("must hold 1 to {MOST_TARGETS} targets")),
-        );
-        return Vec::new();
-    }
-    let mut targets = Vec::new();
-    for (value, place) in elements.value {
-        if value.get_ref().is_str() {
-            targets.extend(reader.value(value, place, text).map(|target| (target, 1)));
-            continue;
-        }
-        let Some(table) = reader.open(value, place, "models.*.targets[]") else {
-            continue;
-        };
-        let target = required(reader, &table, "model", text);
-        let weight = reader
-            .get(&table, "weight", whole(1..=provider::HEAVIEST))
-            .map_or(1, |at| at.value as u32);
-        targets.extend(target.map(|target| (target, weight)));
-    }
-    targets
-}
-
-fn strategy(value: &DeValue<'_>) -> Result<Strategy, Wrong> {
-    let name = text(value)?;
-    if LATER_STRATEGIES.contains(&name.as_str()) {
-        return Err(Wrong::later(&format!("the strategy {name}")));
-    }
-    let known = Strategy::ALL.map(|(known, _)| known);
-    let found = Strategy::ALL
-        .into_iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, strategy)| strategy);
-    found.ok_or_else(|| {
-        Wrong::suggest(
-            format!("must be one of {}", known.join(", ")),
-            nearest(&name, known).map(quoted),
-        )
-    })
 }
 
 fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {

@@ -1,17 +1,17 @@
 //! Across tables: names become indices, secrets are fetched, and what must fit together is compared.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::file::{File, Key, Model};
+use super::file::{File, Key};
 use super::mistake::{At, Mistake, Wrong, nearest, quoted};
 use super::row::Row;
 use super::{Env, Snapshot};
 use crate::access::KeySettings;
 use crate::provider::Provider;
-use crate::routing::{self, Target};
+use crate::routing;
 use crate::server;
 
 /// The provider that answers without a network.
@@ -21,7 +21,7 @@ const DEMO: &str = "demo";
 const SHORTEST_KEY: usize = 8;
 
 /// After so many mistakes no more suggestions are looked for: each costs a walk over all names.
-const MOST_SUGGESTIONS: usize = 100;
+pub(super) const MOST_SUGGESTIONS: usize = 100;
 
 /// Makes the snapshot; what is wrong is added to `mistakes`, and then the snapshot must not be used.
 pub(super) fn snapshot(
@@ -33,7 +33,7 @@ pub(super) fn snapshot(
 ) -> Snapshot {
     check_listeners(&file, mistakes);
     let providers = Providers::gather(file.providers, catalogue, env, mistakes);
-    let models = models(file.models, &providers, mistakes);
+    let models = super::model::link(file.models, &providers, mistakes);
     let keys = keys(file.keys, &models, &providers, env, mistakes, warnings);
     let token = file
         .admin_token
@@ -132,7 +132,7 @@ fn collide(one: &str, other: &str) -> bool {
 }
 
 /// All providers, by whether a model may go to them.
-struct Providers {
+pub(super) struct Providers {
     enabled: Vec<Arc<Provider>>,
     /// Names and aliases of those enabled.
     index: HashMap<String, usize>,
@@ -280,8 +280,15 @@ impl Providers {
         self.index.contains_key(name) || self.unusable.contains_key(name)
     }
 
+    /// Returns whether `written` names a provider that is enabled, and a model of it.
+    pub fn has(&self, written: &str) -> bool {
+        written
+            .split_once('/')
+            .is_some_and(|(name, _)| self.index.contains_key(name))
+    }
+
     /// Looks up `provider/model`; `Ok(None)` when the provider's own table is at fault.
-    fn target(&self, written: &str, suggest: bool) -> Result<Option<(usize, String)>, Wrong> {
+    pub fn target(&self, written: &str, suggest: bool) -> Result<Option<(usize, String)>, Wrong> {
         let Some((name, model)) = written.split_once('/') else {
             return Err("must be provider/model".into());
         };
@@ -327,143 +334,6 @@ fn like(row: &Row, by_name: &HashMap<String, usize>) -> Result<Option<usize>, Mi
             meant.map(quoted),
         ))
     })
-}
-
-fn models(
-    written: Vec<Model>,
-    providers: &Providers,
-    mistakes: &mut Vec<Mistake>,
-) -> HashMap<String, Arc<routing::Model>> {
-    let names: HashSet<String> = written
-        .iter()
-        .map(|model| model.name.value.clone())
-        .collect();
-    for model in &written {
-        for fallback in &model.fallbacks {
-            let suggest = mistakes.len() < MOST_SUGGESTIONS;
-            if let Err(wrong) = check_fallback(fallback, &names, providers, suggest) {
-                mistakes.push(fallback.wrong(wrong));
-            }
-        }
-    }
-    check_cycles(&written, mistakes);
-    let mut models = HashMap::new();
-    for model in written {
-        let mut targets = Vec::new();
-        for (target, weight) in model.targets {
-            let suggest = mistakes.len() < MOST_SUGGESTIONS;
-            match providers.target(&target.value, suggest) {
-                Ok(Some((provider, model))) => targets.push(Target {
-                    provider,
-                    model,
-                    weight,
-                }),
-                Ok(None) => {}
-                Err(_) if names.contains(&target.value) => {
-                    mistakes.push(target.wrong(
-                        "must be provider/model; another model of the file can only be a fallback",
-                    ));
-                }
-                Err(wrong) => mistakes.push(target.wrong(wrong)),
-            }
-        }
-        let model = routing::Model {
-            name: model.name.value,
-            targets,
-            strategy: model.strategy,
-            fallbacks: model
-                .fallbacks
-                .into_iter()
-                .map(|fallback| fallback.value)
-                .collect(),
-            timeouts: model.timeouts,
-            retries: model.retries,
-        };
-        models.insert(model.name.clone(), Arc::new(model));
-    }
-    models
-}
-
-fn check_fallback(
-    fallback: &At<String>,
-    names: &HashSet<String>,
-    providers: &Providers,
-    suggest: bool,
-) -> Result<(), Wrong> {
-    let name = fallback.value.as_str();
-    if names.contains(name) {
-        return Ok(());
-    }
-    if name.contains('/') {
-        return providers.target(name, suggest).map(|_| ());
-    }
-    let meant = if suggest {
-        nearest(name, names.iter().map(String::as_str))
-    } else {
-        None
-    };
-    Err(Wrong::suggest(
-        "is neither a [models] name nor provider/model",
-        meant.map(quoted),
-    ))
-}
-
-/// Reports each fallback that leads back to where it came from.
-fn check_cycles(models: &[Model], mistakes: &mut Vec<Mistake>) {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Visit {
-        Not,
-        Under,
-        Done,
-    }
-    let index: HashMap<&str, usize> = models
-        .iter()
-        .enumerate()
-        .map(|(at, model)| (model.name.value.as_str(), at))
-        .collect();
-    let mut visits = vec![Visit::Not; models.len()];
-    for start in 0..models.len() {
-        if visits[start] != Visit::Not {
-            continue;
-        }
-        // By hand, because a chain of ten thousand fallbacks would overflow the stack.
-        let mut path = vec![(start, 0)];
-        visits[start] = Visit::Under;
-        while let Some((at, next)) = path.last_mut() {
-            let Some(fallback) = models[*at].fallbacks.get(*next) else {
-                visits[*at] = Visit::Done;
-                path.pop();
-                continue;
-            };
-            *next += 1;
-            let Some(to) = index.get(fallback.value.as_str()).copied() else {
-                continue;
-            };
-            match visits[to] {
-                Visit::Not => {
-                    visits[to] = Visit::Under;
-                    path.push((to, 0));
-                }
-                Visit::Under => mistakes.push(fallback.wrong(circle(models, &path, to))),
-                Visit::Done => {}
-            }
-        }
-    }
-}
-
-fn circle(models: &[Model], path: &[(usize, usize)], to: usize) -> String {
-    const MOST_SHOWN: usize = 10;
-    let from = path.iter().position(|(at, _)| *at == to).unwrap_or(0);
-    let mut names: Vec<&str> = path[from..]
-        .iter()
-        .take(MOST_SHOWN)
-        .map(|(at, _)| models[*at].name.value.as_str())
-        .collect();
-    if path.len() - from > MOST_SHOWN {
-        names.push("…");
-    }
-    names.push(&models[to].name.value);
-    format!("the fallbacks go in a circle: {}", names.join(" → "))
 }
 
 fn keys(

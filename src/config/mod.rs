@@ -10,6 +10,7 @@ mod file;
 pub mod known;
 mod link;
 mod mistake;
+mod model;
 mod platform;
 mod provider;
 mod read;

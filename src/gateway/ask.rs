@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use super::Core;
 use super::endpoint::Coat;
 use super::intake::Controls;
 use crate::codec::json::{self, Member};
@@ -13,7 +14,9 @@ use crate::protocol::bedrock::invoke;
 use crate::protocol::chat::Part;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{self, Protocol, Shape};
-use crate::provider::{Platform, Provider, TimeoutOverrides, Timeouts, platform};
+use crate::provider::{Platform, TimeoutOverrides, Timeouts, platform};
+use crate::routing::affinity::Pin;
+use crate::routing::choose::Asked;
 use crate::routing::{Candidate, Route};
 
 pub struct Ask<'a> {
@@ -53,14 +56,37 @@ pub struct Outgoing {
 }
 
 impl Ask<'_> {
-    /// Returns the timers for a provider of this route: the request's over the model's over the provider's.
-    pub fn timeouts_of(&self, route: &Route, provider: Option<&Provider>) -> Timeouts {
-        let base = provider.map_or_else(Timeouts::default, |provider| provider.timeouts);
+    /// Returns the timers for a target of this route: the request's over the models' over the provider's.
+    pub fn timeouts_of(&self, route: &Route, target: Option<usize>) -> Timeouts {
+        let base = target.map_or_else(Timeouts::default, |target| {
+            route.targets[target].provider.timeouts
+        });
+        let within = target.map_or_else(TimeoutOverrides::default, |target| {
+            route.leaves[target].timeouts
+        });
         let own = TimeoutOverrides {
             total: self.controls.timeout,
             ..TimeoutOverrides::default()
         };
-        base.with(route.timeouts).with(own)
+        base.with(route.timeouts).with(within).with(own)
+    }
+
+    /// Returns who answered this conversation before, where that matters.
+    pub fn pin(&self, core: &Core) -> Option<Pin> {
+        let conversation = self.conversation.filter(|_| self.pinned)?;
+        core.routing.affinity.get(conversation)
+    }
+
+    /// Returns what choosing between targets needs to know.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            stream: self.envelope.stream,
+            input: self.envelope.estimate_input(),
+            output: self.envelope.max_output,
+            session: self
+                .conversation
+                .filter(|_| self.controls.session.is_some()),
+        }
     }
 
     /// Whether the client is to see the usage of a stream: it asked for it, or for its cost.

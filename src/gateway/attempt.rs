@@ -16,7 +16,8 @@ use crate::error::{Error, Kind};
 use crate::observe::record::AttemptRecord;
 use crate::protocol::api::Api;
 use crate::routing::affinity::Pin;
-use crate::routing::{Blame, Candidate, EndpointScopes, Route, Standing, strategy};
+use crate::routing::choose::{Choice, Pick};
+use crate::routing::{Blame, Candidate, EndpointScopes, Route, Standing};
 use crate::upstream;
 use crate::upstream::pool::Place;
 
@@ -47,14 +48,14 @@ struct Hunt<'a> {
     strip: bool,
 }
 
-/// Asks the targets of `chain` in turn.
+/// Asks those who were chosen for a request to `first`, in turn.
 pub async fn run(
     ask: &Ask<'_>,
-    chain: &[Arc<Route>],
+    first: &Arc<Route>,
+    choice: &Choice,
     core: &Core,
     x: &mut Exchange,
 ) -> Result<Box<Won>, Lost> {
-    let first = &chain[0];
     let total = ask.timeouts_of(first, None).total;
     let deadline = x.started + total;
     let most = first.retries.max_attempts.max(1);
@@ -69,33 +70,22 @@ pub async fn run(
         soonest: None,
         skipped: false,
         retryable: false,
-        pin: ask
-            .conversation
-            .filter(|_| ask.pinned)
-            .and_then(|conversation| core.routing.affinity.get(conversation)),
+        pin: ask.pin(core),
         strip: false,
     };
     core.routing.budget.earn();
-    // `strategy::order` advances turns: once for each request, not for each round.
-    let mut orders: Vec<Vec<usize>> = chain.iter().map(|route| strategy::order(route)).collect();
-    if let Some(pin) = &hunt.pin {
-        // Stable: the others keep their order.
-        orders[0].sort_by_key(|index| !pin.is_target(&first.targets[*index]));
-    }
     let mut desperate = false;
     for round in 0..MOST_ROUNDS {
         let before = hunt.attempts;
         hunt.soonest = None;
         hunt.skipped = false;
         hunt.retryable = false;
-        for (route, order) in chain.iter().zip(&orders) {
-            for &target in order {
-                match hunt.target(route, target, desperate, x).await {
-                    Step::Won(won) => return Ok(won),
-                    Step::Lost(lost) => return Err(lost),
-                    Step::Spent => return Err(hunt.give_up()),
-                    Step::Go => {}
-                }
+        for pick in &choice.picks {
+            match hunt.target(pick, desperate, x).await {
+                Step::Won(won) => return Ok(won),
+                Step::Lost(lost) => return Err(lost),
+                Step::Spent => return Err(hunt.give_up()),
+                Step::Go => {}
             }
         }
         let asked = hunt.attempts > before;
@@ -132,15 +122,11 @@ enum Step {
 
 impl<'a> Hunt<'a> {
     /// Tries one target: every credential and address that its failures leave open.
-    async fn target(
-        &mut self,
-        route: &'a Arc<Route>,
-        target: usize,
-        desperate: bool,
-        x: &mut Exchange,
-    ) -> Step {
-        let candidate: &'a Candidate = &route.targets[target];
-        let timers = self.ask.timeouts_of(route, Some(&candidate.provider));
+    async fn target(&mut self, pick: &'a Pick, desperate: bool, x: &mut Exchange) -> Step {
+        let Pick { route, target, .. } = pick;
+        let target = *target;
+        let candidate: &'a Candidate = pick.candidate();
+        let timers = self.ask.timeouts_of(route, Some(target));
         if let Some((kind, message)) = &candidate.refused {
             let error = Error {
                 param: Some("model".into()),

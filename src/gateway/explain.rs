@@ -11,7 +11,8 @@ use crate::protocol::Protocol;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::usage::Usage;
 use crate::provider::cost;
-use crate::routing::{Candidate, Route, Standing, Strategy, strategy};
+use crate::routing::choose::{Asked, Pick, choose};
+use crate::routing::{Route, Standing, Strategy};
 
 /// Output tokens that an estimate assumes when the request sets no bound.
 const LIKELY_OUTPUT: u64 = 500;
@@ -30,27 +31,32 @@ pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
     let chain = now.table.chain(first.clone(), &asked, true);
     let input = envelope.estimate_input();
     let output = envelope.max_output.unwrap_or(LIKELY_OUTPUT);
+    let asked = Asked {
+        stream: envelope.stream,
+        input,
+        output: envelope.max_output,
+        session: None,
+    };
+    let choice = choose(&chain, &asked, None);
     let mut candidates = Vec::new();
-    for (position, route) in chain.iter().enumerate() {
-        for (turn, index) in strategy::order(route).into_iter().enumerate() {
-            let candidate = &route.targets[index];
-            candidates.push(explained(
-                now,
-                candidate,
-                route,
-                &Place {
-                    position,
-                    turn,
-                    input,
-                    output,
-                    protocol,
-                },
-            ));
+    let (mut position, mut turn) = (0, 0);
+    for (index, pick) in choice.picks.iter().enumerate() {
+        if index > 0 && pick.route.name != choice.picks[index - 1].route.name {
+            (position, turn) = (position + 1, 0);
         }
+        let place = Place {
+            position,
+            turn,
+            input,
+            output,
+            protocol,
+        };
+        candidates.push(explained(now, pick, &place));
+        turn += 1;
     }
     Ok(json!({
         "model": envelope.model,
-        "strategy": name(first.strategy),
+        "strategy": first.tree.strategy.name(),
         "max_attempts": first.retries.max_attempts,
         "estimated_input_tokens": input,
         "candidates": candidates,
@@ -65,7 +71,9 @@ struct Place {
     protocol: Protocol,
 }
 
-fn explained(now: &Now, candidate: &Candidate, route: &Route, place: &Place) -> Value {
+fn explained(now: &Now, pick: &Pick, place: &Place) -> Value {
+    let candidate = pick.candidate();
+    let leaf = &pick.route.leaves[pick.target];
     let spoken = candidate.speaks(place.protocol).protocol;
     let standing = |scope| match now.table.state().cooldowns.standing(scope, Instant::now()) {
         Standing::Good => None,
@@ -91,37 +99,32 @@ fn explained(now: &Now, candidate: &Candidate, route: &Route, place: &Place) -> 
         "model": &*candidate.model,
         "protocol": spoken.name(),
         "mode": if candidate.provider.demo { "demo" } else if spoken == place.protocol { "pass" } else { "translate" },
-        "reason": reason(route, place),
+        "reason": reason(&pick.route, place),
+        "via": leaf.via.as_deref(),
+        "score": pick.score,
         "available": waiting.is_none(),
         "waiting": waiting.map(|(why, until)| json!({
             "why": why,
             "ms": u64::try_from(until.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX),
         })),
-        "weight": candidate.weight,
+        "weight": leaf.weight,
         "estimated_cost_usd": price,
     })
 }
 
 fn reason(route: &Route, place: &Place) -> String {
-    let order = match (route.strategy, route.targets.len()) {
+    let number = place.turn + 1;
+    let order = match (route.tree.strategy, route.targets.len()) {
         (_, 1) => "the only target".to_owned(),
-        (Strategy::Fallback, _) => format!("number {} in the order of the file", place.turn + 1),
-        (Strategy::Weighted, _) => format!("drawn as number {} by weight", place.turn + 1),
-        (Strategy::RoundRobin, _) => format!("number {} in this turn", place.turn + 1),
-        (Strategy::LeastBusy, _) => format!(
-            "number {} by requests in flight for its weight",
-            place.turn + 1
-        ),
+        (Strategy::Fallback, _) => format!("number {number} in the order of the file"),
+        (Strategy::Weighted, _) => format!("drawn as number {number} by weight"),
+        (Strategy::RoundRobin, _) => format!("number {number} in this turn"),
+        (Strategy::LeastBusy, _) => {
+            format!("number {number} by requests in flight for its weight")
+        }
     };
     match place.position {
         0 => format!("{order} of `{}`", route.name),
         position => format!("fallback {position}: {order} of `{}`", route.name),
     }
-}
-
-fn name(strategy: Strategy) -> &'static str {
-    Strategy::ALL
-        .iter()
-        .find(|(_, known)| *known == strategy)
-        .map_or("fallback", |(name, _)| name)
 }

@@ -14,6 +14,7 @@ use crate::limit::Permit;
 use crate::protocol::Protocol;
 use crate::protocol::api::{self, Api};
 use crate::routing::Route;
+use crate::routing::choose::choose;
 
 /// Answers a count. Nothing is generated and nothing is billed.
 pub async fn count(
@@ -34,7 +35,9 @@ pub async fn count(
     });
     let mut counted = None;
     if counts {
-        match Box::pin(attempt::run(ask, std::slice::from_ref(route), core, x)).await {
+        let pin = ask.pin(core);
+        let choice = choose(std::slice::from_ref(route), &ask.asked(), pin.as_ref());
+        match Box::pin(attempt::run(ask, route, &choice, core, x)).await {
             Ok(won) => {
                 let Won { meta, flow } = *won;
                 let target = meta.candidate();

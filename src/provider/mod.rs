@@ -166,6 +166,18 @@ pub struct TimeoutOverrides {
     pub total: Option<Duration>,
 }
 
+impl TimeoutOverrides {
+    /// Returns these with what `over` names replaced.
+    pub fn with(self, over: TimeoutOverrides) -> Self {
+        Self {
+            connect: over.connect.or(self.connect),
+            first_byte: over.first_byte.or(self.first_byte),
+            idle: over.idle.or(self.idle),
+            total: over.total.or(self.total),
+        }
+    }
+}
+
 impl Timeouts {
     /// Returns these timers with what `over` names replaced.
     pub fn with(self, over: TimeoutOverrides) -> Self {

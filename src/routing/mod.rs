@@ -2,6 +2,7 @@
 
 pub mod affinity;
 mod budget;
+pub mod choose;
 mod health;
 pub mod smart;
 pub mod strategy;
@@ -13,7 +14,7 @@ use crate::provider::TimeoutOverrides;
 
 pub use budget::RetryBudget;
 pub use health::{Blame, Cooldowns, Listed, Scope, Standing};
-pub use table::{Candidate, EndpointScopes, Route, State, Table};
+pub use table::{Branch, Candidate, Child, EndpointScopes, Leaf, Node, Route, State, Table};
 
 /// A name that clients may use (`[models.NAME]`), checked: every target's provider exists.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,15 +28,27 @@ pub struct Model {
     pub retries: Retries,
 }
 
-/// A provider's model that may answer.
+/// What may answer in a model's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Index into the snapshot's providers.
-    pub provider: usize,
-    /// The provider's own id.
-    pub model: String,
+    pub to: To,
     pub weight: u32,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    Provider {
+        /// Index into the snapshot's providers.
+        provider: usize,
+        /// The provider's own id.
+        model: String,
+    },
+    /// Another `[models.*]`: its targets, in the order of its own strategy. Its fallbacks are not followed from here.
+    Model(String),
+}
+
+/// Models in models are followed this deep.
+pub const MOST_NESTED: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strategy {
@@ -56,6 +69,11 @@ impl Strategy {
         ("round-robin", Strategy::RoundRobin),
         ("least-busy", Strategy::LeastBusy),
     ];
+
+    pub fn name(self) -> &'static str {
+        let known = Self::ALL.iter().find(|(_, known)| *known == self);
+        known.map_or("", |(name, _)| name)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize};
 use dashmap::DashMap;
 use http::{HeaderName, HeaderValue};
 
-use super::{Blame, Cooldowns, Model, Retries, RetryBudget, Scope, Strategy};
+use super::{Blame, Cooldowns, MOST_NESTED, Model, Retries, RetryBudget, Scope, Strategy, To};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Identity, Signable};
 use crate::protocol::api::{self, Api};
@@ -67,14 +67,58 @@ pub struct Route {
     pub name: String,
     /// Its requests count under this name in metrics: a configured or catalogue name, else `other`.
     pub label: Arc<str>,
-    pub targets: Vec<Candidate>,
-    pub strategy: Strategy,
+    /// All that may answer, those of nested models too.
+    pub targets: Vec<Arc<Candidate>>,
+    /// What the route says of each target, beside `targets`.
+    pub leaves: Vec<Leaf>,
+    /// How the targets are chosen between.
+    pub tree: Node,
     pub fallbacks: Vec<String>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
-    pub turn: Arc<AtomicUsize>,
     /// Over the targets: a cached answer of other targets is another answer.
     pub fingerprint: u64,
+}
+
+/// What a route says of one of its targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leaf {
+    /// Within its own model.
+    pub weight: u32,
+    /// Of the nested models that it came by.
+    pub timeouts: TimeoutOverrides,
+    /// The nested model that it came by; `None` for one of the route's own.
+    pub via: Option<Arc<str>>,
+}
+
+/// One model's choice between its targets.
+pub struct Node {
+    pub strategy: Strategy,
+    pub children: Vec<Child>,
+    /// Whose turn it is.
+    pub turn: Arc<AtomicUsize>,
+}
+
+pub struct Child {
+    pub weight: u32,
+    pub branch: Branch,
+}
+
+pub enum Branch {
+    /// A place in the route's targets.
+    Target(usize),
+    Model(Node),
+}
+
+/// Candidates made for one table, by provider and model: routes share them.
+type Made = HashMap<(usize, String), Arc<Candidate>>;
+
+/// A route under construction.
+struct Growing<'a> {
+    models: &'a HashMap<String, Arc<Model>>,
+    made: &'a mut Made,
+    targets: Vec<Arc<Candidate>>,
+    leaves: Vec<Leaf>,
 }
 
 /// A provider's model that may answer, with what is known of it.
@@ -91,7 +135,6 @@ pub struct Candidate {
     pub label: Arc<str>,
     /// `x-strait-provider` and `x-strait-model` of its answers.
     pub named: (HeaderValue, HeaderValue),
-    pub weight: u32,
     pub entry: Option<&'static Entry>,
     /// Why it may not be asked: it has no price and must have one.
     pub refused: Option<(Kind, String)>,
@@ -227,27 +270,90 @@ impl Table {
             state,
             policy,
         };
+        let mut made = HashMap::new();
         table.models = models
             .iter()
-            .map(|(name, model)| (name.clone(), Arc::new(table.configured(model))))
+            .map(|(name, model)| {
+                let route = table.configured(model, models, &mut made);
+                (name.clone(), Arc::new(route))
+            })
             .collect();
         table
     }
 
-    fn configured(&self, model: &Model) -> Route {
-        let targets = model.targets.iter();
-        let targets: Vec<_> = targets
-            .map(|t| self.candidate(t.provider, &t.model, t.weight, true))
-            .collect();
+    fn configured(
+        &self,
+        model: &Model,
+        models: &HashMap<String, Arc<Model>>,
+        made: &mut Made,
+    ) -> Route {
+        let mut growing = Growing {
+            models,
+            made,
+            targets: Vec::new(),
+            leaves: Vec::new(),
+        };
+        let root = Leaf {
+            weight: 1,
+            timeouts: TimeoutOverrides::default(),
+            via: None,
+        };
+        let tree = self.node(model, &mut growing, &root, 0);
+        let Growing {
+            targets, leaves, ..
+        } = growing;
         Route {
             name: model.name.clone(),
             label: model.name.as_str().into(),
             fingerprint: fingerprint(&targets),
             targets,
-            strategy: model.strategy,
+            leaves,
+            tree,
             fallbacks: model.fallbacks.clone(),
             timeouts: model.timeouts,
             retries: model.retries,
+        }
+    }
+
+    /// Builds one model's choice; `above` is what the models around it say of all its targets.
+    ///
+    /// The configuration was checked: models nest without a circle, and not too deep.
+    fn node(&self, model: &Model, growing: &mut Growing<'_>, above: &Leaf, depth: usize) -> Node {
+        let mut children = Vec::with_capacity(model.targets.len());
+        for target in &model.targets {
+            let weight = target.weight;
+            let branch = match &target.to {
+                To::Provider { provider, model } => {
+                    let key = (*provider, model.clone());
+                    let make = || Arc::new(self.candidate(*provider, model, true));
+                    let candidate = growing.made.entry(key).or_insert_with(make).clone();
+                    growing.targets.push(candidate);
+                    growing.leaves.push(Leaf {
+                        weight,
+                        ..above.clone()
+                    });
+                    Branch::Target(growing.targets.len() - 1)
+                }
+                To::Model(name) => {
+                    let Some(nested) = growing.models.get(name) else {
+                        continue;
+                    };
+                    if depth >= MOST_NESTED {
+                        continue;
+                    }
+                    let within = Leaf {
+                        weight,
+                        timeouts: above.timeouts.with(nested.timeouts),
+                        via: Some(name.as_str().into()),
+                    };
+                    Branch::Model(self.node(nested, growing, &within, depth + 1))
+                }
+            };
+            children.push(Child { weight, branch });
+        }
+        Node {
+            strategy: model.strategy,
+            children,
             turn: self
                 .state
                 .turns
@@ -257,7 +363,7 @@ impl Table {
         }
     }
 
-    fn candidate(&self, provider: usize, model: &str, weight: u32, named: bool) -> Candidate {
+    fn candidate(&self, provider: usize, model: &str, named: bool) -> Candidate {
         let pool = self.pools[provider].clone();
         let identity = self.identities[provider].clone();
         let provider = self.providers[provider].clone();
@@ -324,7 +430,6 @@ impl Table {
             named: (value(&provider.name), value(model)),
             model: model.into(),
             label,
-            weight,
             entry,
             refused,
             warning,
@@ -351,16 +456,29 @@ impl Table {
         let known = targets
             .iter()
             .any(|target| target.entry.is_some() || target.provider.demo);
+        let leaf = Leaf {
+            weight: 1,
+            timeouts: TimeoutOverrides::default(),
+            via: None,
+        };
+        let children = (0..targets.len()).map(|index| Child {
+            weight: 1,
+            branch: Branch::Target(index),
+        });
         let route = Arc::new(Route {
             name: name.to_owned(),
             label: if known { name.into() } else { "other".into() },
             fingerprint: fingerprint(&targets),
+            leaves: vec![leaf; targets.len()],
+            tree: Node {
+                strategy: Strategy::Fallback,
+                children: children.collect(),
+                turn: Arc::default(),
+            },
             targets,
-            strategy: Strategy::Fallback,
             fallbacks: Vec::new(),
             timeouts: TimeoutOverrides::default(),
             retries: Retries::default(),
-            turn: Arc::default(),
         });
         if self.direct.len() < MOST_DIRECT {
             self.direct.insert(name.to_owned(), route.clone());
@@ -368,12 +486,12 @@ impl Table {
         Ok(route)
     }
 
-    fn direct_targets(&self, name: &str) -> Vec<Candidate> {
+    fn direct_targets(&self, name: &str) -> Vec<Arc<Candidate>> {
         if let Some((prefix, model)) = name.split_once('/')
             && let Some(&provider) = self.provider_index.get(prefix)
             && !model.is_empty()
         {
-            return vec![self.candidate(provider, model, 1, false)];
+            return vec![Arc::new(self.candidate(provider, model, false))];
         }
         let mut seen = Vec::new();
         for (provider, id) in catalogue::bare(name) {
@@ -384,7 +502,7 @@ impl Table {
             }
         }
         seen.into_iter()
-            .map(|(index, id)| self.candidate(index, id, 1, false))
+            .map(|(index, id)| Arc::new(self.candidate(index, id, false)))
             .collect()
     }
 
@@ -518,7 +636,7 @@ fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn fingerprint(targets: &[Candidate]) -> u64 {
+fn fingerprint(targets: &[Arc<Candidate>]) -> u64 {
     use std::hash::{Hash, Hasher};
     let mut hasher = std::hash::DefaultHasher::new();
     for target in targets {

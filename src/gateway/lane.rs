@@ -1,0 +1,436 @@
+//! The model lane: one request to a model, from its body to its answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::proxy::Session;
+
+use super::ask::Ask;
+use super::endpoint::Asked;
+use super::intake::{self, CacheControl};
+use super::kept::{self, Keep, Replay};
+use super::outcome::Lost;
+use super::relay::Delivery;
+use super::reply::{self, Headers};
+use super::storing::{self, Continued};
+use super::{Exchange, Gateway, Head, Now, attempt, tokens};
+use crate::access::Key;
+use crate::cache::{self, Follower, Outcome, Ticket};
+use crate::error::{Error, Kind, Result};
+use crate::limit::Permit;
+use crate::observe::record::{CacheOutcome, Phase};
+use crate::protocol::Protocol;
+use crate::protocol::api::Api;
+use crate::protocol::bedrock::invoke;
+use crate::protocol::envelope::{Envelope, Said};
+use crate::routing::choose::choose;
+use crate::routing::{Route, affinity};
+
+/// Followers of another identical request start again this often when its leader falls away.
+const MOST_JOINS: usize = 3;
+
+impl Gateway {
+    /// Chat and its kin: body, limits, cache, routing, attempts, answer.
+    pub(super) async fn model_lane(
+        &self,
+        asked: &Asked<'_>,
+        now: &Arc<Now>,
+        head: Head,
+        session: &mut Session,
+        x: &mut Exchange,
+        limits: &mut Headers,
+    ) -> Result<pingora::Result<()>, Lost> {
+        let protocol = asked.protocol;
+        x.record.client_protocol = protocol.name();
+        let Head { controls, key } = head;
+        let reading = Instant::now();
+        let body = intake::body(
+            session,
+            now.snapshot.server.max_body,
+            now.snapshot.server.body_timeout,
+        )
+        .await?;
+        let parsing = Instant::now();
+        x.waited += parsing - reading;
+        x.record.request_bytes = body.len() as u64;
+        let tenant = key.as_ref().map_or("", |key| &key.name);
+        let stored = asked.api == Api::Chat && protocol == Protocol::OpenaiResponses;
+        let sent = body.clone();
+        let Continued {
+            body,
+            storing,
+            unknown,
+        } = if stored {
+            let most = usize::try_from(now.snapshot.server.max_body).unwrap_or(usize::MAX);
+            storing::continued(&self.core, tenant, body, most).await?
+        } else {
+            Continued {
+                body,
+                storing: None,
+                unknown: None,
+            }
+        };
+        let said = Said {
+            model: asked.model.as_deref(),
+            stream: asked.stream,
+        };
+        let content_type = session.req_header().headers.get(http::header::CONTENT_TYPE);
+        let content_type = content_type.cloned().unwrap_or(reply::JSON);
+        let kind = content_type.to_str().unwrap_or_default();
+        let envelope = match asked.api {
+            Api::Chat => Envelope::read_said(&body, protocol, intake::MOST_DEPTH, said)?,
+            Api::ImageEdits | Api::Transcriptions | Api::Translations => {
+                Envelope::read_form(&body, kind, asked.api, said)?
+            }
+            api @ (Api::CountTokens
+            | Api::Embeddings
+            | Api::Rerank
+            | Api::Moderations
+            | Api::Images
+            | Api::Speech) => Envelope::read_api(&body, api, protocol, intake::MOST_DEPTH, said)?,
+        };
+        x.record.stream = envelope.stream;
+        x.record.model_requested = envelope.model.to_string();
+        x.record.user = controls
+            .user
+            .clone()
+            .or_else(|| envelope.user.as_deref().map(str::to_owned));
+        let routing = x.phase(Phase::Read, parsing);
+        let (route, named) = self.routes(now, key.as_deref(), &envelope)?;
+        if let Some(unknown) = unknown {
+            let native = route.targets.iter().all(|target| {
+                !target.provider.demo
+                    && target.speaks(protocol).protocol == Protocol::OpenaiResponses
+            });
+            if !native {
+                return Err(unknown.into());
+            }
+        }
+        let limiting = x.phase(Phase::Route, routing);
+        let mut permit = match &key {
+            Some(key) => Some(self.admit(key, envelope.estimate_tokens(), x, limits)?),
+            None => None,
+        };
+        x.phase(Phase::Access, limiting);
+        let header = session.req_header();
+        let query = intake::query(header.uri.query(), protocol);
+        let mut forwarded = intake::forwarded(&header.headers, protocol);
+        let placed = asked.model.is_some() || asked.api == Api::CountTokens;
+        if protocol == Protocol::Anthropic && placed {
+            let betas = invoke::betas(&body, &envelope.members);
+            betas
+                .iter()
+                .for_each(|betas| intake::add_betas(&mut forwarded, betas));
+        }
+        let beta = forwarded.iter().find(|(name, _)| *name == "anthropic-beta");
+        let beta = beta
+            .map_or(&b""[..], |(_, value)| value.as_bytes())
+            .to_vec();
+        let id = x.record.id.clone();
+        let mut ask = Ask {
+            api: asked.api,
+            protocol,
+            content_type: if asked.api == Api::Chat {
+                reply::JSON
+            } else {
+                content_type
+            },
+            body: &body,
+            envelope: &envelope,
+            controls: &controls,
+            forwarded: &forwarded,
+            query: query.as_deref(),
+            coat: asked.coat,
+            sent: &sent,
+            conversation: None,
+            pinned: false,
+            request_id: &id,
+            created: u64::try_from(x.record.at.as_second()).unwrap_or_default(),
+            keep: false,
+        };
+        if route.has_choice() {
+            let session = controls.session.as_deref().map(str::as_bytes);
+            ask.pinned = session.is_some() || envelope.goes_on(&body);
+            let named = session.or_else(|| envelope.beginning(&body));
+            ask.conversation = named.map(|named| affinity::conversation(tenant, &route, named));
+        }
+        if asked.api == Api::CountTokens {
+            return tokens::count(&ask, &route, &self.core, permit, limits, session, x).await;
+        }
+        let keep = match self
+            .cached(
+                now,
+                &ask,
+                tenant,
+                &beta,
+                &route,
+                &mut permit,
+                limits,
+                session,
+                x,
+            )
+            .await?
+        {
+            Cached::Answered(done) => return Ok(done),
+            Cached::Ask(keep) => keep,
+        };
+        ask.keep = keep.is_some();
+        let chain = now
+            .table
+            .chain(route.clone(), &named, !controls.no_fallback);
+        let choice = choose(&chain, &ask.asked(), ask.pin(&self.core).as_ref());
+        let won = {
+            let attempts = attempt::run(&ask, &route, &choice, &self.core, x);
+            tokio::pin!(attempts);
+            self.unless_gone(attempts, session, keep.as_ref()).await
+        };
+        match won {
+            Some((Ok(won), gone)) => {
+                let limits = std::mem::take(limits);
+                let delivery = Delivery {
+                    ask: &ask,
+                    permit: permit.take(),
+                    limits,
+                    keep,
+                    storing,
+                    gone,
+                };
+                Ok(Box::pin(delivery.forward(*won, session, x)).await)
+            }
+            Some((Err(lost), _)) => {
+                give_back(&mut permit);
+                if let Some(keep) = keep {
+                    let error = &lost.error;
+                    let (status, body) = match &lost.verbatim {
+                        Some(verbatim) => (verbatim.status, verbatim.body.clone()),
+                        None => (
+                            error.kind.status(),
+                            crate::protocol::error_body(protocol, error, &id).into(),
+                        ),
+                    };
+                    keep.refuse(
+                        status,
+                        error.kind.code(),
+                        body,
+                        error.retry_after.map(reply::whole_seconds),
+                    );
+                }
+                Err(lost)
+            }
+            None => Err(Error::new(Kind::ClientGone, "The client left before the answer.").into()),
+        }
+    }
+
+    /// Runs the attempts while the client is there, or while others wait for the same answer. Tells also whether the
+    /// client has left meanwhile.
+    async fn unless_gone<T>(
+        &self,
+        mut attempts: std::pin::Pin<&mut impl Future<Output = T>>,
+        session: &mut Session,
+        keep: Option<&Keep>,
+    ) -> Option<(T, bool)> {
+        tokio::select! {
+            biased;
+            done = &mut attempts => return Some((done, false)),
+            _ = session.as_downstream_mut().read_body_or_idle(true) => {}
+        }
+        loop {
+            if !keep.is_some_and(Keep::has_followers) {
+                return None;
+            }
+            // Whoever still waits may leave too: look again from time to time.
+            if let Ok(done) = tokio::time::timeout(Duration::from_millis(250), &mut attempts).await
+            {
+                return Some((done, true));
+            }
+        }
+    }
+
+    /// Resolves the model and the fallbacks that the request names; the key must allow each.
+    fn routes(
+        &self,
+        now: &Now,
+        key: Option<&Key>,
+        envelope: &Envelope<'_>,
+    ) -> Result<(Arc<Route>, Vec<Arc<Route>>)> {
+        let allowed = |model: &str, param: &'static str| {
+            if key.is_none_or(|key| key.allows(model)) {
+                return Ok(());
+            }
+            let shown: String = model.chars().take(100).collect();
+            let message = format!("This API key may not use the model `{shown}`.");
+            Err(Error {
+                param: Some(param.into()),
+                ..Error::new(Kind::ModelNotAllowed, message)
+            })
+        };
+        allowed(&envelope.model, "model")?;
+        let policy = &now.snapshot.catalogue.policy;
+        let name = policy.redirected(&envelope.model);
+        let route = now.table.resolve(name.unwrap_or(&envelope.model))?;
+        let mut asked = Vec::with_capacity(envelope.fallbacks.len());
+        for name in &envelope.fallbacks {
+            allowed(name, "fallbacks")?;
+            let route = now.table.resolve(name).map_err(|error| Error {
+                param: Some("fallbacks".into()),
+                ..error
+            })?;
+            asked.push(route);
+        }
+        Ok((route, asked))
+    }
+
+    /// Admits the request within the key's limits. The limits' headers go with every answer.
+    pub(super) fn admit(
+        &self,
+        key: &Key,
+        tokens: u64,
+        x: &mut Exchange,
+        limits: &mut Headers,
+    ) -> Result<Permit> {
+        let outcome = self
+            .core
+            .limiter
+            .admit(&key.name, &key.limits, tokens, x.started);
+        match outcome {
+            Ok(permit) => {
+                for (name, value) in permit.headers().iter() {
+                    limits.push(reply::header(name, reply::header_value(value.as_str())));
+                }
+                Ok(permit)
+            }
+            Err(denied) => {
+                self.core.metrics.rate_limited(denied.which.name());
+                for (name, value) in denied.headers.iter() {
+                    limits.push(reply::header(name, reply::header_value(value.as_str())));
+                }
+                Err(denied.into())
+            }
+        }
+    }
+
+    /// Consults the cache: an answer, or what is to be done with the one that comes.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "everything that a kept answer depends on"
+    )]
+    async fn cached(
+        &self,
+        now: &Now,
+        ask: &Ask<'_>,
+        tenant: &str,
+        beta: &[u8],
+        route: &Route,
+        permit: &mut Option<Permit>,
+        limits: &mut Headers,
+        session: &mut Session,
+        x: &mut Exchange,
+    ) -> Result<Cached> {
+        let control = ask.controls.cache;
+        let cache = self.core.cache.load_full();
+        let fit = control != CacheControl::NoStore && ask.api == Api::Chat;
+        let Some(cache) = cache.as_ref().as_ref().filter(|_| fit) else {
+            x.record.cache = CacheOutcome::Bypass;
+            return if control == CacheControl::OnlyIfCached {
+                Err(kept::not_cached())
+            } else {
+                Ok(Cached::Ask(None))
+            };
+        };
+        let scope = cache::Scope {
+            tenant,
+            protocol: ask.protocol,
+            route: route.fingerprint,
+            beta,
+        };
+        let looking = Instant::now();
+        let key = cache::Key::of(&scope, ask.envelope, ask.body);
+        let ttl = ask.controls.cache_ttl.unwrap_or(now.snapshot.cache.ttl);
+        x.record.cache = CacheOutcome::Miss;
+        if control == CacheControl::Refresh {
+            return Ok(Cached::Ask(Some(Keep::new(key, ttl, None, cache.clone()))));
+        }
+        let shape = ask.shape(ask.wants_usage());
+        let mut outcome = CacheOutcome::Hit;
+        for _ in 0..MOST_JOINS {
+            let kept = cache.get(&key);
+            if outcome == CacheOutcome::Hit {
+                x.phase(Phase::Cache, looking);
+            }
+            let entry = match kept {
+                Some(entry) => entry,
+                None if control == CacheControl::OnlyIfCached => return Err(kept::not_cached()),
+                None => {
+                    let follower = match cache.flights.join(key) {
+                        Ticket::Follow(follower) => follower,
+                        Ticket::Lead(lead) => {
+                            let keep = Keep::new(key, ttl, Some(lead), cache.clone());
+                            return Ok(Cached::Ask(Some(keep)));
+                        }
+                    };
+                    outcome = CacheOutcome::Coalesced;
+                    match self.follow(follower, ask, route, session, x).await? {
+                        Outcome::Answered(entry) => entry,
+                        Outcome::Refused(shared) => {
+                            give_back(permit);
+                            let limits = std::mem::take(limits);
+                            let refused = kept::refused(shared, limits, session, x).await;
+                            return Ok(Cached::Answered(refused));
+                        }
+                        Outcome::Abandoned => continue,
+                    }
+                }
+            };
+            give_back(permit);
+            let replay = Replay {
+                protocol: ask.protocol,
+                coat: ask.coat,
+                shape: &shape,
+                stream: ask.envelope.stream,
+                outcome,
+                include_cost: ask.envelope.include_cost,
+                limits: std::mem::take(limits),
+            };
+            let replayed = kept::replay(replay, &entry, session, x).await?;
+            return Ok(Cached::Answered(replayed));
+        }
+        // Leaders fell away one after the other: ask on our own.
+        Ok(Cached::Ask(Some(Keep::new(key, ttl, None, cache.clone()))))
+    }
+
+    /// Waits for the answer to another identical request, while this client is there.
+    async fn follow(
+        &self,
+        follower: Follower,
+        ask: &Ask<'_>,
+        route: &Route,
+        session: &mut Session,
+        x: &mut Exchange,
+    ) -> Result<Outcome> {
+        let waiting = Instant::now();
+        let total = ask.timeouts_of(route, None).total;
+        let told = tokio::select! {
+            told = tokio::time::timeout(total, follower.wait()) => told,
+            _ = session.as_downstream_mut().read_body_or_idle(true) => {
+                return Err(Error::new(Kind::ClientGone, "The client left before the answer."));
+            }
+        };
+        x.waited += waiting.elapsed();
+        told.map_err(|_| {
+            let message = "The total time for this request is over (timer: total).";
+            Error::new(Kind::Timeout, message)
+        })
+    }
+}
+
+/// Gives back what was admitted and took nothing, before the answer is written: who has it may ask again at once.
+fn give_back(permit: &mut Option<Permit>) {
+    if let Some(mut permit) = permit.take() {
+        permit.settle(0);
+    }
+}
+
+enum Cached {
+    Answered(pingora::Result<()>),
+    Ask(Option<Keep>),
+}

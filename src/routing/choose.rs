@@ -1,0 +1,71 @@
+//! Who is asked, in which order, and who is passed over: decided once for each request, before anything is sent.
+
+use std::sync::Arc;
+
+use super::affinity::Pin;
+use super::strategy::{self, Ranked};
+use super::{Candidate, Route};
+
+/// What choosing needs to know of a request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Asked {
+    pub stream: bool,
+    /// Estimated tokens of the input.
+    pub input: u64,
+    /// The bound that the request sets on its answer, in tokens.
+    pub output: Option<u64>,
+    /// Names the conversation, where the client said which: of one session, the same targets are chosen.
+    pub session: Option<u64>,
+}
+
+/// One who may answer.
+pub struct Pick {
+    pub route: Arc<Route>,
+    pub target: usize,
+    /// What the strategy made of it, where it scores: less is better.
+    pub score: Option<f64>,
+}
+
+impl Pick {
+    pub fn candidate(&self) -> &Candidate {
+        &self.route.targets[self.target]
+    }
+}
+
+/// One who may not answer this request.
+pub struct Passed {
+    pub route: Arc<Route>,
+    pub target: usize,
+    pub reason: String,
+}
+
+/// Those who may answer, in the order of asking; those who may not, with the reason.
+#[derive(Default)]
+pub struct Choice {
+    pub picks: Vec<Pick>,
+    pub passed: Vec<Passed>,
+}
+
+/// Chooses among the targets of `chain`, whose first route is the one asked for and whose others are fallbacks.
+///
+/// `pin` names who answered the conversation before: among the first route's targets it goes first.
+pub fn choose(chain: &[Arc<Route>], asked: &Asked, pin: Option<&Pin>) -> Choice {
+    let mut choice = Choice {
+        picks: Vec::with_capacity(chain.iter().map(|route| route.targets.len()).sum()),
+        passed: Vec::new(),
+    };
+    for (position, route) in chain.iter().enumerate() {
+        let mut order = strategy::order(route, asked);
+        if let Some(pin) = pin.filter(|_| position == 0) {
+            // Stable: the others keep their order.
+            order.sort_by_key(|ranked| !pin.is_target(&route.targets[ranked.target]));
+        }
+        let picks = order.into_iter().map(|Ranked { target, score }| Pick {
+            route: route.clone(),
+            target,
+            score,
+        });
+        choice.picks.extend(picks);
+    }
+    choice
+}
