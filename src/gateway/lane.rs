@@ -18,16 +18,19 @@ use crate::access::Key;
 use crate::cache::{self, Follower, Outcome, Ticket};
 use crate::error::{Error, Kind, Result};
 use crate::limit::Permit;
-use crate::observe::record::{CacheOutcome, Phase};
+use crate::observe::record::{CacheOutcome, CandidateRecord, Phase};
 use crate::protocol::Protocol;
 use crate::protocol::api::Api;
 use crate::protocol::bedrock::invoke;
 use crate::protocol::envelope::{Envelope, Said};
-use crate::routing::choose::choose;
+use crate::routing::choose::{Choice, choose};
 use crate::routing::{Route, affinity};
 
 /// Followers of another identical request start again this often when its leader falls away.
 const MOST_JOINS: usize = 3;
+
+/// Candidates that a record names.
+const MOST_CONSIDERED: usize = 32;
 
 impl Gateway {
     /// Chat and its kin: body, limits, cache, routing, attempts, answer.
@@ -179,6 +182,9 @@ impl Gateway {
             .table
             .chain(route.clone(), &named, !controls.no_fallback);
         let choice = choose(&chain, &ask.asked(), ask.pin(&self.core).as_ref());
+        if choice.is_open() {
+            x.record.candidates = considered(&choice);
+        }
         let won = {
             let attempts = attempt::run(&ask, &route, &choice, &self.core, x);
             tokio::pin!(attempts);
@@ -421,6 +427,21 @@ impl Gateway {
             Error::new(Kind::Timeout, message)
         })
     }
+}
+
+/// Returns what a record says of a choice.
+fn considered(choice: &Choice) -> Vec<CandidateRecord> {
+    let picks = choice.picks.iter().map(|pick| CandidateRecord {
+        target: pick.candidate().name.clone(),
+        score: pick.score,
+        passed: None,
+    });
+    let passed = choice.passed.iter().map(|passed| CandidateRecord {
+        target: passed.candidate().name.clone(),
+        score: None,
+        passed: Some(passed.reason.clone()),
+    });
+    picks.chain(passed).take(MOST_CONSIDERED).collect()
 }
 
 /// Gives back what was admitted and took nothing, before the answer is written: who has it may ask again at once.

@@ -73,6 +73,18 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Writes a number with up to six decimals; what is no number is `null`.
+    pub fn decimal(&mut self, name: &str, value: f64) {
+        self.name(name);
+        let rounded = (value * 1e6).round() / 1e6;
+        let text = if rounded.is_finite() {
+            rounded.to_string()
+        } else {
+            "null".to_owned()
+        };
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
     pub fn truth(&mut self, name: &str, value: bool) {
         self.name(name);
         self.out

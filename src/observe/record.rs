@@ -17,6 +17,7 @@
 //! | `error`? `error_message`? | the error's code and message |
 //! | `cache` | `hit`, `miss`, `coalesced` or `bypass` |
 //! | `finish`? | why the model stopped |
+//! | `candidates`? | who could answer, in the order of asking, and who was passed over: `[{target, score?, passed?}]`; absent where there was one alone |
 //! | `attempts` | `[{provider, model, credential?, endpoint?, status?, outcome, ms, reused, retry_after_ms?}]` |
 //! | `usage`? | token counts; zero counts are absent but for `input` and `output` |
 //! | `cost_usd`? `cost_pico`? | the cost: an exact decimal string in USD, and an integer of 10⁻¹² USD |
@@ -66,6 +67,8 @@ pub struct Record {
     pub error: Option<&'static str>,
     pub error_message: Option<String>,
     pub cache: CacheOutcome,
+    /// Those who could answer in the order of asking, then those who were passed over.
+    pub candidates: Vec<CandidateRecord>,
     pub attempts: Vec<AttemptRecord>,
     pub usage: Option<Usage>,
     /// In 10⁻¹² USD.
@@ -89,6 +92,27 @@ pub struct Record {
     /// Pieces of a streamed answer.
     pub chunks: u32,
     pub inter_token: InterToken,
+}
+
+/// One who could have answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CandidateRecord {
+    /// `provider/model`
+    pub target: Arc<str>,
+    /// Less is better.
+    pub score: Option<f64>,
+    /// Why it was not to be asked.
+    pub passed: Option<String>,
+}
+
+impl CandidateRecord {
+    fn write(&self, object: &mut Object<'_>) {
+        object.text("target", &self.target);
+        if let Some(score) = self.score {
+            object.decimal("score", score);
+        }
+        object.text_if("passed", self.passed.as_deref().unwrap_or_default());
+    }
 }
 
 /// One try at one target.
@@ -307,6 +331,9 @@ impl Record {
         );
         line.text("cache", self.cache.as_str());
         line.text_if("finish", self.finish.unwrap_or_default());
+        if !self.candidates.is_empty() {
+            line.objects("candidates", &self.candidates, CandidateRecord::write);
+        }
         line.objects("attempts", &self.attempts, AttemptRecord::write);
         if let Some(usage) = &self.usage {
             line.object("usage", |object| write_usage(usage, object));

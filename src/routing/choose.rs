@@ -39,11 +39,24 @@ pub struct Passed {
     pub reason: String,
 }
 
+impl Passed {
+    pub fn candidate(&self) -> &Candidate {
+        &self.route.targets[self.target]
+    }
+}
+
 /// Those who may answer, in the order of asking; those who may not, with the reason.
 #[derive(Default)]
 pub struct Choice {
     pub picks: Vec<Pick>,
     pub passed: Vec<Passed>,
+}
+
+impl Choice {
+    /// Returns whether there was anything to choose between.
+    pub fn is_open(&self) -> bool {
+        self.picks.len() + self.passed.len() > 1
+    }
 }
 
 /// Chooses among the targets of `chain`, whose first route is the one asked for and whose others are fallbacks.

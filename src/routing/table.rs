@@ -129,6 +129,8 @@ pub struct Candidate {
     /// `None` where the provider takes a plain key, or none.
     identity: Option<Arc<Identity>>,
     pub model: Arc<str>,
+    /// `provider/model`, as clients and records name it.
+    pub name: Arc<str>,
     /// What is spoken for the model, as places in the provider's protocols, in order of preference.
     spoken: Vec<usize>,
     /// For metrics: the model, or `other` when neither the configuration nor the catalogue names it.
@@ -427,6 +429,7 @@ impl Table {
             headers,
             pool,
             identity,
+            name: format!("{}/{model}", provider.name).into(),
             named: (value(&provider.name), value(model)),
             model: model.into(),
             label,
