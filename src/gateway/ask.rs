@@ -27,6 +27,8 @@ pub struct Ask<'a> {
     pub body: &'a Bytes,
     /// As the client sent it; `body` has the whole conversation where this goes on from a kept answer.
     pub sent: &'a Bytes,
+    /// The kept answer whose conversation was put into `body`.
+    pub previous: Option<&'a str>,
     pub envelope: &'a Envelope<'a>,
     pub controls: &'a Controls,
     /// The client's headers that may go to a provider of its own protocol.

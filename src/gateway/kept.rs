@@ -11,7 +11,8 @@ use super::dress::{self, Dress};
 use super::endpoint::Coat;
 use super::outcome::Meta;
 use super::reply::{self, Headers, header, header_value};
-use super::through::Through;
+use super::responses::{Shown, shown};
+use super::through::{MOST_FRAME, Through};
 use super::{Exchange, account, costed, form, relay};
 use crate::cache::{Cache, Entry, Form, Key, Lead, MOST_ENTRY, Outcome, Shared};
 use crate::error::{Error, Result};
@@ -122,6 +123,8 @@ pub struct Replay<'a> {
     pub stream: bool,
     pub outcome: CacheOutcome,
     pub include_cost: bool,
+    /// What an answer of OpenAI responses goes on from.
+    pub previous: Option<&'a str>,
     pub limits: Headers,
 }
 
@@ -139,6 +142,7 @@ pub async fn replay(
         stream,
         outcome,
         include_cost,
+        previous,
         limits,
     } = replay;
     let body = match (entry.form, stream) {
@@ -155,6 +159,14 @@ pub async fn replay(
             through.end(&mut shown);
             shown.concat().into()
         }
+    };
+    let body = match previous {
+        None => body,
+        Some(previous) if stream => {
+            let mut shown = Shown::new(previous, MOST_FRAME);
+            [shown.put(body), shown.end()].concat().into()
+        }
+        Some(previous) => shown::whole(body, previous),
     };
     let body = match (include_cost, stream) {
         (false, _) => body,

@@ -61,6 +61,7 @@ impl Gateway {
         let sent = body.clone();
         let Continued {
             body,
+            previous,
             storing,
             unknown,
         } = if stored {
@@ -69,6 +70,7 @@ impl Gateway {
         } else {
             Continued {
                 body,
+                previous: None,
                 storing: None,
                 unknown: None,
             }
@@ -145,6 +147,7 @@ impl Gateway {
             query: query.as_deref(),
             coat: asked.coat,
             sent: &sent,
+            previous: previous.as_deref(),
             conversation: None,
             pinned: false,
             request_id: &id,
@@ -395,6 +398,7 @@ impl Gateway {
                 stream: ask.envelope.stream,
                 outcome,
                 include_cost: ask.envelope.include_cost,
+                previous: ask.previous,
                 limits: std::mem::take(limits),
             };
             let replayed = kept::replay(replay, &entry, session, x).await?;

@@ -9,8 +9,9 @@ use super::ask::Ask;
 use super::dress::Dress;
 use super::kept::Keep;
 use super::outcome::Meta;
+use super::responses::Shown;
 use super::storing::{Capture, Storing};
-use super::through::{Seen, Through};
+use super::through::{MOST_FRAME, Seen, Through};
 use super::{Exchange, account, costed};
 use crate::error::{Error, Kind};
 use crate::protocol::chat::Finish;
@@ -32,6 +33,8 @@ pub struct Pump {
     shown: Option<tap::Tap>,
     keep: Option<Keep>,
     storing: Option<(Storing, Capture)>,
+    /// Says what an answer goes on from, where its provider doesn't know.
+    goes_on: Option<Box<Shown>>,
     passed: bool,
     include_cost: bool,
     dress: Dress,
@@ -63,6 +66,10 @@ impl Pump {
             shown,
             keep,
             storing: storing.map(|storing| (storing, Capture::new())),
+            goes_on: ask
+                .previous
+                .filter(|_| passed)
+                .map(|previous| Box::new(Shown::new(previous, MOST_FRAME))),
             passed,
             include_cost: ask.envelope.include_cost,
             dress: Dress::new(ask.coat),
@@ -229,6 +236,10 @@ impl Pump {
             if !self.passed {
                 self.keep_raw(&piece);
             }
+            let piece = match &mut self.goes_on {
+                None => piece,
+                Some(shown) => shown.put(piece),
+            };
             if let Some((_, capture)) = &mut self.storing {
                 capture.feed(&piece);
             }
@@ -290,6 +301,14 @@ impl Pump {
                 tracing::debug!(id = x.record.id, cause, "stream broken");
             }
         }
+        // A frame that its provider didn't end. Where the stream broke, half a frame is none.
+        let rest = match self.goes_on.take() {
+            Some(mut shown) if outcome.is_ok() => shown.end(),
+            Some(_) | None => Bytes::new(),
+        };
+        if let Some((_, capture)) = &mut self.storing {
+            capture.feed(&rest);
+        }
         if let Some((storing, mut capture)) = self.storing.take()
             && let Some(response) = capture.take()
         {
@@ -316,6 +335,7 @@ impl Pump {
         }
         match outcome {
             Ok(()) => {
+                self.write(rest, session, x).await;
                 let marked = matches!(
                     ask.protocol,
                     Protocol::OpenaiChat | Protocol::OpenaiCompletions

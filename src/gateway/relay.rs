@@ -12,6 +12,7 @@ use super::kept::Keep;
 use super::outcome::{Flow, Meta, Won};
 use super::pump::Pump;
 use super::reply::{self, Headers, header, header_value};
+use super::responses::shown;
 use super::storing::Storing;
 use super::through::{Seen, Through};
 use super::{Exchange, account, costed, dress};
@@ -149,6 +150,9 @@ impl Delivery<'_> {
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         x.record.finish = whole.finish.map(finish_name);
+        if let Some(previous) = self.ask.previous {
+            body = shown::whole(body, previous);
+        }
         if let Some(storing) = &self.storing {
             storing.keep(body.clone(), x);
         }

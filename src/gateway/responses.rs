@@ -14,12 +14,18 @@ use crate::state::{State, Stored};
 use listing::{Order, Page};
 
 pub use conversation::{asked, expand, keep};
+pub use references::resolve;
+pub use shown::Shown;
 
 // Named by path, so that this file means the same when it is compiled from elsewhere.
 #[path = "responses/conversation.rs"]
 mod conversation;
 #[path = "responses/listing.rs"]
 mod listing;
+#[path = "responses/references.rs"]
+mod references;
+#[path = "responses/shown.rs"]
+pub mod shown;
 
 /// A whole answer: its status, and JSON.
 pub type Reply = (StatusCode, Bytes);

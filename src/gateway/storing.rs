@@ -14,7 +14,7 @@ use super::through::MOST_FRAME;
 pub struct Storing {
     /// The name of the key that asked.
     pub tenant: String,
-    /// The request as the client sent it.
+    /// The request as the client sent it, with the items that it refers to.
     pub asked: Bytes,
 }
 
@@ -22,6 +22,8 @@ pub struct Storing {
 pub struct Continued {
     /// With the whole conversation in it, where it goes on from a kept answer.
     pub body: Bytes,
+    /// The kept answer whose conversation was put into it.
+    pub previous: Option<String>,
     pub storing: Option<Storing>,
     /// Why what it goes on from was not found: its provider may still know it.
     pub unknown: Option<Error>,
@@ -34,6 +36,7 @@ pub async fn continued(
     body: Bytes,
     most_bytes: usize,
 ) -> Result<Continued> {
+    let body = responses::resolve(&core.state, tenant, body, most_bytes).await?;
     let asked = responses::asked(&body)?;
     let kept = core.state.responses();
     let storing = (asked.store && !asked.conversation && kept.are_kept()).then(|| Storing {
@@ -43,6 +46,7 @@ pub async fn continued(
     let Some(previous) = asked.previous else {
         return Ok(Continued {
             body,
+            previous: None,
             storing,
             unknown: None,
         });
@@ -50,11 +54,13 @@ pub async fn continued(
     match kept.chain(tenant, &previous, most_bytes).await {
         Ok(chain) => Ok(Continued {
             body: responses::expand(&body, &chain, most_bytes)?,
+            previous: Some(previous.into_owned()),
             storing,
             unknown: None,
         }),
         Err(error) => Ok(Continued {
             body,
+            previous: None,
             storing,
             unknown: Some(error),
         }),

@@ -22,11 +22,18 @@ const BUSY: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 
 /// Forward only: a number, once released, means the same text for ever.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "responses",
-    include_str!("../../migrations/0001_responses.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "responses",
+        include_str!("../../migrations/0001_responses.sql"),
+    ),
+    (
+        2,
+        "response_items",
+        include_str!("../../migrations/0002_response_items.sql"),
+    ),
+];
 
 /// An open database: one connection that writes, and some that read.
 pub struct Database {

@@ -63,8 +63,17 @@ impl Job {
     }
 }
 
+/// What an answer is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Id,
+    /// The id of one of its output items.
+    Item,
+}
+
 /// A look-up that only the database can answer.
 pub struct Read {
+    pub by: By,
     pub key: Key,
     /// Nothing when the database can't tell.
     pub answer: oneshot::Sender<Option<Stored>>,
@@ -154,14 +163,27 @@ impl Queue {
         })
     }
 
+    /// Returns the tenant's answers whose writes still wait, the last one first.
+    pub fn waiting_of(&self, tenant: &str) -> Vec<Arc<Stored>> {
+        let inner = self.inner.lock();
+        let waiting = inner.waiting.values();
+        let mut puts: Vec<(u64, Arc<Stored>)> = waiting
+            .filter_map(|(number, stored)| Some((*number, stored.clone()?)))
+            .filter(|(_, stored)| stored.tenant == tenant)
+            .collect();
+        drop(inner);
+        puts.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        puts.into_iter().map(|(_, stored)| stored).collect()
+    }
+
     /// Asks the database; `None` when too many do.
-    pub fn read(&self, key: Key) -> Option<oneshot::Receiver<Option<Stored>>> {
+    pub fn read(&self, by: By, key: Key) -> Option<oneshot::Receiver<Option<Stored>>> {
         let mut inner = self.inner.lock();
         if inner.stop || inner.ended || inner.reads.len() >= MOST_READS {
             return None;
         }
         let (answer, answered) = oneshot::channel();
-        inner.reads.push(Read { key, answer });
+        inner.reads.push(Read { by, key, answer });
         drop(inner);
         self.filled.notify_one();
         Some(answered)

@@ -7,12 +7,15 @@ use jiff::Timestamp;
 use sqlx::Row as _;
 
 use super::database::{Connection, Pool, Row};
-use super::queue::{Key, Waiting};
+use super::queue::{By, Key, Waiting};
 use super::{Settings, Shared};
+use crate::codec::json::{self, Scanner};
 use crate::error::{Error, Kind, Result};
 
 /// Rows that one statement deletes.
 const CHUNK: i64 = 500;
+/// Of one answer so many items are found by their ids.
+const MOST_ITEMS: usize = 1000;
 /// What a row takes beside its texts.
 const ROW: usize = 200;
 
@@ -51,6 +54,49 @@ impl Stored {
             + previous
             + self.input.len()
             + self.response.len()
+    }
+
+    /// Calls `each` with the id and the JSON of every output item of the answer that has one.
+    pub fn items<'s>(&'s self, mut each: impl FnMut(&str, &'s str)) {
+        let body = self.response.as_bytes();
+        let mut scanner = Scanner::new(body, usize::MAX);
+        // It was read as JSON before it was kept; of what can't be read there are no items.
+        let _ = scanner.object(|scanner, key| {
+            let name = json::unescape(body, key);
+            if name.as_deref() != Some("output") || scanner.peek() != Some(b'[') {
+                return scanner.pass();
+            }
+            scanner.array(|scanner| {
+                if scanner.peek() != Some(b'{') {
+                    return scanner.pass();
+                }
+                let from = scanner.at();
+                let mut id = None;
+                scanner.object(|scanner, key| {
+                    let is_id = body.get(key) == Some(b"id");
+                    let value = scanner.skip()?;
+                    if is_id {
+                        id = json::string(body, value);
+                    }
+                    Ok(())
+                })?;
+                if let (Some(id), Some(item)) = (id, self.response.get(from..scanner.at())) {
+                    each(&id, item);
+                }
+                Ok(())
+            })
+        });
+    }
+
+    /// Returns the output item of that id.
+    pub fn item(&self, id: &str) -> Option<&str> {
+        let mut found = None;
+        self.items(|its, item| {
+            if its == id {
+                found = Some(item);
+            }
+        });
+        found
     }
 
     fn of(row: &Row) -> std::result::Result<Self, sqlx::Error> {
@@ -154,7 +200,33 @@ impl<'s> Responses<'s> {
             None => {}
         }
         self.check()?;
-        let answered = self.shared.queue.read(key).ok_or_else(unavailable)?;
+        self.ask(By::Id, key).await
+    }
+
+    /// Finds the answer of the tenant that an output item stands in. Errors: the database can't be asked.
+    pub async fn by_item(&self, tenant: &str, item: &str) -> Result<Option<Arc<Stored>>> {
+        let now = Timestamp::now().as_second();
+        let waiting = self.shared.queue.waiting_of(tenant);
+        let found = waiting
+            .into_iter()
+            .find(|stored| stored.item(item).is_some());
+        let found = match found {
+            Some(stored) => Some(stored),
+            None => {
+                self.check()?;
+                let written = self.ask(By::Item, Key::new(tenant, item)).await?;
+                written.filter(|stored| {
+                    let key = Key::new(tenant, &stored.id);
+                    // Deleted meanwhile, and the database doesn't know it yet.
+                    !matches!(self.shared.queue.look(&key), Some(Waiting::Deleted))
+                })
+            }
+        };
+        Ok(found.filter(|stored| stored.expires > now))
+    }
+
+    async fn ask(&self, by: By, key: Key) -> Result<Option<Arc<Stored>>> {
+        let answered = self.shared.queue.read(by, key).ok_or_else(unavailable)?;
         match answered.await {
             Ok(found) => Ok(found.map(Arc::new)),
             Err(_) => Err(unavailable()),
@@ -252,9 +324,22 @@ pub(super) async fn insert(connection: &mut Connection, stored: &Stored) -> Sql<
     .bind(&stored.previous)
     .bind(&stored.input)
     .bind(&stored.response)
-    .execute(connection)
-    .await
-    .map(drop)
+    .execute(&mut *connection)
+    .await?;
+    let mut items = Vec::new();
+    stored.items(|id, _| items.push(id.to_owned()));
+    for item in items.iter().take(MOST_ITEMS) {
+        sqlx::query(
+            "INSERT INTO response_items (tenant, item, response) VALUES ($1, $2, $3) \
+             ON CONFLICT (tenant, item) DO UPDATE SET response = excluded.response",
+        )
+        .bind(&stored.tenant)
+        .bind(item)
+        .bind(&stored.id)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Returns whether there was one.
@@ -271,6 +356,19 @@ pub(super) async fn select(readers: &Pool, key: &Key) -> Sql<Option<Stored>> {
     let row = sqlx::query(
         "SELECT tenant, id, created, expires, model, status, maker, previous, input, response \
          FROM responses WHERE tenant = $1 AND id = $2",
+    )
+    .bind(&*key.tenant)
+    .bind(&*key.id)
+    .fetch_optional(readers)
+    .await?;
+    row.as_ref().map(Stored::of).transpose()
+}
+
+pub(super) async fn select_by_item(readers: &Pool, key: &Key) -> Sql<Option<Stored>> {
+    let row = sqlx::query(
+        "SELECT tenant, id, created, expires, model, status, maker, previous, input, response \
+         FROM responses WHERE tenant = $1 AND id = \
+         (SELECT response FROM response_items WHERE tenant = $1 AND item = $2)",
     )
     .bind(&*key.tenant)
     .bind(&*key.id)

@@ -11,7 +11,7 @@ use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
 use super::database::{self, Connection, Database};
-use super::queue::{Job, Read};
+use super::queue::{By, Job, Read};
 use super::{Counts, Dropped, FILE, Health, Shared, responses};
 
 /// How long a start waits for the first try to open the database.
@@ -238,7 +238,11 @@ async fn work(shared: &Shared, database: &mut Database) {
 }
 
 async fn answer(readers: &database::Pool, read: Read) {
-    match responses::select(readers, &read.key).await {
+    let found = match read.by {
+        By::Id => responses::select(readers, &read.key).await,
+        By::Item => responses::select_by_item(readers, &read.key).await,
+    };
+    match found {
         // Nobody listens when the client has left.
         Ok(found) => drop(read.answer.send(found)),
         Err(error) => tracing::warn!(%error, "the state database did not answer"),

@@ -105,9 +105,33 @@ def an_answer_is_kept_and_goes_on(to):
     if to.name not in sdk.own:
         sent = json.dumps(to.mock.sent())
         holds(sent.count("one") == 2 and "two" in sent and "Be brief." not in sent, sent)
-        equal(second.previous_response_id, first.id)
+    equal(second.previous_response_id, first.id)
+    equal(client.responses.retrieve(second.id).previous_response_id, first.id)
     client.responses.delete(second.id)
     raises(openai.NotFoundError, lambda: client.responses.retrieve(second.id))
+
+
+@case(calls=2)
+def a_stream_says_what_it_goes_on_from(to):
+    first = client.responses.create(model=to.model, input="one")
+    events = list(client.responses.create(model=to.model, input="two", previous_response_id=first.id, stream=True))
+    said = {event.response.previous_response_id for event in events if hasattr(event, "response")}
+    equal(said, {first.id})
+    equal(client.responses.retrieve(events[-1].response.id).previous_response_id, first.id)
+
+
+@case(calls=3)
+def an_item_is_named_instead_of_repeated(to):
+    to.mock.script({"text": "a word to remember"}, {"text": "two"}, {"text": "three"})
+    first = client.responses.create(model=to.model, input="one")
+    named = {"type": "item_reference", "id": first.output[0].id}
+    second = client.responses.create(model=to.model, input=[{"role": "user", "content": "one"}, named, {"role": "user", "content": "go on"}])
+    equal(second.output_text, "two")
+    holds("a word to remember" in json.dumps(to.mock.sent()), to.mock.sent())
+    # What is kept of it can be gone on from.
+    third = client.responses.create(model=to.model, input="more", previous_response_id=second.id)
+    equal(third.output_text, "three")
+    holds("a word to remember" in json.dumps(to.mock.sent()), to.mock.sent())
 
 
 @case(calls=None)

@@ -366,3 +366,134 @@ fn a_response_is_read_listed_and_deleted_by_its_owner_alone() {
     assert_eq!(error.kind, Kind::ResponseNotFound);
     assert!(error.message.contains("resp_1"), "{}", error.message);
 }
+
+#[test]
+fn an_answer_says_what_it_goes_on_from_where_its_provider_did_not_know() {
+    let said = |body: &'static str| {
+        let whole = shown::whole(Bytes::from_static(body.as_bytes()), "resp_\"1");
+        String::from_utf8(whole.into()).expect("text")
+    };
+    assert_eq!(
+        said(r#"{"id":"r","previous_response_id":null,"x":[ 1]}"#),
+        r#"{"id":"r","previous_response_id":"resp_\"1","x":[ 1]}"#
+    );
+    assert_eq!(
+        said(r#"{"id":"r"}"#),
+        r#"{"id":"r","previous_response_id":"resp_\"1"}"#
+    );
+    for same in [
+        r#"{"id":"r","previous_response_id":"own"}"#,
+        r#"{"error":{"message":"no"}}"#,
+        "[]",
+        "<html>",
+    ] {
+        assert_eq!(said(same), same);
+    }
+}
+
+#[test]
+fn a_stream_says_what_it_goes_on_from_wherever_it_is_cut() {
+    let stream = "event: response.created\r\ndata: {\"type\":\"response.created\",\"response\":{\"id\":\"a\",\"previous_response_id\":null}}\r\n\r\n\
+                  : ping\n\n\
+                  data: {\"type\":\"response.output_text.delta\",\"delta\":\"\\\"previous_response_id\\\":null\"}\n\n\
+                  event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"a\",\"previous_response_id\":null,\"output\":[]}}";
+    let wanted = stream.replace(
+        "\"previous_response_id\":null}}\r\n",
+        "\"previous_response_id\":\"p\"}}\n",
+    );
+    let wanted = wanted.replace(
+        "\"previous_response_id\":null,\"output\":[]}}",
+        "\"previous_response_id\":\"p\",\"output\":[]}}\n",
+    );
+    for cut in 0..=stream.len() {
+        let mut shown = Shown::new("p", 1 << 20);
+        let (one, other) = stream.as_bytes().split_at(cut);
+        let mut out = Vec::new();
+        for piece in [one, other] {
+            out.extend_from_slice(&shown.put(Bytes::copy_from_slice(piece)));
+        }
+        out.extend_from_slice(&shown.end());
+        assert_eq!(
+            String::from_utf8(out).expect("text"),
+            wanted,
+            "cut at {cut}"
+        );
+    }
+    let mut small = Shown::new("p", 10);
+    assert_eq!(
+        &small.put(Bytes::from_static(b"data: 12345"))[..],
+        b"data: 12345"
+    );
+}
+
+#[test]
+fn items_that_are_named_are_put_in_from_the_callers_answers_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let state = State::open(dir.path(), Settings::default()).expect("a database");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    for link in two().links {
+        state.responses().put(Stored::clone(&link));
+    }
+    let body = Bytes::from_static(
+        br#"{"input":[{"role":"user","content":"one"}, {"type":"item_reference","id":"rs_1"},{"id":"fc_1","type":"item_reference"},
+            {"type":"item_reference","id":"rs_0"},{"type":"item_reference","id":"msg_2"}],"model":"m"}"#,
+    );
+    let resolved = |tenant: &str, most| {
+        let done = runtime.block_on(resolve(&state, tenant, body.clone(), most));
+        done.map(|body| serde_json::from_slice::<Value>(&body).expect("JSON"))
+    };
+    let kinds = |body: &Value| -> Vec<String> {
+        let items = body["input"].as_array().expect("a list").iter();
+        items
+            .map(|item| item["type"].as_str().unwrap_or("(none)").to_owned())
+            .collect()
+    };
+    for flushed in [false, true] {
+        let mine = resolved("a", 1 << 20).expect("it fits");
+        assert_eq!(
+            kinds(&mine),
+            [
+                "(none)",
+                "reasoning",
+                "function_call",
+                "item_reference",
+                "message"
+            ],
+            "flushed: {flushed}"
+        );
+        assert_eq!(mine["input"][1]["encrypted_content"], "e");
+        assert_eq!(mine["model"], "m");
+        let theirs = resolved("b", 1 << 20).expect("nothing is put in");
+        assert_eq!(
+            theirs,
+            serde_json::from_slice::<Value>(&body).expect("JSON")
+        );
+        let error = resolved("a", 300).expect_err("too long");
+        assert_eq!(error.param.as_deref(), Some("input"));
+        assert!(state.flush(std::time::Duration::from_secs(20)));
+    }
+    // With the answer its items are gone, and those that another one has too are found there.
+    runtime
+        .block_on(state.responses().delete("a", "resp_1"))
+        .expect("a database");
+    let mine = resolved("a", 1 << 20).expect("it fits");
+    assert_eq!(
+        kinds(&mine),
+        [
+            "(none)",
+            "item_reference",
+            "item_reference",
+            "item_reference",
+            "message"
+        ]
+    );
+    let many = vec![json!({"type": "item_reference", "id": "x"}); 1001];
+    let body = Bytes::from(json!({"input": many}).to_string());
+    let error = runtime
+        .block_on(resolve(&state, "a", body, 1 << 20))
+        .expect_err("too many");
+    assert_eq!(error.param.as_deref(), Some("input"));
+}
