@@ -128,11 +128,27 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "models.*",
-        keys: &["targets", "strategy", "fallbacks", "timeouts", "retries"],
+        keys: &[
+            "targets",
+            "strategy",
+            "fallbacks",
+            "timeouts",
+            "retries",
+            "latency",
+            "score",
+        ],
     },
     Section {
         path: "models.*.targets[]",
         keys: &["model", "weight"],
+    },
+    Section {
+        path: "models.*.latency",
+        keys: &["half_life"],
+    },
+    Section {
+        path: "models.*.score",
+        keys: &["price", "availability", "latency", "throughput"],
     },
     Section {
         path: "models.*.timeouts",

@@ -11,6 +11,7 @@ pub mod known;
 mod link;
 mod mistake;
 mod model;
+mod model_strategy;
 mod platform;
 mod provider;
 mod read;

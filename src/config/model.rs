@@ -3,22 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use toml::de::DeValue;
-
 use super::file::set;
 use super::link::{MOST_SUGGESTIONS, Providers};
 use super::mistake::{At, Mistake, Wrong, nearest, quoted};
+use super::model_strategy;
 use super::provider::{self, check_name, required};
 use super::read::{Reader, Table, Value, text, whole};
 use super::units;
 use crate::provider::TimeoutOverrides;
-use crate::routing::{self, MOST_NESTED, Retries, Strategy, To};
+use crate::routing::{self, MOST_NESTED, Retries, Strategy, To, Tuning};
 
 /// A `[models.NAME]` table: its names aren't looked up yet.
 pub(super) struct Model {
     pub name: At<String>,
     pub targets: Vec<Target>,
     pub strategy: Strategy,
+    pub tuning: Tuning,
     pub fallbacks: Vec<At<String>>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
@@ -30,8 +30,6 @@ pub(super) struct Target {
     pub name: At<String>,
     pub weight: u32,
 }
-
-const LATER_STRATEGIES: [&str; 4] = ["latency", "cost", "score", "smart"];
 
 /// The most of one kind: above this the file was generated wrongly.
 const MOST_TARGETS: usize = 1000;
@@ -54,7 +52,7 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
     let place = reader.place(value.span().start, name.place.key.clone());
     let table = reader.open(value, place, "models.*")?;
     let strategy = reader
-        .get(&table, "strategy", strategy)
+        .get(&table, "strategy", model_strategy::strategy)
         .map(|at| at.value)
         .unwrap_or_default();
     let fallbacks = reader
@@ -71,6 +69,7 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
             reader.get(&table, "backoff", units::duration),
         );
     }
+    let tuning = model_strategy::tuning(reader, &table);
     let targets = targets(reader, &table);
     Some(Model {
         name: At {
@@ -79,6 +78,7 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
         },
         targets,
         strategy,
+        tuning,
         fallbacks,
         timeouts,
         retries,
@@ -115,29 +115,11 @@ fn targets(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<Target> {
         };
         let name = required(reader, &table, "model", text);
         let weight = reader
-            .get(&table, "weight", whole(1..=provider::HEAVIEST))
+            .get(&table, "weight", whole(0..=provider::HEAVIEST))
             .map_or(1, |at| at.value as u32);
         targets.extend(name.map(|name| Target { name, weight }));
     }
     targets
-}
-
-fn strategy(value: &DeValue<'_>) -> Result<Strategy, Wrong> {
-    let name = text(value)?;
-    if LATER_STRATEGIES.contains(&name.as_str()) {
-        return Err(Wrong::later(&format!("the strategy {name}")));
-    }
-    let known = Strategy::ALL.map(|(known, _)| known);
-    let found = Strategy::ALL
-        .into_iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, strategy)| strategy);
-    found.ok_or_else(|| {
-        Wrong::suggest(
-            format!("must be one of {}", known.join(", ")),
-            nearest(&name, known).map(quoted),
-        )
-    })
 }
 
 /// Looks up what `[models.*]` name.
@@ -197,6 +179,7 @@ pub(super) fn link(
             name: model.name.value,
             targets,
             strategy: model.strategy,
+            tuning: model.tuning,
             fallbacks: model
                 .fallbacks
                 .into_iter()

@@ -1,5 +1,7 @@
 //! What an answer took and what it cost, into the record.
 
+use std::time::{Duration, Instant};
+
 use super::Exchange;
 use super::ask::Ask;
 use super::outcome::Meta;
@@ -13,6 +15,8 @@ pub struct Taken {
     pub output_chars: u64,
     /// The answer came to its proper end.
     pub complete: bool,
+    /// Of a stream: from its first token to its end.
+    pub generation: Option<Duration>,
 }
 
 /// Accounts an answer of the provider; returns the tokens that count against limits.
@@ -22,7 +26,11 @@ pub struct Taken {
 pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> u64 {
     let guess = taken.output_chars.div_ceil(4);
     let usage = match taken.usage {
-        Some(usage) if taken.complete => usage,
+        Some(usage) if taken.complete => {
+            let stats = &meta.candidate().stats;
+            stats.finished(usage.output, taken.generation, Instant::now());
+            usage
+        }
         // Anthropic tells the input first and a first count of the output; the last count never came.
         Some(usage) => Usage {
             output: usage.output.max(guess),

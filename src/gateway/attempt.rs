@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ask::Ask;
-use super::outcome::{Busy, Lost, Tried, Try, Won};
+use super::outcome::{Busy, Flow, Lost, Tried, Try, Won};
 use super::verdict::{Judgement, Verdict};
 use super::{Core, Exchange, demo, send};
 use crate::error::{Error, Kind};
@@ -264,6 +264,7 @@ impl<'a> Hunt<'a> {
         match tried {
             Tried::Won(won) => {
                 record.outcome = "ok";
+                self.learn(candidate, &won.flow, took);
                 if let Some(conversation) = self.ask.conversation {
                     let affinity = &self.core.routing.affinity;
                     affinity.put(conversation, candidate, plan.credential);
@@ -315,6 +316,7 @@ impl<'a> Hunt<'a> {
                     candidate.provider.name, candidate.model, lost.error.message
                 ));
                 if let Some(blame) = judgement.blame {
+                    candidate.stats.failed(took, Instant::now());
                     let credential_name =
                         credential.map_or("", |credential| credential.name.as_str());
                     let (scope, label) = match (blame, plan.credential) {
@@ -340,6 +342,20 @@ impl<'a> Hunt<'a> {
                 Err((judgement, lost))
             }
         }
+    }
+
+    /// Notes an answer, and how long it let us wait.
+    fn learn(&self, candidate: &Candidate, flow: &Flow, took: Duration) {
+        let now = Instant::now();
+        candidate.stats.succeeded(now);
+        let stream = match flow {
+            Flow::Stream { .. } => true,
+            Flow::Whole { .. } => false,
+            // Its end isn't known yet.
+            Flow::Long { .. } => return,
+        };
+        let input = self.ask.input_estimate();
+        candidate.stats.first_token(stream, input, took, now);
     }
 
     /// Returns whether `scope` may be asked, and remembers why not.
@@ -461,6 +477,7 @@ impl<'a> Hunt<'a> {
     }
 
     fn unresolved(&mut self, candidate: &Candidate, x: &mut Exchange) {
+        candidate.stats.failed(Duration::ZERO, Instant::now());
         let host = candidate
             .provider
             .endpoints

@@ -122,6 +122,11 @@ fn reason(route: &Route, place: &Place) -> String {
         (Strategy::LeastBusy, _) => {
             format!("number {number} by requests in flight for its weight")
         }
+        (Strategy::Latency, _) => format!("number {number} by its likely latency, in ms"),
+        (Strategy::Cost, _) => {
+            format!("number {number} by the likely cost of this request, in USD")
+        }
+        (Strategy::Score, _) => format!("number {number} by score"),
     };
     match place.position {
         0 => format!("{order} of `{}`", route.name),

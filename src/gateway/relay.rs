@@ -146,6 +146,7 @@ impl Delivery<'_> {
             usage: whole.usage,
             output_chars: body.len() as u64,
             complete: true,
+            generation: None,
         };
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
@@ -238,6 +239,7 @@ impl Delivery<'_> {
             complete: usage.is_some(),
             usage,
             output_chars: size,
+            generation: None,
         };
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
@@ -296,6 +298,7 @@ impl Delivery<'_> {
         for piece in &raw {
             pump.keep_raw(piece);
         }
+        let began = Instant::now();
         let outcome = pump.run(&mut answer, held, meta, session, x).await;
         let seen = pump.through.seen();
         let Seen {
@@ -307,7 +310,15 @@ impl Delivery<'_> {
             usage,
             output_chars,
             complete: outcome.is_ok(),
+            generation: Some(began.elapsed()),
         };
+        if let Err(error) = &outcome
+            && broke(error, meta)
+        {
+            meta.candidate()
+                .stats
+                .failed(began.elapsed(), Instant::now());
+        }
         let tokens = account::provider(x, self.ask, meta, taken);
         self.settle(tokens);
         meta.busy = None;
@@ -321,6 +332,15 @@ impl Delivery<'_> {
         pump.finish(outcome, &seen, meta, self.ask, session, x)
             .await
     }
+}
+
+/// Returns whether a stream ended by its provider's fault.
+fn broke(error: &Error, meta: &Meta) -> bool {
+    let late = error.kind == Kind::Timeout && Instant::now() < meta.deadline;
+    late || matches!(
+        error.kind,
+        Kind::UpstreamBroken | Kind::UpstreamUnavailable | Kind::RateLimited
+    )
 }
 
 /// Notes that the client had left before its answer came, which others were waiting for.

@@ -65,7 +65,12 @@ impl Pin {
 }
 
 fn target(candidate: &Candidate) -> u64 {
-    hash(&(&candidate.provider.name, &candidate.model))
+    candidate.id
+}
+
+/// Returns a hash of a target's name.
+pub(super) fn target_of(provider: &str, model: &str) -> u64 {
+    hash(&(provider, model))
 }
 
 fn hash(value: &impl Hash) -> u64 {

@@ -68,7 +68,7 @@ pub fn choose(chain: &[Arc<Route>], asked: &Asked, pin: Option<&Pin>) -> Choice 
         passed: Vec::new(),
     };
     for (position, route) in chain.iter().enumerate() {
-        let mut order = strategy::order(route, asked);
+        let mut order = strategy::order(route, asked, pin.filter(|_| position == 0));
         if let Some(pin) = pin.filter(|_| position == 0) {
             // Stable: the others keep their order.
             order.sort_by_key(|ranked| !pin.is_target(&route.targets[ranked.target]));

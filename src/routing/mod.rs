@@ -1,10 +1,12 @@
 //! Where it goes: from a model's name to targets in order, and what is known of their health.
 
 pub mod affinity;
+mod bill;
 mod budget;
 pub mod choose;
 mod health;
 pub mod smart;
+pub mod stats;
 pub mod strategy;
 mod table;
 
@@ -22,6 +24,7 @@ pub struct Model {
     pub name: String,
     pub targets: Vec<Target>,
     pub strategy: Strategy,
+    pub tuning: Tuning,
     /// Names of other `[models.*]` or `provider/model`, tried in order when all targets failed.
     pub fallbacks: Vec<String>,
     pub timeouts: TimeoutOverrides,
@@ -60,14 +63,32 @@ pub enum Strategy {
     RoundRobin,
     /// The one with the fewest requests in flight, in proportion to its weight.
     LeastBusy,
+    /// The one that answers soonest, by what was seen of late.
+    Latency,
+    /// The cheapest for this very request.
+    Cost,
+    /// The best by price, availability, latency and throughput together.
+    Score,
+}
+
+/// What tunes the strategies of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Tuning {
+    /// In which time what was seen of a target loses half its worth. Where several models name a target, the
+    /// shortest counts.
+    pub half_life: Option<Duration>,
+    pub weights: strategy::score::Weights,
 }
 
 impl Strategy {
-    pub const ALL: [(&'static str, Strategy); 4] = [
+    pub const ALL: [(&'static str, Strategy); 7] = [
         ("fallback", Strategy::Fallback),
         ("weighted", Strategy::Weighted),
         ("round-robin", Strategy::RoundRobin),
         ("least-busy", Strategy::LeastBusy),
+        ("latency", Strategy::Latency),
+        ("cost", Strategy::Cost),
+        ("score", Strategy::Score),
     ];
 
     pub fn name(self) -> &'static str {

@@ -1,9 +1,23 @@
 //! In which order the targets of a route are asked.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use jiff::Timestamp;
+
+use rank::View;
+
+use super::affinity::Pin;
 use super::choose::Asked;
 use super::{Branch, Candidate, Child, Node, Route, Strategy};
+
+pub mod cost;
+pub mod latency;
+pub mod rank;
+pub mod score;
+#[cfg(test)]
+mod tests;
+pub mod weighted;
 
 /// One of a route's targets, in the order of asking.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,69 +28,138 @@ pub struct Ranked {
 }
 
 /// Returns the route's targets in the order of asking. Turns are advanced: once for each request, not for each
-/// round.
-pub fn order(route: &Route, asked: &Asked) -> Vec<Ranked> {
+/// round. `pin` names who answered the conversation before, and so has its prompt in a cache.
+pub fn order(route: &Route, asked: &Asked, pin: Option<&Pin>) -> Vec<Ranked> {
     let mut order = Vec::with_capacity(route.targets.len());
-    node(route, &route.tree, asked, &mut order);
+    let choosing = Choosing { route, asked, pin };
+    choosing.node(&route.tree, &mut order);
     order
 }
 
-fn node(route: &Route, tree: &Node, asked: &Asked, order: &mut Vec<Ranked>) {
-    if let [child] = &tree.children[..] {
-        return branch(route, child, None, asked, order);
+struct Choosing<'a> {
+    route: &'a Route,
+    asked: &'a Asked,
+    pin: Option<&'a Pin>,
+}
+
+impl Choosing<'_> {
+    fn node(&self, tree: &Node, order: &mut Vec<Ranked>) {
+        if let [child] = &tree.children[..] {
+            return self.branch(child, order);
+        }
+        match tree.strategy {
+            Strategy::Fallback | Strategy::RoundRobin | Strategy::LeastBusy => {
+                for (score, index) in self.plain(tree) {
+                    let start = order.len();
+                    self.branch(&tree.children[index], order);
+                    if let Some(ranked) = order.get_mut(start) {
+                        ranked.score = ranked.score.or(score);
+                    }
+                }
+            }
+            Strategy::Weighted | Strategy::Latency | Strategy::Cost | Strategy::Score => {
+                self.compare(tree, order);
+            }
+        }
     }
-    for (score, index) in children(route, tree, asked) {
-        branch(route, &tree.children[index], score, asked, order);
+
+    fn branch(&self, child: &Child, order: &mut Vec<Ranked>) {
+        match &child.branch {
+            Branch::Target(target) => order.push(Ranked {
+                target: *target,
+                score: None,
+            }),
+            Branch::Model(tree) => self.node(tree, order),
+        }
+    }
+
+    /// Returns the children of one model in an order that depends on no past.
+    fn plain(&self, tree: &Node) -> Vec<(Option<f64>, usize)> {
+        let count = tree.children.len();
+        // Ties go round, so that an idle set is used evenly.
+        let turn = || tree.turn.fetch_add(1, Ordering::Relaxed) % count;
+        let from = |shift: usize| (0..count).map(move |index| (None, (index + shift) % count));
+        let mut order: Vec<(Option<f64>, usize)> = match tree.strategy {
+            Strategy::LeastBusy => {
+                let load = |index: usize| {
+                    let child = &tree.children[index];
+                    f64::from(inflight(self.route, child)) / f64::from(child.weight.max(1))
+                };
+                let mut loads: Vec<_> = from(turn())
+                    .map(|(_, index)| (load(index), index))
+                    .collect();
+                loads.sort_by(|a, b| a.0.total_cmp(&b.0));
+                loads
+                    .into_iter()
+                    .map(|(load, index)| (Some(load), index))
+                    .collect()
+            }
+            Strategy::RoundRobin => from(turn()).collect(),
+            Strategy::Fallback
+            | Strategy::Weighted
+            | Strategy::Latency
+            | Strategy::Cost
+            | Strategy::Score => from(0).collect(),
+        };
+        // Weight 0: when nothing else is left.
+        if tree.children.iter().any(|child| child.weight == 0) {
+            order.sort_by_key(|(_, index)| tree.children[*index].weight == 0);
+        }
+        order
+    }
+
+    /// Orders the children of one model by what is known of each; a nested model is seen as the target that it
+    /// would ask first.
+    fn compare(&self, tree: &Node, order: &mut Vec<Ranked>) {
+        let mut own = Vec::with_capacity(tree.children.len());
+        let mut starts = Vec::with_capacity(tree.children.len() + 1);
+        for child in &tree.children {
+            starts.push(own.len());
+            self.branch(child, &mut own);
+        }
+        starts.push(own.len());
+        let priced = matches!(tree.strategy, Strategy::Cost | Strategy::Score);
+        let at = if priced {
+            Timestamp::now()
+        } else {
+            Timestamp::UNIX_EPOCH
+        };
+        let views = tree.children.iter().zip(&starts).map(|(child, start)| {
+            // A model holds a target at the least: the configuration was checked.
+            let target = own.get(*start).map_or(0, |ranked| ranked.target);
+            let candidate = &self.route.targets[target];
+            let pinned = self.pin.is_some_and(|pin| pin.is_target(candidate));
+            let bill = || candidate.bill(self.asked.input, pinned, at);
+            View {
+                id: candidate.id,
+                stats: &candidate.stats,
+                weight: child.weight,
+                inflight: inflight(self.route, child),
+                bill: priced.then(bill).flatten(),
+            }
+        });
+        let views: Vec<View<'_>> = views.collect();
+        for rank::Ranked { index, score } in rank(tree, &views, self.asked) {
+            let ranked = own[starts[index]..starts[index + 1]].iter();
+            order.extend(ranked.map(|ranked| Ranked {
+                score: ranked.score.or(score),
+                ..*ranked
+            }));
+        }
     }
 }
 
-fn branch(
-    route: &Route,
-    child: &Child,
-    score: Option<f64>,
-    asked: &Asked,
-    order: &mut Vec<Ranked>,
-) {
-    match &child.branch {
-        Branch::Target(target) => order.push(Ranked {
-            target: *target,
-            score,
-        }),
-        Branch::Model(tree) => node(route, tree, asked, order),
-    }
-}
-
-/// Returns the children of one model in the order of asking, with their scores.
-fn children(route: &Route, tree: &Node, _asked: &Asked) -> Vec<(Option<f64>, usize)> {
-    let count = tree.children.len();
-    let weight = |index: usize| f64::from(tree.children[index].weight.max(1));
-    // Ties go round, so that an idle set is used evenly.
-    let turn = || tree.turn.fetch_add(1, Ordering::Relaxed) % count;
-    let plain = |shift: usize| (0..count).map(move |index| (None, (index + shift) % count));
+fn rank(tree: &Node, views: &[View<'_>], asked: &Asked) -> Vec<rank::Ranked> {
+    let mut rng = fastrand::Rng::new();
+    let rng = &mut rng;
     match tree.strategy {
-        Strategy::Fallback => plain(0).collect(),
-        Strategy::RoundRobin => plain(turn()).collect(),
-        Strategy::Weighted => {
-            // Efraimidis and Spirakis: sorting by -ln(u)/w draws without replacement in proportion to weight.
-            let draw = |index: usize| -(1.0 - fastrand::f64()).ln() / weight(index);
-            sorted((0..count).map(|index| (draw(index), index)).collect())
-        }
-        Strategy::LeastBusy => {
-            let busy = |index: usize| f64::from(inflight(route, &tree.children[index]));
-            let turn = turn();
-            let loads = (0..count).map(|index| {
-                let index = (index + turn) % count;
-                (busy(index) / weight(index), index)
-            });
-            sorted(loads.collect())
+        Strategy::Latency => latency::rank(views, asked, Instant::now(), rng),
+        Strategy::Cost => cost::rank(views, asked, Instant::now(), rng),
+        Strategy::Score => score::rank(views, asked, &tree.weights, Instant::now(), rng),
+        Strategy::Weighted | Strategy::Fallback | Strategy::RoundRobin | Strategy::LeastBusy => {
+            weighted::rank(views, asked.session, rng)
         }
     }
-}
-
-fn sorted(mut scored: Vec<(f64, usize)>) -> Vec<(Option<f64>, usize)> {
-    scored.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let scored = scored.into_iter();
-    scored.map(|(score, index)| (Some(score), index)).collect()
 }
 
 /// Returns the requests in flight at a child: at a nested model, those of all its targets.

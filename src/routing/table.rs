@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use http::{HeaderName, HeaderValue};
 
+use super::affinity;
+use super::bill::Flat;
+use super::stats::{self, Stats};
+use super::strategy::score::Weights;
 use super::{Blame, Cooldowns, MOST_NESTED, Model, Retries, RetryBudget, Scope, Strategy, To};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Identity, Signable};
 use crate::protocol::api::{self, Api};
 use crate::protocol::{Facts, Protocol};
 use crate::provider::catalogue::{self, Model as Entry, Policy, Standing};
-use crate::provider::cost::Place as Region;
+use crate::provider::cost::{Place as Region, Price};
 use crate::provider::{self, Auth, Platform, Provider, Speaks, TimeoutOverrides};
 use crate::upstream::pool::Pool;
 
@@ -29,6 +34,7 @@ pub struct State {
     pub budget: RetryBudget,
     pub affinity: super::affinity::Affinity,
     inflight: DashMap<(String, String), Arc<AtomicU32>>,
+    stats: DashMap<(String, String), Arc<Stats>>,
     turns: DashMap<String, Arc<AtomicUsize>>,
     identities: DashMap<String, Arc<Identity>>,
 }
@@ -94,6 +100,7 @@ pub struct Leaf {
 /// One model's choice between its targets.
 pub struct Node {
     pub strategy: Strategy,
+    pub weights: Weights,
     pub children: Vec<Child>,
     /// Whose turn it is.
     pub turn: Arc<AtomicUsize>,
@@ -146,6 +153,12 @@ pub struct Candidate {
     /// Where it is served: some prices depend on it.
     pub region: Region,
     pub inflight: Arc<AtomicU32>,
+    pub stats: Arc<Stats>,
+    /// A hash of its name.
+    pub id: u64,
+    /// What the configuration says of its price.
+    pub(super) own_price: Option<Price>,
+    pub(super) flat: Option<Flat>,
     pub model_scope: Scope,
     /// For each credential: all its models, and this one's quota.
     pub credential_scopes: Vec<(Scope, Scope)>,
@@ -273,6 +286,7 @@ impl Table {
             policy,
         };
         let mut made = HashMap::new();
+        let half_lives = half_lives(models);
         table.models = models
             .iter()
             .map(|(name, model)| {
@@ -280,6 +294,12 @@ impl Table {
                 (name.clone(), Arc::new(route))
             })
             .collect();
+        for (target, candidate) in &made {
+            let half_life = half_lives.get(target).copied();
+            candidate
+                .stats
+                .set_half_life(half_life.unwrap_or(stats::HALF_LIFE));
+        }
         table
     }
 
@@ -355,6 +375,7 @@ impl Table {
         }
         Node {
             strategy: model.strategy,
+            weights: model.tuning.weights,
             children,
             turn: self
                 .state
@@ -416,12 +437,18 @@ impl Table {
         let endpoints = endpoints.collect();
         let headers = headers(&provider);
         // Names that nobody configured come from clients: their counts are not kept for ever.
-        let inflight = if named || entry.is_some() {
+        let new = || Arc::new(Stats::new(stats::HALF_LIFE, Instant::now()));
+        let (inflight, stats) = if named || entry.is_some() {
             let key = (provider.name.clone(), model.to_owned());
-            self.state.inflight.entry(key).or_default().clone()
+            (
+                self.state.inflight.entry(key.clone()).or_default().clone(),
+                self.state.stats.entry(key).or_insert_with(new).clone(),
+            )
         } else {
-            Arc::default()
+            (Arc::default(), new())
         };
+        let own_price = provider.price.clone().map(Price::from);
+        let region = region(&provider);
         Candidate {
             model_scope: Scope::of(Blame::Model, &provider.name, &[model]),
             credential_scopes,
@@ -437,7 +464,11 @@ impl Table {
             refused,
             warning,
             facts,
-            region: region(&provider),
+            region,
+            flat: Flat::of(entry, own_price.as_ref(), region),
+            own_price,
+            id: affinity::target_of(&provider.name, model),
+            stats,
             spoken: provider.spoken(known, entry),
             inflight,
             provider,
@@ -474,6 +505,7 @@ impl Table {
             fingerprint: fingerprint(&targets),
             leaves: vec![leaf; targets.len()],
             tree: Node {
+                weights: Weights::default(),
                 strategy: Strategy::Fallback,
                 children: children.collect(),
                 turn: Arc::default(),
@@ -615,6 +647,24 @@ impl Table {
     pub fn state(&self) -> &Arc<State> {
         &self.state
     }
+}
+
+/// Returns the half-lives that models set, the shortest for each target.
+fn half_lives(models: &HashMap<String, Arc<Model>>) -> HashMap<(usize, String), Duration> {
+    let mut shortest = HashMap::new();
+    for model in models.values() {
+        let Some(half_life) = model.tuning.half_life else {
+            continue;
+        };
+        for target in &model.targets {
+            if let To::Provider { provider, model } = &target.to {
+                let known = shortest.entry((*provider, model.clone()));
+                let known = known.or_insert(half_life);
+                *known = half_life.min(*known);
+            }
+        }
+    }
+    shortest
 }
 
 /// Returns where a provider's models are served, as far as prices depend on it.

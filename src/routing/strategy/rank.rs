@@ -1,0 +1,158 @@
+//! What every strategy looks at, and the order that it answers with.
+
+use std::time::Instant;
+
+use crate::routing::choose::Asked;
+use crate::routing::stats::{Stats, normal};
+
+/// What a strategy sees of one target. A nested model is seen as the target that it would ask first.
+pub struct View<'a> {
+    /// A hash of its name: the same after a reload, and after others were added.
+    pub id: u64,
+    pub stats: &'a Stats,
+    /// A target of weight 0 is asked when nothing else is left.
+    pub weight: u32,
+    /// Requests that it is answering now.
+    pub inflight: u32,
+    /// What this request costs there; `None` where no price is known, or nobody asks for it.
+    pub bill: Option<Bill>,
+}
+
+/// The price of one request, before it is known how long its answer gets. In pico-dollars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bill {
+    /// Of the input, and of what is billed by the piece.
+    pub input: u64,
+    /// Of one token of output.
+    pub output: u64,
+}
+
+/// One target in the order of asking.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranked {
+    /// Its place among the views.
+    pub index: usize,
+    /// What the strategy thinks of it, the lower the better: milliseconds, dollars, or a number of its own. Not
+    /// what was drawn to explore, but what is known; `None` where nothing is, or nothing is compared.
+    pub score: Option<f64>,
+}
+
+/// Output that is assumed where nothing is known of the model and the request sets no bound, in tokens.
+pub const LIKELY_OUTPUT: u64 = 500;
+
+/// So many targets are put in order; those behind them, whom the cap on attempts keeps from being asked, come as
+/// they stand.
+const MOST_SORTED: usize = 128;
+
+/// Where a target stands before its number is looked at. Whole shelves come one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shelf {
+    First,
+    /// Known to fail often.
+    Doubtful,
+    /// Without a price, where prices are compared.
+    Unpriced,
+    /// Of weight 0.
+    Last,
+}
+
+/// What one target is sorted by.
+pub(super) struct Key {
+    pub shelf: Shelf,
+    pub value: f32,
+    pub index: u32,
+}
+
+/// Sorts the targets: by shelf, then by value.
+pub(super) fn sort(keys: &mut [Key]) {
+    let order = |a: &Key, b: &Key| {
+        let shelves = a.shelf.cmp(&b.shelf);
+        shelves.then(a.value.total_cmp(&b.value))
+    };
+    let front = if keys.len() > MOST_SORTED {
+        keys.select_nth_unstable_by(MOST_SORTED, order);
+        &mut keys[..MOST_SORTED]
+    } else {
+        keys
+    };
+    front.sort_unstable_by(order);
+}
+
+/// Returns the order of sorted keys, with the score of each target.
+pub(super) fn ranked(keys: &[Key], score: impl Fn(usize) -> Option<f64>) -> Vec<Ranked> {
+    let ranked = keys.iter().map(|key| {
+        let index = key.index as usize;
+        Ranked {
+            index,
+            score: score(index),
+        }
+    });
+    ranked.collect()
+}
+
+impl View<'_> {
+    pub(super) fn shelf(&self) -> Shelf {
+        if self.weight == 0 {
+            Shelf::Last
+        } else {
+            Shelf::First
+        }
+    }
+
+    /// Requests in flight for its weight.
+    pub(super) fn load(&self) -> f32 {
+        self.inflight as f32 / self.weight.max(1) as f32
+    }
+}
+
+/// How the load is spread over the targets.
+pub(super) struct Load {
+    sum: f32,
+}
+
+impl Load {
+    pub fn of(views: &[View<'_>]) -> Self {
+        let loads = views.iter().filter(|view| view.weight > 0);
+        Self {
+            sum: loads.map(View::load).sum(),
+        }
+    }
+
+    /// Returns the share of all load that a target has, from 0 to 1. A few requests are no load.
+    pub fn share(&self, view: &View<'_>) -> f32 {
+        const FEW: f32 = 32.0;
+        view.load() / (self.sum + FEW)
+    }
+}
+
+/// Draws from a normal distribution.
+pub(super) fn draw(mean: f32, variance: f32, rng: &mut fastrand::Rng) -> f32 {
+    mean + variance.sqrt() * normal(rng.f64()) as f32
+}
+
+/// What all targets wrote counts as so many answers of each.
+const COMMON: f32 = 100.0;
+
+/// Returns how long the answer of each target is expected to get, in tokens.
+///
+/// A model that wrote too little to judge by is taken to write what the others write: a default would make it look
+/// cheaper or dearer than they are.
+pub(super) fn outputs(views: &[View<'_>], asked: &Asked, now: Instant) -> Vec<f32> {
+    let most = asked.output.map_or(f32::INFINITY, |most| most as f32);
+    let written: Vec<(f32, f32)> = views.iter().map(|view| view.stats.output(now)).collect();
+    let (tokens, answers) = written
+        .iter()
+        .fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let default = asked.output.unwrap_or(u64::MAX).min(LIKELY_OUTPUT) as f32;
+    let usual = (tokens + default) / (answers + 1.0);
+    let each = written.into_iter();
+    each.map(|(tokens, answers)| ((tokens + COMMON * usual) / (answers + COMMON)).min(most))
+        .collect()
+}
+
+impl Bill {
+    /// Returns the price with so much output.
+    pub(super) fn with(self, output: f32) -> f64 {
+        self.input as f64 + self.output as f64 * f64::from(output)
+    }
+}
