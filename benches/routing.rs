@@ -87,7 +87,7 @@ fn learnt(index: u64, start: Instant) -> Stats {
         stats.finished(200 + index % 50, Some(Duration::from_secs(4)), now);
         stats.succeeded(now);
     }
-    if index % 5 == 0 {
+    if index.is_multiple_of(5) {
         stats.failed(Duration::from_secs(2), start + Duration::from_secs(59));
     }
     stats
