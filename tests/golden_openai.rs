@@ -1218,3 +1218,136 @@ fn in_stream_errors_are_sorted_by_what_they_ask_for() {
         );
     }
 }
+
+/// Reads a whole stream of `from` and writes it as `to`'s.
+fn streamed(from: Protocol, to: Protocol, frames: &[String]) -> Vec<Value> {
+    use strait::protocol::{StreamDecoder, StreamEncoder};
+    let shape = Shape::default();
+    let mut decoder = StreamDecoder::new(from, &shape);
+    let mut encoder = StreamEncoder::new(to, &shape);
+    let mut out = Vec::new();
+    for frame in frames {
+        decoder.feed(b"", frame.as_bytes(), &mut |event| {
+            encoder.write(&event, &mut out)
+        });
+    }
+    decoder.end(&mut |event| encoder.write(&event, &mut out));
+    String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .filter_map(|data| serde_json::from_str(data).ok())
+        .collect()
+}
+
+#[test]
+fn googles_signature_of_a_call_goes_with_it_and_comes_back() {
+    use strait::protocol::{decode_request, decode_response, encode_request, encode_response};
+    let google = json!({"responseId": "r", "modelVersion": "gemini-3-pro", "candidates": [{"finishReason": "STOP",
+        "content": {"role": "model", "parts": [
+            {"text": "Hm.", "thought": true},
+            {"text": "Let me look.", "thoughtSignature": "c2lnVGV4dA=="},
+            {"functionCall": {"name": "clock", "args": {}}, "thoughtSignature": "c2lnQ2FsbA=="},
+            {"functionCall": {"name": "weather", "args": {"city": "Bern"}}}]}}]});
+    let text = google.to_string();
+    let shape = Shape::default();
+    let hub = decode_response(Protocol::Gemini, text.as_bytes(), &shape).unwrap();
+    let whole: Value =
+        serde_json::from_slice(&encode_response(Protocol::OpenaiChat, &hub, &shape)).unwrap();
+    let signed = json!({"google": {"thought_signature": "c2lnQ2FsbA=="}});
+    let message = whole["choices"][0]["message"].clone();
+    assert_eq!(message["tool_calls"][0]["extra_content"], signed, "{whole}");
+    assert!(message["tool_calls"][1].get("extra_content").is_none());
+
+    let chunks = streamed(Protocol::Gemini, Protocol::OpenaiChat, &[text]);
+    let calls: Vec<&Value> = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].get(0))
+        .filter(|call| call.get("id").is_some())
+        .collect();
+    assert_eq!(calls.len(), 2, "{chunks:?}");
+    assert_eq!(calls[0]["extra_content"], signed);
+    assert!(calls[1].get("extra_content").is_none());
+
+    // Back, with all that was told, and with nothing but the calls.
+    let mut bare = message.clone();
+    let fields = bare.as_object_mut().unwrap();
+    fields.retain(|name, _| matches!(name.as_str(), "role" | "content" | "tool_calls"));
+    for (turn, text_signed) in [(&message, true), (&bare, false)] {
+        let results: Vec<Value> = message["tool_calls"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|call| json!({"role": "tool", "tool_call_id": call["id"], "content": "done"}))
+            .collect();
+        let mut messages = vec![json!({"role": "user", "content": "go"}), turn.clone()];
+        messages.extend(results);
+        let body = json!({"model": "m", "messages": messages}).to_string();
+        let hub = decode_request(Protocol::OpenaiChat, body.as_bytes()).unwrap();
+        let sent = encode_request(Protocol::Gemini, &hub, "gemini-3-pro", &Facts::default());
+        let sent = sent.unwrap();
+        let sent: Value = serde_json::from_slice(&sent.body).unwrap();
+        let parts = sent["contents"][1]["parts"].as_array().unwrap();
+        let signature = |of: &str| {
+            let part = parts.iter().find(|part| match of {
+                "text" => part.get("text") == Some(&json!("Let me look.")),
+                name => part["functionCall"]["name"] == name,
+            });
+            part.unwrap_or_else(|| panic!("{of}: {sent}"))
+                .get("thoughtSignature")
+                .cloned()
+        };
+        assert_eq!(signature("clock"), Some(json!("c2lnQ2FsbA==")), "{sent}");
+        assert_eq!(signature("weather"), None, "{sent}");
+        let of_text = text_signed.then(|| json!("c2lnVGV4dA=="));
+        assert_eq!(signature("text"), of_text, "{sent}");
+        // To nobody else.
+        let others = encode_request(Protocol::Anthropic, &hub, "claude", &Facts::default());
+        let others = String::from_utf8(others.unwrap().body).unwrap();
+        assert!(!others.contains("c2ln"), "{others}");
+    }
+}
+
+#[test]
+fn a_compatible_providers_signature_comes_back_to_it_through_another_protocol() {
+    use strait::protocol::{decode_request, decode_response, encode_request, encode_response};
+    let call = json!({"index": 0, "id": "c1", "type": "function", "function": {"name": "clock", "arguments": "{}"},
+        "extra_content": {"google": {"thought_signature": "c2ln"}, "other": [1]}});
+    let answer = json!({"id": "a", "model": "gemini-3-pro", "choices": [{"index": 0, "finish_reason": "tool_calls",
+        "message": {"role": "assistant", "content": null, "tool_calls": [call]}}]});
+    let text = answer.to_string();
+    let shape = Shape::default();
+    let hub = decode_response(Protocol::OpenaiChat, text.as_bytes(), &shape).unwrap();
+    let whole: Value =
+        serde_json::from_slice(&encode_response(Protocol::Anthropic, &hub, &shape)).unwrap();
+    let content = whole["content"].clone();
+    assert_eq!(content[0]["signature"], "openai-chat#c2ln", "{whole}");
+
+    let chunk = json!({"id": "a", "model": "m", "choices": [{"index": 0, "finish_reason": null,
+        "delta": {"role": "assistant", "tool_calls": [call]}}]});
+    let end =
+        json!({"id": "a", "choices": [{"index": 0, "finish_reason": "tool_calls", "delta": {}}]});
+    let frames = [chunk.to_string(), end.to_string(), "[DONE]".to_owned()];
+    let events = streamed(Protocol::OpenaiChat, Protocol::Anthropic, &frames);
+    let signed = events
+        .iter()
+        .any(|event| event["delta"]["signature"] == "openai-chat#c2ln");
+    assert!(signed, "{events:?}");
+
+    let body = json!({"model": "m", "max_tokens": 9, "messages": [
+        {"role": "user", "content": "go"}, {"role": "assistant", "content": content},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "noon"}]}]});
+    let text = body.to_string();
+    let hub = decode_request(Protocol::Anthropic, text.as_bytes()).unwrap();
+    let sent = encode_request(Protocol::OpenaiChat, &hub, "m", &Facts::default()).unwrap();
+    let sent: Value = serde_json::from_slice(&sent.body).unwrap();
+    let calls = &sent["messages"][1]["tool_calls"];
+    assert_eq!(
+        calls[0]["extra_content"],
+        json!({"google": {"thought_signature": "c2ln"}}),
+        "{sent}"
+    );
+    let google = encode_request(Protocol::Gemini, &hub, "gemini-2.5-pro", &Facts::default());
+    let google = String::from_utf8(google.unwrap().body).unwrap();
+    assert!(!google.contains("c2ln"), "{google}");
+}

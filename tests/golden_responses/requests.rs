@@ -320,3 +320,56 @@ fn what_codex_sends_is_read() {
     }
     assert!(seen > 0, "no capture could be read");
 }
+
+#[test]
+fn every_client_is_told_the_reasoning_in_a_form_that_can_be_sent_back() {
+    let facts = Facts {
+        reasoning: true,
+        ..Facts::default()
+    };
+    for (from, body) in [
+        (
+            Protocol::OpenaiChat,
+            json!({"model": "m", "messages": [{"role": "user", "content": "q"}]}),
+        ),
+        (
+            Protocol::Anthropic,
+            json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "q"}]}),
+        ),
+        (
+            Protocol::Gemini,
+            json!({"contents": [{"role": "user", "parts": [{"text": "q"}]}]}),
+        ),
+        (
+            Protocol::Bedrock,
+            json!({"messages": [{"role": "user", "content": [{"text": "q"}]}]}),
+        ),
+        (
+            Protocol::Cohere,
+            json!({"model": "m", "messages": [{"role": "user", "content": "q"}]}),
+        ),
+    ] {
+        let text = body.to_string();
+        let hub = decode_request(from, text.as_bytes()).unwrap();
+        let sent = encode_request(Protocol::OpenaiResponses, &hub, "m", &facts).unwrap();
+        let sent: Value = serde_json::from_slice(&sent.body).unwrap();
+        assert_eq!(
+            sent["include"],
+            json!(["reasoning.encrypted_content"]),
+            "{from:?}: {sent}"
+        );
+    }
+}
+
+#[test]
+fn audio_is_refused_by_name_where_no_model_takes_it() {
+    let body = json!({"model": "m", "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [
+        {"type": "text", "text": "q"},
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}]}]});
+    let text = body.to_string();
+    let hub = decode_request(Protocol::OpenaiChat, text.as_bytes()).unwrap();
+    let refused = encode_request(Protocol::OpenaiResponses, &hub, "m", &Facts::default());
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind, Kind::Unsupported);
+    assert_eq!(error.param.as_deref(), Some("messages[1].content[1]"));
+}

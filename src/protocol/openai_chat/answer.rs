@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::detail::{self, Detail, Thoughts};
-use super::{message, place};
+use super::{extra, message, place};
 use crate::error::{Error, Kind, Result};
 use crate::protocol::chat::{Finish, Part, Response, Str};
 use crate::protocol::text::Reader;
@@ -154,7 +154,8 @@ struct Choice<'b> {
     content: Vec<Part<'b>>,
     refusal: Option<Str<'b>>,
     audio: Option<&'b RawValue>,
-    calls: Vec<Part<'b>>,
+    /// Each with the signature that came with it.
+    calls: Vec<(Option<Str<'b>>, Part<'b>)>,
     annotations: Option<&'b RawValue>,
     finish: Option<Finish>,
     logprobs: Option<&'b RawValue>,
@@ -216,12 +217,13 @@ impl<'b> Choice<'b> {
             ("function_call", b'{') => {
                 let (name, arguments) = called(r)?;
                 let (id, cache) = (Str::default(), None);
-                self.calls.push(Part::ToolCall {
+                let call = Part::ToolCall {
                     id,
                     name,
                     arguments,
                     cache,
-                });
+                };
+                self.calls.push((None, call));
             }
             _ => drop(r.raw()?),
         }
@@ -265,7 +267,7 @@ impl<'b> Choice<'b> {
         if let Some(citations) = first {
             *citations = self.annotations;
         }
-        let schema = self.calls.iter_mut().find_map(|part| match part {
+        let schema = self.calls.iter_mut().find_map(|(_, part)| match part {
             Part::ToolCall {
                 name, arguments, ..
             } if shape.schema_tool && name == SCHEMA_TOOL => Some(std::mem::take(arguments)),
@@ -295,7 +297,7 @@ impl<'b> Choice<'b> {
         let refused = self.refusal.is_some();
         parts.extend(self.refusal.map(|text| Part::Refusal { text }));
         parts.extend(self.audio.map(place::opaque));
-        for (index, part) in self.calls.iter_mut().enumerate() {
+        for (index, (_, part)) in self.calls.iter_mut().enumerate() {
             if let Part::ToolCall { id: own, .. } = part
                 && own.is_empty()
             {
@@ -303,7 +305,7 @@ impl<'b> Choice<'b> {
             }
         }
         let calls = !self.calls.is_empty();
-        parts.append(&mut self.calls);
+        extra::place(&mut parts, self.calls, Protocol::OpenaiChat);
         (parts, agreed(finish, calls, refused), self.logprobs)
     }
 }
@@ -370,28 +372,33 @@ pub(super) fn made_up_id(id: &str, index: usize) -> String {
     made
 }
 
-fn tool_call<'b>(r: &mut Reader<'b>) -> Result<Option<Part<'b>>> {
+fn tool_call<'b>(r: &mut Reader<'b>) -> Result<Option<(Option<Str<'b>>, Part<'b>)>> {
     if r.peek() != b'{' {
         r.raw()?;
         return Ok(None);
     }
     if r.tag("type").is_some_and(|kind| kind == "custom") {
-        return Ok(Some(place::opaque(r.raw_object()?)));
+        return Ok(Some((None, place::opaque(r.raw_object()?))));
     }
     let (mut id, mut function, cache) = (None, None, None);
+    let mut signature = None;
     r.object(|r, key| {
         match (&*key, r.peek()) {
             ("id", _) => id = loose_string(r)?.filter(|id| !id.is_empty()),
             ("function", b'{') => function = Some(called(r)?),
+            ("extra_content", _) => signature = extra::read(r)?,
             _ => drop(r.raw()?),
         }
         Ok(())
     })?;
-    Ok(function.map(|(name, arguments)| Part::ToolCall {
-        id: id.unwrap_or_default(),
-        name,
-        arguments,
-        cache,
+    Ok(function.map(|(name, arguments)| {
+        let call = Part::ToolCall {
+            id: id.unwrap_or_default(),
+            name,
+            arguments,
+            cache,
+        };
+        (signature, call)
     }))
 }
 

@@ -102,6 +102,13 @@ impl Blocks {
         }
     }
 
+    /// Adds thinking that says nothing and is signed: what belongs to the call that follows.
+    pub fn seal(&mut self, signature: &str, each: &mut dyn FnMut(Event<'_>)) {
+        self.held += signature.len();
+        self.add(What::Signed(signature.into()));
+        self.advance(each);
+    }
+
     pub fn redacted(&mut self, data: &str, each: &mut dyn FnMut(Event<'_>)) {
         self.held += data.len();
         self.add(What::Redacted(data.into()));

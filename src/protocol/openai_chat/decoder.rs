@@ -15,9 +15,11 @@ use super::answer::{
 };
 use super::block::{Blocks, Kind};
 use super::detail::{self, Detail};
+use super::extra;
 use crate::error::Result;
 use crate::protocol::chat::{Finish, Str};
 use crate::protocol::event::{Delta, Event, Failure, FailureClass};
+use crate::protocol::provenance;
 use crate::protocol::text::Reader;
 use crate::protocol::usage::Usage;
 use crate::protocol::{Protocol, SCHEMA_TOOL, Shape};
@@ -254,6 +256,10 @@ impl Decoder {
                     Some(id) => Box::from(&**id),
                     None => made_up_id(&self.id, self.calls.len()).into(),
                 };
+                if let Some(signature) = &piece.signature {
+                    let marked = provenance::mark(Protocol::OpenaiChat, signature);
+                    self.blocks.seal(&marked, each);
+                }
                 let block = self.blocks.add_call(&id);
                 self.calls.push(Call {
                     index: piece.index,
@@ -453,6 +459,8 @@ struct CallPiece<'b> {
     id: Option<Str<'b>>,
     name: Option<Str<'b>>,
     arguments: Option<Str<'b>>,
+    /// Of the call as a whole.
+    signature: Option<Str<'b>>,
 }
 
 impl<'b> Pieces<'b> {
@@ -509,6 +517,7 @@ impl<'b> CallPiece<'b> {
             ("index", b'0'..=b'9') => self.index = Some(r.integer()?),
             ("id", _) => self.id = loose_string(r)?.filter(|id| !id.is_empty()),
             ("function", b'{') => r.object(|r, key| self.function(r, &key))?,
+            ("extra_content", _) => self.signature = extra::read(r)?,
             _ => drop(r.raw()?),
         }
         Ok(())

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::citation;
 use super::detail;
+use super::extra;
 use super::place::{self, Place};
 use super::response::{error_body, finish_word, tier, write_error};
 use crate::error::Error;
@@ -37,6 +38,8 @@ pub struct Encoder {
     usage: Option<Usage>,
     /// What the open thinking block said, to be sent again with its signature; `None` once that is too much.
     thought: Option<String>,
+    /// What the thinking block before, which said nothing, was signed with: it belongs to the call that follows.
+    signed: Option<String>,
     details: u64,
     annotations: u64,
     images: u64,
@@ -72,6 +75,7 @@ impl Encoder {
             refused: false,
             usage: None,
             thought: Some(String::new()),
+            signed: None,
             details: 0,
             annotations: 0,
             images: 0,
@@ -154,6 +158,7 @@ impl Encoder {
     }
 
     fn open(&mut self, index: u32, block: &Block<'_>, out: &mut Vec<u8>) {
+        let signed = self.signed.take();
         match block {
             Block::Text => self.block_start = self.chars,
             Block::Refusal => {}
@@ -178,7 +183,15 @@ impl Encoder {
                     text::string(id, out);
                     out.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
                     text::string(name, out);
-                    out.extend_from_slice(b",\"arguments\":\"\"}}]}");
+                    out.extend_from_slice(b",\"arguments\":\"\"}");
+                    if let Some(signature) = &signed {
+                        out.extend_from_slice(
+                            b",\"extra_content\":{\"google\":{\"thought_signature\":",
+                        );
+                        text::string(signature, out);
+                        out.extend_from_slice(b"}}");
+                    }
+                    out.extend_from_slice(b"}]}");
                 });
             }
             Block::Opaque {
@@ -260,6 +273,9 @@ impl Encoder {
                 else {
                     return;
                 };
+                self.signed = extra::shown(signature)
+                    .filter(|_| thought.is_empty())
+                    .map(str::to_owned);
                 let details = self.details;
                 self.details += 1;
                 self.chunk(out, |out| {

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::extra;
 use crate::error::{Error, Result};
 use crate::protocol::Protocol;
 use crate::protocol::chat::Source;
@@ -21,6 +22,7 @@ pub(super) fn write_call(
     name: &str,
     arguments: &str,
     cache: Option<&RawValue>,
+    signature: Option<&str>,
     out: &mut Vec<u8>,
 ) {
     let mut object = Object::open(out);
@@ -36,6 +38,9 @@ pub(super) fn write_call(
     function.string("arguments", arguments);
     function.close();
     object.maybe_raw("cache_control", cache);
+    if let Some(signature) = signature {
+        extra::write(signature, &mut object);
+    }
     object.close();
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::detail::{self, Thoughts};
-use super::place;
+use super::{extra, place};
 use crate::error::Result;
 use crate::protocol::Protocol;
 use crate::protocol::chat::{Message, Part, Role, Source, Str};
@@ -57,7 +57,8 @@ struct Draft<'b> {
     name: Option<Str<'b>>,
     thoughts: Thoughts<'b>,
     refusal: Option<Str<'b>>,
-    calls: Vec<Part<'b>>,
+    /// Each with the signature that came with it.
+    calls: Vec<(Option<Str<'b>>, Part<'b>)>,
     function_call: Option<(Str<'b>, Str<'b>)>,
     tool_call_id: Option<Str<'b>>,
     audio: Option<&'b RawValue>,
@@ -161,12 +162,13 @@ impl<'b> Draft<'b> {
         let mut parts = std::mem::take(&mut self.thoughts).into_parts();
         if let Some((name, arguments)) = self.function_call.take() {
             let (id, cache) = (legacy.call(), None);
-            self.calls.push(Part::ToolCall {
+            let call = Part::ToolCall {
                 id,
                 name,
                 arguments,
                 cache,
-            });
+            };
+            self.calls.push((None, call));
         }
         let mut content = std::mem::take(&mut self.content);
         // Beside calls an empty text says nothing, and some models refuse it.
@@ -183,7 +185,9 @@ impl<'b> Draft<'b> {
             parts.push(Part::Refusal { text });
         }
         parts.extend(self.audio.map(place::opaque));
-        parts.append(&mut self.calls);
+        // Whatever came of Google's models by way of a client of this protocol is Google's.
+        let calls = std::mem::take(&mut self.calls);
+        extra::place(&mut parts, calls, Protocol::Gemini);
         self.cache_last(&mut parts);
         parts
     }
@@ -398,19 +402,21 @@ pub(super) fn source(url: Str<'_>) -> Source<'_> {
     Source::Base64 { media_type, data }
 }
 
-fn tool_call<'b>(r: &mut Reader<'b>) -> Result<Part<'b>> {
+fn tool_call<'b>(r: &mut Reader<'b>) -> Result<(Option<Str<'b>>, Part<'b>)> {
     if r.peek() != b'{' {
         return Err(r.wrong("an object"));
     }
     if r.tag("type").is_some_and(|kind| kind == "custom") {
-        return Ok(place::opaque(r.raw_object()?));
+        return Ok((None, place::opaque(r.raw_object()?)));
     }
     let (mut id, mut function, mut cache) = (None, None, None);
+    let mut signature = None;
     r.object(|r, key| {
         match &*key {
             "id" => id = r.maybe(Reader::string)?,
             "function" => function = Some(called(r)?),
             "cache_control" => cache = r.maybe(Reader::raw_object)?,
+            "extra_content" => signature = extra::read(r)?,
             // Their place is told by the array.
             "type" | "index" => drop(r.raw()?),
             _ => r.stranger()?,
@@ -419,12 +425,13 @@ fn tool_call<'b>(r: &mut Reader<'b>) -> Result<Part<'b>> {
     })?;
     let id = id.ok_or_else(|| r.missing("id"))?;
     let (name, arguments) = function.ok_or_else(|| r.missing("function"))?;
-    Ok(Part::ToolCall {
+    let call = Part::ToolCall {
         id,
         name,
         arguments,
         cache,
-    })
+    };
+    Ok((signature, call))
 }
 
 /// Reads a function's name and arguments.

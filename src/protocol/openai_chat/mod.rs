@@ -16,6 +16,7 @@ mod decoder;
 mod detail;
 mod encode;
 mod encoder;
+mod extra;
 mod media;
 mod message;
 mod place;

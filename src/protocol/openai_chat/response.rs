@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::place::{self, Place};
-use super::{citation, detail, media};
+use super::{citation, detail, extra, media};
 use crate::error::{Error, Kind};
 use crate::protocol::chat::{Finish, Part, Response};
 use crate::protocol::text::{self, Object};
@@ -76,7 +76,9 @@ fn write_choice(
     let (mut calls, mut annotations) = (Vec::new(), Vec::new());
     let (mut images, mut audio) = (Vec::new(), None);
     let mut chars = 0;
+    let mut before = None;
     for part in parts {
+        let signed = std::mem::replace(&mut before, extra::lone(part));
         match part {
             Part::Text {
                 text, citations, ..
@@ -99,7 +101,8 @@ fn write_choice(
                 ..
             } => {
                 text::comma(0, &mut calls);
-                media::write_call(id, name, arguments, None, &mut calls);
+                let signature = signed.and_then(extra::shown);
+                media::write_call(id, name, arguments, None, signature, &mut calls);
             }
             Part::Opaque {
                 family: Protocol::OpenaiChat,

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::detail;
 use super::encode::{Notes, field, is_ours, note};
+use super::extra;
 use super::media::{file, titled, url_of, write_call, write_text};
 use super::place::{self, Place};
 use crate::error::{Error, Result};
@@ -237,14 +238,18 @@ impl Turn<'_> {
         let (mut refusals, mut calls, mut audio) = (Vec::new(), Vec::new(), None);
         let mut thinks = false;
         let mut cited = None;
+        let mut before = None;
         for (index, part) in parts.iter().enumerate() {
+            let lone = extra::lone(part).and_then(|marked| extra::returned(marked, ours));
+            let signed = std::mem::replace(&mut before, lone);
             match part {
                 Part::Text { citations, .. } => {
                     cited = cited.or(*citations);
                     content.push(part);
                 }
                 Part::Refusal { text } => refusals.push(&**text),
-                Part::ToolCall { .. } => calls.push(part),
+                Part::ToolCall { .. } => calls.push((part, signed)),
+                Part::Reasoning { .. } if lone.is_some() && !ours => {}
                 Part::Reasoning { signature, .. } => {
                     // Thinking without a signature was made by a model that reads it back as it is.
                     let signed = signature.as_deref().is_some_and(|s| !s.is_empty());
@@ -261,7 +266,7 @@ impl Turn<'_> {
                 } => match place::of(raw) {
                     Place::Content => content.push(part),
                     Place::Detail => thinks = true,
-                    Place::Call => calls.push(part),
+                    Place::Call => calls.push((part, None)),
                     Place::Audio => audio = Some(*raw),
                 },
                 // What the model did by its provider's tools: the text that came of it is here too.
@@ -308,9 +313,9 @@ impl Turn<'_> {
         if !calls.is_empty() {
             self.out.extend_from_slice(b",\"tool_calls\":[");
             let start = self.out.len();
-            for call in calls {
+            for (call, signature) in calls {
                 text::comma(start, self.out);
-                self.call(call);
+                self.call(call, signature);
             }
             self.out.push(b']');
         }
@@ -371,7 +376,7 @@ impl Turn<'_> {
         }
     }
 
-    fn call(&mut self, part: &Part<'_>) {
+    fn call(&mut self, part: &Part<'_>, signature: Option<&str>) {
         match part {
             Part::ToolCall {
                 id,
@@ -380,7 +385,7 @@ impl Turn<'_> {
                 cache,
             } => {
                 let cache = cache.filter(|_| self.ours() || note(self.notes, "cache_control"));
-                write_call(id, name, arguments, cache, self.out);
+                write_call(id, name, arguments, cache, signature, self.out);
             }
             Part::Opaque { raw, .. } => self.out.extend_from_slice(raw.get().as_bytes()),
             Part::Text { .. }

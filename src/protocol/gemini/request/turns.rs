@@ -276,8 +276,18 @@ impl Conversation<'_> {
         let mut first_call = true;
         let mut pending: VecDeque<&str> = VecDeque::new();
         // OpenAI chat tells all thinking before the text and the calls, so what a signature signed is not known by
-        // its place. Calls need theirs, text can do without.
-        let ordered = self.request.family != Protocol::OpenaiChat;
+        // its place. Calls need theirs, text can do without. A signature behind something else came with its call,
+        // and so did all the others.
+        let told = turn
+            .parts
+            .iter()
+            .position(|placed| matches!(placed.part, Part::Text { .. } | Part::ToolCall { .. }));
+        let after = turn.parts.get(told.unwrap_or(turn.parts.len())..);
+        let ordered = self.request.family != Protocol::OpenaiChat
+            || after
+                .unwrap_or_default()
+                .iter()
+                .any(|placed| matches!(placed.part, Part::Reasoning { .. }));
         for placed in &turn.parts {
             if let Part::Reasoning { text, signature } = placed.part {
                 let own = signature.as_deref().and_then(signature::own);

@@ -455,6 +455,14 @@ impl Turn<'_> {
                 }
                 object.close();
             }
+            // OpenAI documents text, images and files here.
+            Part::Audio { .. } if !is_ours(self.request) => {
+                let mut parts = self.message.parts.iter();
+                return Err(Error::unsupported(
+                    self.place(parts.position(|one| std::ptr::eq(one, part))),
+                    "The provider of the model takes no audio by the responses API",
+                ));
+            }
             Part::Audio { data, format } => {
                 let mut object = Object::open(out);
                 object.string("type", "input_audio");
