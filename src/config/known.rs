@@ -90,7 +90,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "providers.*.endpoints[]",
-        keys: &["url", "weight"],
+        keys: &["url", "weight", "health_path"],
     },
     Section {
         path: "providers.*.keys[]",
@@ -100,6 +100,7 @@ pub const SECTIONS: &[Section] = &[
         path: "providers.*.health",
         keys: &[
             "path",
+            "expect",
             "every",
             "timeout",
             "unhealthy_after",
@@ -136,6 +137,7 @@ pub const SECTIONS: &[Section] = &[
             "retries",
             "latency",
             "score",
+            "hedge",
         ],
     },
     Section {
@@ -153,6 +155,10 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "models.*.timeouts",
         keys: TIMEOUTS,
+    },
+    Section {
+        path: "models.*.hedge",
+        keys: &["percentile", "after", "min", "max_share", "whole"],
     },
     Section {
         path: "models.*.retries",

@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod file;
+mod hedge;
 pub mod known;
 mod link;
 mod mistake;

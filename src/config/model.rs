@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::file::set;
+use super::hedge;
 use super::link::{MOST_SUGGESTIONS, Providers};
 use super::mistake::{At, Mistake, Wrong, nearest, quoted};
 use super::model_strategy;
@@ -11,6 +12,7 @@ use super::provider::{self, check_name, required};
 use super::read::{Reader, Table, Value, text, whole};
 use super::units;
 use crate::provider::TimeoutOverrides;
+use crate::routing::hedge::Hedge;
 use crate::routing::{self, MOST_NESTED, Retries, Strategy, To, Tuning};
 
 /// A `[models.NAME]` table: its names aren't looked up yet.
@@ -22,6 +24,7 @@ pub(super) struct Model {
     pub fallbacks: Vec<At<String>>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
+    pub hedge: Option<Hedge>,
 }
 
 /// One of a model's targets.
@@ -70,6 +73,7 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
         );
     }
     let tuning = model_strategy::tuning(reader, &table);
+    let hedge = hedge::hedge(reader, &table);
     let targets = targets(reader, &table);
     Some(Model {
         name: At {
@@ -82,6 +86,7 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
         fallbacks,
         timeouts,
         retries,
+        hedge,
     })
 }
 
@@ -187,6 +192,7 @@ pub(super) fn link(
                 .collect(),
             timeouts: model.timeouts,
             retries: model.retries,
+            hedge: model.hedge,
         };
         models.insert(model.name.clone(), Arc::new(model));
         places.push(place);

@@ -386,6 +386,7 @@ fn at_host(host: String) -> Endpoint {
         port: 443,
         base_path: String::new(),
         weight: 1,
+        health_path: None,
     }
 }
 

@@ -48,6 +48,9 @@ pub(super) fn read(
         .into_iter()
         .filter_map(|(name, value)| Some((header_name(reader, &name)?, value)))
         .collect();
+    let endpoints = endpoints(reader, &table);
+    let mut own = endpoints.iter().flatten();
+    let checked = own.any(|endpoint| endpoint.health_path.is_some());
     Some(Row {
         enabled: reader.get(&table, "enabled", truth).map(|at| at.value),
         env,
@@ -55,12 +58,12 @@ pub(super) fn read(
         base_env,
         local,
         protocols: protocols(reader, &table),
-        endpoints: endpoints(reader, &table),
+        endpoints,
         credentials: credentials(reader, &table),
         auth: reader.get(&table, "auth", auth),
         headers,
         paths: paths(reader, &table),
-        health: health(reader, &table),
+        health: health(reader, &table).or_else(|| checked.then(Health::default)),
         timeouts: timeouts(reader, &table, "providers.*.timeouts"),
         models_only: models_only(reader, &table),
         known_as: known_as(reader, &table),
@@ -154,17 +157,19 @@ fn endpoints(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<Endpoint>
     let mut endpoints: Vec<Endpoint> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for (value, place) in elements.value {
-        let (url, weight) = if value.get_ref().is_str() {
-            (reader.value(value, place, units::url), None)
+        let (url, weight, health_path) = if value.get_ref().is_str() {
+            (reader.value(value, place, units::url), None, None)
         } else {
             let Some(table) = reader.open(value, place, "providers.*.endpoints[]") else {
                 continue;
             };
             let url = required(reader, &table, "url", units::url);
-            (url, reader.get(&table, "weight", whole(1..=HEAVIEST)))
+            let weight = reader.get(&table, "weight", whole(1..=HEAVIEST));
+            (url, weight, reader.get(&table, "health_path", units::path))
         };
         let Some(mut url) = url else { continue };
         url.value.weight = weight.map_or(1, |weight| weight.value as u32);
+        url.value.health_path = health_path.map(|path| path.value);
         // Health and cooldowns are kept by address.
         if seen.insert((url.value.host.clone(), url.value.port)) {
             endpoints.push(url.value);
@@ -423,26 +428,49 @@ fn apis(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Vec<Api>> {
 
 fn health(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Health> {
     let table = reader.table(table, "health", "providers.*.health")?;
-    let path = reader.get(&table, "path", units::path).map(|at| at.value);
-    let every = reader
-        .get(&table, "every", units::duration)
-        .map_or(std::time::Duration::from_secs(5), |at| at.value);
-    let timeout = reader
-        .get(&table, "timeout", units::duration)
-        .map_or(std::time::Duration::from_secs(1), |at| at.value);
+    let mut health = Health {
+        path: reader.get(&table, "path", units::path).map(|at| at.value),
+        ..Health::default()
+    };
+    if let Some(list) = reader.one_or_list(&table, "expect", statuses) {
+        if list.value.is_empty() {
+            reader.mistakes.push(list.place.wrong("must not be empty"));
+        }
+        health.expect = list.value.into_iter().map(|at| at.value).collect();
+    }
+    if let Some(every) = reader.get(&table, "every", units::duration) {
+        health.every = every.value;
+    }
+    if let Some(timeout) = reader.get(&table, "timeout", units::duration) {
+        health.timeout = timeout.value;
+    }
     let mut count = |key, default| {
         reader
             .get(&table, key, whole(1..=100))
             .map_or(default, |at| at.value as usize)
     };
-    let (unhealthy_after, healthy_after) = (count("unhealthy_after", 2), count("healthy_after", 1));
-    Some(Health {
-        path,
-        every,
-        timeout,
-        unhealthy_after,
-        healthy_after,
-    })
+    health.unhealthy_after = count("unhealthy_after", health.unhealthy_after);
+    health.healthy_after = count("healthy_after", health.healthy_after);
+    Some(health)
+}
+
+/// Reads `200` or `"2xx"`: the first status and the last.
+fn statuses(value: &DeValue<'_>) -> Result<(u16, u16), Wrong> {
+    let Some(written) = value.as_str() else {
+        let status = whole(100..=599)(value)? as u16;
+        return Ok((status, status));
+    };
+    if let Some(class) = written.to_ascii_lowercase().strip_suffix("xx")
+        && let Ok(class @ 1..=5) = class.parse::<u16>()
+    {
+        return Ok((class * 100, class * 100 + 99));
+    }
+    let meant = written.parse::<u16>().ok();
+    let meant = meant.filter(|status| (100..=599).contains(status));
+    Err(Wrong::suggest(
+        "must be a status such as 200, or a class of them such as \"2xx\"",
+        meant.map(|status| status.to_string()),
+    ))
 }
 
 /// Reads the `timeouts` table of a provider or a model.

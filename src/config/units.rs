@@ -193,6 +193,7 @@ pub(super) fn read_url(written: &str) -> Parsed<Endpoint> {
         port,
         base_path: base_path.to_string(),
         weight: 1,
+        health_path: None,
     })
 }
 

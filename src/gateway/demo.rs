@@ -87,6 +87,7 @@ pub fn answer(
         content_type: super::reply::JSON,
         usage: None,
         dropped: Vec::new(),
+        left: None,
         busy: Some(busy),
     };
     Box::new(Won { meta, flow })

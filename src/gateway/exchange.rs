@@ -43,6 +43,13 @@ impl Exchange {
         }
     }
 
+    /// Returns the context of an attempt that is made beside another. It leaves no record of its own.
+    pub fn side(core: Arc<Core>) -> Self {
+        let mut side = Self::begin(core);
+        side.silent = true;
+        side
+    }
+
     /// Adds the time since `from` to a phase, and returns the time now.
     pub fn phase(&mut self, phase: Phase, from: Instant) -> Instant {
         let now = Instant::now();

@@ -5,6 +5,7 @@
 //! client before the commit point; Pingora's own upstream flow allows none of the three.
 
 mod account;
+mod allowance;
 mod ask;
 mod attempt;
 mod costed;

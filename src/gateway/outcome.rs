@@ -14,7 +14,7 @@ use crate::protocol::Protocol;
 use crate::protocol::tap::Whole;
 use crate::protocol::usage::Usage;
 use crate::provider::Timeouts;
-use crate::routing::{Candidate, Route};
+use crate::routing::{Allowance, Candidate, Route};
 use crate::upstream;
 use crate::upstream::pool::Place;
 
@@ -40,6 +40,8 @@ pub struct Meta {
     pub usage: Option<Usage>,
     /// Fields that could not be said to this provider.
     pub dropped: Vec<String>,
+    /// What the provider says is left of what it allows us.
+    pub left: Option<Allowance>,
     /// Held until the answer has been sent.
     pub busy: Option<Busy>,
 }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::Exchange;
+use super::allowance;
 use super::ask::{Ask, Outgoing, is_placed};
 use super::outcome::{Busy, Flow, Lost, Meta, Tried, Try, Verbatim, Won};
 use super::through::{Seen, Through};
@@ -19,7 +20,7 @@ use crate::protocol::event::FailureClass;
 use crate::protocol::tap::{self, Whole};
 use crate::protocol::{self, Framing, Protocol, Shape};
 use crate::provider::{Platform, Speaks, Timeouts, platform};
-use crate::routing::{Blame, Candidate};
+use crate::routing::{Allowance, Blame, Candidate};
 use crate::upstream::{self, Answer, Failure, Stage};
 
 /// Held back of a stream until its first semantic event.
@@ -136,6 +137,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         timers,
         outgoing,
         headers: passed(headers),
+        left: allowance::left(headers, jiff::Timestamp::now),
         length,
         status,
         busy,
@@ -447,6 +449,7 @@ struct Hold<'a> {
     outgoing: Outgoing,
     /// Those that go on to the client.
     headers: Vec<(HeaderName, HeaderValue)>,
+    left: Option<Allowance>,
     /// As announced by the provider.
     length: Option<usize>,
     status: u16,
@@ -469,6 +472,7 @@ impl Hold<'_> {
             content_type: self.content_type.unwrap_or(super::reply::JSON),
             usage: None,
             dropped,
+            left: self.left,
             busy: Some(self.busy),
         };
         Tried::Won(Box::new(Won { meta, flow }))

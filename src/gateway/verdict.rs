@@ -164,18 +164,18 @@ pub fn of_header(value: &str, now: jiff::Timestamp) -> Option<Duration> {
     Some(until(date.timestamp(), now))
 }
 
-fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
+pub(super) fn until(at: jiff::Timestamp, now: jiff::Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
-fn seconds(number: f64) -> Option<Duration> {
+pub(super) fn seconds(number: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(number)
         .ok()
         .filter(|wait| *wait <= Duration::from_secs(30 * 86_400))
 }
 
 /// Reads OpenAI's reset times: `6m0s`, `1h2m`, `12ms`, `1.5s`.
-fn span(text: &str) -> Option<Duration> {
+pub(super) fn span(text: &str) -> Option<Duration> {
     let mut total = 0.0;
     let mut rest = text;
     while !rest.is_empty() {

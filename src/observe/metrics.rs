@@ -36,6 +36,7 @@ pub struct Metrics {
     generation: IntGauge,
     records_dropped: IntCounter,
     rate_limited: IntCounterVec,
+    hedges: IntCounterVec,
 }
 
 /// What is told seldom: state that others own, shown as it was last told, and cooldowns begun.
@@ -143,6 +144,12 @@ impl Metrics {
                 "Requests refused by a limit.",
                 "limit",
             ),
+            hedges: counters(
+                &registry,
+                "strait_hedges_total",
+                "Attempts that were late, by what came of a second one.",
+                "result",
+            ),
             registry,
         }
     }
@@ -222,6 +229,11 @@ impl Metrics {
     /// Counts a refusal by `limit`, see `limit::Which::name`.
     pub fn rate_limited(&self, limit: &'static str) {
         self.rate_limited.with_label_values(&[limit]).inc();
+    }
+
+    /// Counts an attempt that was late. `result` is one of a closed set.
+    pub fn hedged(&self, result: &'static str) {
+        self.hedges.with_label_values(&[result]).inc();
     }
 
     pub fn records_dropped(&self, count: u64) {

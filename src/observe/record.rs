@@ -18,7 +18,7 @@
 //! | `cache` | `hit`, `miss`, `coalesced` or `bypass` |
 //! | `finish`? | why the model stopped |
 //! | `candidates`? | who could answer, in the order of asking, and who was passed over: `[{target, score?, passed?}]`; absent where there was one alone |
-//! | `attempts` | `[{provider, model, credential?, endpoint?, status?, outcome, ms, reused, retry_after_ms?}]` |
+//! | `attempts` | `[{provider, model, credential?, endpoint?, status?, outcome, ms, reused, retry_after_ms?, estimated_input?}]` |
 //! | `usage`? | token counts; zero counts are absent but for `input` and `output` |
 //! | `cost_usd`? `cost_pico`? | the cost: an exact decimal string in USD, and an integer of 10⁻¹² USD |
 //! | `saved_pico`? | what a cache hit saved |
@@ -131,10 +131,12 @@ pub struct AttemptRecord {
     /// Sent over a connection that had been used before.
     pub reused: bool,
     pub retry_after_ms: Option<u64>,
+    /// Of an attempt that was dropped because another answered first: tokens that may have been billed all the same.
+    pub estimated_input: Option<u64>,
 }
 
 /// How an attempt may end; anything else counts as `other` in the metrics.
-pub const OUTCOMES: [&str; 17] = [
+pub const OUTCOMES: [&str; 18] = [
     "ok",
     "status",
     "account",
@@ -151,6 +153,7 @@ pub const OUTCOMES: [&str; 17] = [
     "cut",
     "garbage",
     "cancelled",
+    "hedge_lost",
     "other",
 ];
 
@@ -389,6 +392,9 @@ impl AttemptRecord {
         if let Some(wait) = self.retry_after_ms {
             object.number("retry_after_ms", wait);
         }
+        if let Some(tokens) = self.estimated_input {
+            object.number("estimated_input", tokens);
+        }
     }
 }
 
@@ -485,6 +491,7 @@ mod tests {
                 ms: 12,
                 reused: true,
                 retry_after_ms: Some(1500),
+                ..AttemptRecord::default()
             }],
             usage: Some(Usage {
                 input: 10,

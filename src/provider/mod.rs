@@ -105,6 +105,8 @@ pub struct Endpoint {
     /// Without a trailing slash: `/v1` or empty.
     pub base_path: String,
     pub weight: u32,
+    /// What its health check asks for, in place of the provider's.
+    pub health_path: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,12 +195,35 @@ impl Timeouts {
 /// Active health checks of every endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// `GET` this and expect a status below 400; `None` checks that a TCP connection opens.
+    /// `GET` this; `None` checks that a TCP connection opens.
     pub path: Option<String>,
+    /// Statuses of a healthy endpoint, first and last of each range.
+    pub expect: Vec<(u16, u16)>,
     pub every: Duration,
     pub timeout: Duration,
     pub unhealthy_after: usize,
     pub healthy_after: usize,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            path: None,
+            expect: vec![(200, 299), (300, 399)],
+            every: Duration::from_secs(5),
+            timeout: Duration::from_secs(1),
+            unhealthy_after: 2,
+            healthy_after: 1,
+        }
+    }
+}
+
+impl Health {
+    /// Returns whether a healthy endpoint answers so.
+    pub fn expects(&self, status: u16) -> bool {
+        let mut ranges = self.expect.iter();
+        ranges.any(|(first, last)| (*first..=*last).contains(&status))
+    }
 }
 
 impl Provider {

@@ -1,8 +1,9 @@
 //! Cooldowns: what failed is not asked for a while, then tried once before it is trusted again.
 //!
 //! A failure is blamed on the narrowest thing that explains it ([`Scope`]): a credential, an address, a model at
-//! an address. Two kinds of waiting: *soft*, our own guess, grows with consecutive failures and is ignored when
-//! nothing else is left; *told*, the provider's own "not before", is always kept.
+//! an address. Two kinds of waiting: *soft*, our own guess, grows with each time it was right and is ignored when
+//! nothing else is left; *told*, the provider's own "not before", is always kept. Before either comes *steering*:
+//! a credential whose allowance is nearly spent, as the provider's answers tell, is asked last.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +17,17 @@ const SOFT_MOST: Duration = Duration::from_secs(60);
 const TOLD_MOST: Duration = Duration::from_secs(600);
 /// A probe that was let through and never reported back is forgotten after this.
 const PROBE_LEASE: Duration = Duration::from_secs(15);
+/// Failures and answers are counted over this, the window before it by half.
+const WINDOW: Duration = Duration::from_secs(10);
+/// In a window of so many, half of them failed: it cools although no three in a row did.
+const WINDOW_LEAST: u32 = 10;
+/// An allowance that is nearly spent is minded for so long at most, because providers name the time until all of
+/// it is back.
+const STEER_MOST: Duration = Duration::from_secs(60);
+/// And for so long where they name none.
+const STEER_USUAL: Duration = Duration::from_secs(5);
+/// So many requests, or requests as large as the last, left are few.
+const FEW: u64 = 8;
 /// Entries kept; beyond it those that ended are dropped, then new ones are not recorded.
 const MOST_ENTRIES: usize = 50_000;
 
@@ -71,13 +83,115 @@ struct Entry {
     provider: Box<str>,
     name: Box<str>,
     blame: Blame,
+    /// In a row.
     failures: u32,
     soft_until: Option<Instant>,
+    /// When the soft cooldown began: what was asked before has no say in how long it lasts.
+    cooled: Option<Instant>,
     told_until: Option<Instant>,
     probe: Option<Instant>,
     /// The last failure.
     seen: Instant,
     reason: &'static str,
+    window: Window,
+    /// Cooldowns that began by the share of failures, and the end of the last.
+    ejections: u32,
+    ejected: Option<Instant>,
+    spare: Option<Spare>,
+}
+
+/// How it went of late.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    since: Instant,
+    good: u32,
+    bad: u32,
+}
+
+/// What is left of an allowance that is nearly spent.
+#[derive(Debug, Clone, Copy)]
+struct Spare {
+    requests: u64,
+    tokens: u64,
+    until: Instant,
+}
+
+/// What a provider's answer says is left of the allowance it was charged to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowance {
+    pub requests: Option<u64>,
+    pub tokens: Option<u64>,
+    /// When there is more, for the one that is short.
+    pub requests_reset: Option<Duration>,
+    pub tokens_reset: Option<Duration>,
+}
+
+/// A failure and what it is blamed on.
+pub struct Failed<'a> {
+    pub scope: Scope,
+    pub blame: Blame,
+    pub provider: &'a str,
+    /// The model and what of it is blamed: a credential's name, an endpoint.
+    pub name: &'a dyn Fn() -> String,
+    pub reason: &'static str,
+    /// The provider's own "not before".
+    pub told: Option<Duration>,
+    /// When the attempt began.
+    pub asked: Instant,
+}
+
+impl Window {
+    /// Forgets what is too old.
+    fn turn(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.since);
+        if age < WINDOW {
+            return;
+        }
+        let keep = u32::from(age < 2 * WINDOW);
+        self.good = self.good / 2 * keep;
+        self.bad = self.bad / 2 * keep;
+        self.since = now;
+    }
+
+    fn is_bad(&self) -> bool {
+        let all = self.good.saturating_add(self.bad);
+        all >= WINDOW_LEAST && self.bad.saturating_mul(2) >= all
+    }
+}
+
+impl Entry {
+    fn new(failed: &Failed<'_>, now: Instant) -> Self {
+        Self {
+            provider: failed.provider.into(),
+            name: (failed.name)().into_boxed_str(),
+            blame: failed.blame,
+            failures: 0,
+            soft_until: None,
+            cooled: None,
+            told_until: None,
+            probe: None,
+            seen: now,
+            reason: failed.reason,
+            window: Window {
+                since: now,
+                good: 0,
+                bad: 0,
+            },
+            ejections: 0,
+            ejected: None,
+            spare: None,
+        }
+    }
+
+    /// Whether it says nothing any more.
+    fn is_idle(&self, now: Instant) -> bool {
+        let past = |until: Option<Instant>| until.is_none_or(|until| until <= now);
+        self.soft_until.is_none()
+            && past(self.told_until)
+            && past(self.spare.map(|spare| spare.until))
+            && past(self.ejected.map(|ended| ended + SOFT_MOST))
+            && (self.window.bad == 0 || self.window.since + 2 * WINDOW <= now)
+    }
 }
 
 /// Whether something may be asked now.
@@ -96,13 +210,35 @@ pub struct Listed {
     pub provider: String,
     /// The model and what of it is blamed: a credential's name, an endpoint.
     pub name: String,
-    /// The wait is over, and one request is finding out.
-    pub probing: bool,
+    pub state: Waiting,
     pub blame: &'static str,
     pub reason: &'static str,
     pub failures: u32,
     pub remaining: Duration,
-    pub told: bool,
+}
+
+/// What [`Listed`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// Our own guess.
+    Cooling,
+    /// The wait is over, and one request is finding out.
+    Probing,
+    /// The provider said when.
+    Told,
+    /// Its allowance is nearly spent: others go first where it is too short for a request.
+    Steered,
+}
+
+impl Waiting {
+    pub fn name(self) -> &'static str {
+        match self {
+            Waiting::Cooling => "cooling",
+            Waiting::Probing => "probing",
+            Waiting::Told => "told",
+            Waiting::Steered => "steered",
+        }
+    }
 }
 
 #[derive(Default)]
@@ -135,96 +271,196 @@ impl Cooldowns {
         Standing::Good
     }
 
-    /// Notes that `scope` is being asked: past a cooldown the asker becomes the one probe.
-    pub fn asked(&self, scope: Scope, now: Instant) {
+    /// Notes that `scope` is being asked: past a cooldown the asker becomes the one probe, until the instant that is
+    /// returned, or until it is [released](Self::release).
+    pub fn asked(&self, scope: Scope, now: Instant) -> Option<Instant> {
         if self.count.load(Ordering::Relaxed) == 0 {
-            return;
+            return None;
         }
+        let mut entry = self.entries.get_mut(&scope)?;
+        entry.soft_until?;
+        let lease = now + PROBE_LEASE;
+        entry.probe = Some(lease);
+        Some(lease)
+    }
+
+    /// Lets another probe: the one of `lease` never found out.
+    pub fn release(&self, scope: Scope, lease: Instant) {
         if let Some(mut entry) = self.entries.get_mut(&scope)
-            && entry.soft_until.is_some()
+            && entry.probe == Some(lease)
         {
-            entry.probe = Some(now + PROBE_LEASE);
+            entry.probe = None;
         }
     }
 
-    /// Forgets all failures of `scope`. Returns whether it had been cooling.
-    pub fn succeeded(&self, scope: Scope) -> bool {
+    /// Notes an answer of `scope` to what was asked at `asked`. Returns whether it had been cooling, which is over now.
+    pub fn succeeded(&self, scope: Scope, asked: Instant, now: Instant) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        // A "not before" outlives one lucky answer that was under way when it came.
-        let now = Instant::now();
-        let removed = self.entries.remove_if(&scope, |_, entry| {
-            entry.told_until.is_none_or(|until| until <= now)
-        });
+        let Some(mut entry) = self.entries.get_mut(&scope) else {
+            return false;
+        };
+        entry.window.turn(now);
+        entry.window.good = entry.window.good.saturating_add(1);
+        // A lucky answer that was under way when the cooldown began doesn't end it.
+        if entry.cooled.is_some_and(|since| asked < since) {
+            return false;
+        }
+        let ended = entry.soft_until.take().is_some();
+        entry.cooled = None;
+        entry.probe = None;
+        entry.failures = 0;
+        let idle = entry.is_idle(now);
+        drop(entry);
+        if idle {
+            self.remove_idle(scope, now);
+        }
+        ended
+    }
+
+    fn remove_idle(&self, scope: Scope, now: Instant) {
+        let removed = self
+            .entries
+            .remove_if(&scope, |_, entry| entry.is_idle(now));
         if removed.is_some() {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-        removed.is_some_and(|(_, entry)| entry.soft_until.is_some())
     }
 
-    /// Counts a failure; `told` is the provider's own "not before". Returns whether a cooldown began or grew.
-    pub fn failed(
-        &self,
-        scope: Scope,
-        blame: Blame,
-        provider: &str,
-        name: impl FnOnce() -> String,
-        reason: &'static str,
-        told: Option<Duration>,
-        now: Instant,
-    ) -> bool {
-        if self.count.load(Ordering::Relaxed) >= MOST_ENTRIES && !self.entries.contains_key(&scope)
-        {
-            self.sweep(now);
-            if self.count.load(Ordering::Relaxed) >= MOST_ENTRIES {
-                return false;
-            }
-        }
-        let mut entry = self.entries.entry(scope).or_insert_with(|| {
-            self.count.fetch_add(1, Ordering::Relaxed);
-            let (provider, name) = (provider.into(), name().into_boxed_str());
-            Entry {
-                provider,
-                name,
-                blame,
-                failures: 0,
-                soft_until: None,
-                told_until: None,
-                probe: None,
-                seen: now,
-                reason,
-            }
-        });
-        entry.failures = entry.failures.saturating_add(1);
-        entry.reason = reason;
-        entry.probe = None;
+    /// Counts a failure. Returns whether a cooldown began or grew.
+    pub fn failed(&self, failed: &Failed<'_>, now: Instant) -> bool {
+        let Some(mut entry) = self.entry(failed, now) else {
+            return false;
+        };
+        entry.window.turn(now);
+        entry.window.bad = entry.window.bad.saturating_add(1);
+        entry.reason = failed.reason;
+        entry.blame = failed.blame;
         entry.seen = now;
-        if let Some(told) = told {
+        if let Some(told) = failed.told {
+            entry.failures = entry.failures.saturating_add(1);
+            entry.probe = None;
             let until = now + told.min(TOLD_MOST);
             // Two answers may name different times: the later one is obeyed.
             entry.told_until = Some(entry.told_until.map_or(until, |before| before.max(until)));
             return true;
         }
-        let over = entry.failures.saturating_sub(blame.patience());
-        if entry.failures < blame.patience() {
+        // Of many that were under way when it failed, all fail: that is one failure, not many in a row.
+        if entry.cooled.is_some_and(|since| failed.asked < since) {
             return false;
         }
-        let wait = SOFT_FIRST.saturating_mul(1 << over.min(6)).min(SOFT_MOST);
+        entry.failures = entry.failures.saturating_add(1);
+        entry.probe = None;
+        let patience = failed.blame.patience();
+        let doublings = if entry.failures >= patience {
+            entry.failures - patience
+        } else if failed.blame == Blame::Serving && entry.window.is_bad() {
+            let remembered = entry.ejected.is_some_and(|ended| ended + SOFT_MOST > now);
+            let before = if remembered { entry.ejections } else { 0 };
+            entry.ejections = before.saturating_add(1);
+            (entry.window.good, entry.window.bad) = (0, 0);
+            before
+        } else {
+            return false;
+        };
+        let wait = SOFT_FIRST
+            .saturating_mul(1 << doublings.min(6))
+            .min(SOFT_MOST);
         let until = now + wait;
+        if entry.failures < patience {
+            entry.ejected = Some(until);
+        }
         entry.soft_until = Some(entry.soft_until.map_or(until, |before| before.max(until)));
+        entry.cooled = Some(now);
         true
+    }
+
+    /// Returns the entry of what failed, made where there is none; `None` where there is no room for it.
+    fn entry(
+        &self,
+        failed: &Failed<'_>,
+        now: Instant,
+    ) -> Option<dashmap::mapref::one::RefMut<'_, Scope, Entry>> {
+        if self.count.load(Ordering::Relaxed) >= MOST_ENTRIES
+            && !self.entries.contains_key(&failed.scope)
+        {
+            self.sweep(now);
+            if self.count.load(Ordering::Relaxed) >= MOST_ENTRIES {
+                return None;
+            }
+        }
+        Some(self.entries.entry(failed.scope).or_insert_with(|| {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            Entry::new(failed, now)
+        }))
+    }
+
+    /// Minds what an answer said is left of the allowance of `scope`, which a request of `tokens` was charged to.
+    /// Returns whether it is nearly spent.
+    pub fn left(&self, scope: &Failed<'_>, left: &Allowance, tokens: u64, now: Instant) -> bool {
+        let requests = left.requests.unwrap_or(u64::MAX);
+        let of_tokens = left.tokens.unwrap_or(u64::MAX);
+        let few_requests = requests <= FEW;
+        let few_tokens = of_tokens <= tokens.max(1).saturating_mul(FEW);
+        if !few_requests && !few_tokens {
+            if self.count.load(Ordering::Relaxed) > 0
+                && let Some(mut entry) = self.entries.get_mut(&scope.scope)
+            {
+                entry.spare = None;
+            }
+            return false;
+        }
+        let resets = [
+            left.requests_reset.filter(|_| few_requests),
+            left.tokens_reset.filter(|_| few_tokens),
+        ];
+        let reset = resets.into_iter().flatten().max().unwrap_or(STEER_USUAL);
+        if let Some(mut entry) = self.entry(scope, now) {
+            entry.spare = Some(Spare {
+                requests,
+                tokens: of_tokens,
+                until: now + reset.min(STEER_MOST),
+            });
+        }
+        true
+    }
+
+    /// Takes a request of `tokens` from an allowance that is nearly spent: its answer is not there yet, and others
+    /// are about to ask.
+    pub fn took(&self, scope: Scope, tokens: u64) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        if let Some(mut entry) = self.entries.get_mut(&scope)
+            && let Some(spare) = &mut entry.spare
+        {
+            spare.requests = spare.requests.saturating_sub(1);
+            spare.tokens = spare.tokens.saturating_sub(tokens);
+        }
+    }
+
+    /// Returns until when a request of `tokens` is more than what is left of the allowance of `scope`.
+    pub fn spent(&self, scope: Scope, tokens: u64, now: Instant) -> Option<Instant> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let spare = self.entries.get(&scope)?.spare?;
+        let short = spare.requests == 0 || spare.tokens < tokens;
+        (short && spare.until > now).then_some(spare.until)
     }
 
     /// Drops entries that ended long enough ago to say nothing any more.
     pub fn sweep(&self, now: Instant) {
         self.entries.retain(|_, entry| {
+            let spare = entry.spare.map(|spare| spare.until);
             let ends = entry
                 .soft_until
                 .max(entry.told_until)
+                .max(spare)
                 .unwrap_or(entry.seen)
                 .max(entry.seen);
-            let keep = ends + SOFT_MOST * 5 > now;
+            let keep = ends + SOFT_MOST * 5 > now && !entry.is_idle(now);
             if !keep {
                 self.count.fetch_sub(1, Ordering::Relaxed);
             }
@@ -245,20 +481,21 @@ impl Cooldowns {
         self.entries
             .iter()
             .filter_map(|entry| {
-                let told = entry.told_until.filter(|until| *until > now);
-                let probing = entry.probe.filter(|lease| *lease > now);
-                let until = told
-                    .or(entry.soft_until.filter(|until| *until > now))
-                    .or(probing)?;
+                let later = |until: Option<Instant>| until.filter(|until| *until > now);
+                let (state, until) = None
+                    .or(later(entry.told_until).map(|until| (Waiting::Told, until)))
+                    .or(later(entry.soft_until).map(|until| (Waiting::Cooling, until)))
+                    .or(later(entry.probe).map(|until| (Waiting::Probing, until)))
+                    .or(later(entry.spare.map(|it| it.until))
+                        .map(|until| (Waiting::Steered, until)))?;
                 Some(Listed {
                     provider: entry.provider.to_string(),
                     name: entry.name.to_string(),
-                    probing: probing.is_some(),
+                    state,
                     blame: entry.blame.name(),
                     reason: entry.reason,
                     failures: entry.failures,
                     remaining: until - now,
-                    told: told.is_some(),
                 })
             })
             .collect()
@@ -266,104 +503,5 @@ impl Cooldowns {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scope() -> Scope {
-        Scope::of(Blame::Serving, "lab", &["m", "127.0.0.1:1"])
-    }
-
-    fn fail(cooldowns: &Cooldowns, blame: Blame, told: Option<u64>, now: Instant) -> bool {
-        cooldowns.failed(
-            scope(),
-            blame,
-            "lab",
-            || "m".into(),
-            "status",
-            told.map(Duration::from_secs),
-            now,
-        )
-    }
-
-    #[test]
-    fn serving_failures_cool_after_three_in_a_row() {
-        let cooldowns = Cooldowns::default();
-        let now = Instant::now();
-        assert!(!fail(&cooldowns, Blame::Serving, None, now));
-        assert!(!fail(&cooldowns, Blame::Serving, None, now));
-        assert_eq!(cooldowns.standing(scope(), now), Standing::Good);
-        assert!(fail(&cooldowns, Blame::Serving, None, now));
-        assert_eq!(
-            cooldowns.standing(scope(), now),
-            Standing::Cooling(now + SOFT_FIRST)
-        );
-    }
-
-    #[test]
-    fn a_success_between_failures_starts_the_count_again() {
-        let cooldowns = Cooldowns::default();
-        let now = Instant::now();
-        fail(&cooldowns, Blame::Serving, None, now);
-        fail(&cooldowns, Blame::Serving, None, now);
-        cooldowns.succeeded(scope());
-        assert!(
-            !fail(&cooldowns, Blame::Serving, None, now),
-            "the count should have started again"
-        );
-    }
-
-    #[test]
-    fn after_a_cooldown_one_probe_is_let_through() {
-        let cooldowns = Cooldowns::default();
-        let now = Instant::now();
-        fail(&cooldowns, Blame::Endpoint, None, now);
-        let later = now + SOFT_FIRST + Duration::from_millis(1);
-        assert_eq!(cooldowns.standing(scope(), later), Standing::Good);
-        cooldowns.asked(scope(), later);
-        assert_eq!(
-            cooldowns.standing(scope(), later),
-            Standing::Cooling(later + PROBE_LEASE)
-        );
-        assert!(cooldowns.succeeded(scope()), "it had been cooling");
-        assert_eq!(cooldowns.standing(scope(), later), Standing::Good);
-    }
-
-    #[test]
-    fn the_longest_not_before_wins_and_a_success_does_not_shorten_it() {
-        let cooldowns = Cooldowns::default();
-        let now = Instant::now();
-        fail(&cooldowns, Blame::Quota, Some(30), now);
-        fail(&cooldowns, Blame::Quota, Some(5), now);
-        assert_eq!(
-            cooldowns.standing(scope(), now),
-            Standing::Told(now + Duration::from_secs(30))
-        );
-        cooldowns.succeeded(scope());
-        assert_eq!(
-            cooldowns.standing(scope(), now),
-            Standing::Told(now + Duration::from_secs(30))
-        );
-    }
-
-    #[test]
-    fn soft_cooldowns_double_up_to_a_minute() {
-        let cooldowns = Cooldowns::default();
-        let now = Instant::now();
-        for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
-            fail(&cooldowns, Blame::Endpoint, None, now);
-            assert_eq!(
-                cooldowns.standing(scope(), now),
-                Standing::Cooling(now + Duration::from_secs(expected))
-            );
-        }
-    }
-
-    #[test]
-    fn what_ended_long_ago_is_swept_and_the_count_returns_to_nothing() {
-        let cooldowns = Cooldowns::default();
-        let now = Instant::now();
-        fail(&cooldowns, Blame::Endpoint, None, now);
-        cooldowns.sweep(now + Duration::from_secs(3600));
-        assert_eq!(cooldowns.count.load(Ordering::Relaxed), 0);
-    }
-}
+#[path = "health_tests.rs"]
+mod tests;

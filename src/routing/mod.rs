@@ -5,6 +5,7 @@ mod bill;
 mod budget;
 pub mod choose;
 mod health;
+pub mod hedge;
 pub mod smart;
 pub mod stats;
 pub mod strategy;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use crate::provider::TimeoutOverrides;
 
 pub use budget::RetryBudget;
-pub use health::{Blame, Cooldowns, Listed, Scope, Standing};
+pub use health::{Allowance, Blame, Cooldowns, Failed, Listed, Scope, Standing, Waiting};
 pub use table::{Branch, Candidate, Child, EndpointScopes, Leaf, Node, Route, State, Table};
 
 /// A name that clients may use (`[models.NAME]`), checked: every target's provider exists.
@@ -29,6 +30,7 @@ pub struct Model {
     pub fallbacks: Vec<String>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
+    pub hedge: Option<hedge::Hedge>,
 }
 
 /// What may answer in a model's name.

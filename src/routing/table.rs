@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::affinity;
 use super::bill::Flat;
+use super::hedge::{Hedge, Share};
 use super::stats::{self, Stats};
 use super::strategy::score::Weights;
 use super::{Blame, Cooldowns, MOST_NESTED, Model, Retries, RetryBudget, Scope, Strategy, To};
@@ -36,6 +37,7 @@ pub struct State {
     inflight: DashMap<(String, String), Arc<AtomicU32>>,
     stats: DashMap<(String, String), Arc<Stats>>,
     turns: DashMap<String, Arc<AtomicUsize>>,
+    hedges: DashMap<String, Arc<Share>>,
     identities: DashMap<String, Arc<Identity>>,
 }
 
@@ -82,6 +84,8 @@ pub struct Route {
     pub fallbacks: Vec<String>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
+    /// When a second attempt is made, and how many may be.
+    pub hedge: Option<(Hedge, Arc<Share>)>,
     /// Over the targets: a cached answer of other targets is another answer.
     pub fingerprint: u64,
 }
@@ -334,6 +338,10 @@ impl Table {
             fallbacks: model.fallbacks.clone(),
             timeouts: model.timeouts,
             retries: model.retries,
+            hedge: model.hedge.clone().map(|hedge| {
+                let share = self.state.hedges.entry(model.name.clone()).or_default();
+                (hedge, share.clone())
+            }),
         }
     }
 
@@ -514,6 +522,7 @@ impl Table {
             fallbacks: Vec::new(),
             timeouts: TimeoutOverrides::default(),
             retries: Retries::default(),
+            hedge: None,
         });
         if self.direct.len() < MOST_DIRECT {
             self.direct.insert(name.to_owned(), route.clone());

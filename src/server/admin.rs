@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::control::Link;
 use crate::gateway::explain;
 use crate::observe::metrics::{Cooldown, Health};
+use crate::routing::Waiting;
 use crate::secret::Secret;
 
 const MOST_BODY: usize = 16 << 20;
@@ -124,11 +125,13 @@ impl Admin {
                 .set_cache(cache.bytes(), cache.entries() as u64);
         }
         let listed = core.routing.cooldowns.list(Instant::now());
-        let cooling = listed.into_iter().map(|entry| Cooldown {
+        let stopped = listed.into_iter();
+        let stopped = stopped.filter(|entry| entry.state != Waiting::Steered);
+        let cooling = stopped.map(|entry| Cooldown {
             provider: entry.provider,
             scope: entry.blame,
             name: entry.name,
-            half_open: entry.probing,
+            half_open: entry.state == Waiting::Probing,
         });
         core.metrics.set_cooldowns(cooling.collect());
         let now = core.now.load_full();
@@ -242,6 +245,7 @@ impl Admin {
     }
 
     fn cooldowns(&self) -> Response<Vec<u8>> {
+        let now = jiff::Timestamp::now();
         let listed = self.link.core.routing.cooldowns.list(Instant::now());
         let cooling: Vec<Value> = listed
             .into_iter()
@@ -253,7 +257,9 @@ impl Admin {
                     "reason": entry.reason,
                     "failures": entry.failures,
                     "remaining_ms": u64::try_from(entry.remaining.as_millis()).unwrap_or(u64::MAX),
-                    "told_by_provider": entry.told,
+                    "state": entry.state.name(),
+                    "until": (now + entry.remaining).to_string(),
+                    "told_by_provider": entry.state == Waiting::Told,
                 })
             })
             .collect();

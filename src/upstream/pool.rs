@@ -122,7 +122,8 @@ impl Pool {
 
     /// Picks an address by weight among the healthy ones for which `avoid` is false.
     ///
-    /// Asked again without `avoid` and health when nothing is left: a bad address is better than none.
+    /// Asked again as `desperate`, when nothing is left, for those that its checks found unwell: a bad address is
+    /// better than none.
     pub fn pick(
         &self,
         avoid: impl Fn(usize, &SocketAddr) -> bool,
@@ -131,7 +132,7 @@ impl Pool {
         let places = self.shared.places.load();
         if let [only] = places.as_slice() {
             let healthy = self.shared.health.is_none() || self.is_healthy(only);
-            let fine = desperate || (healthy && !avoid(only.endpoint, &only.address));
+            let fine = (desperate || healthy) && !avoid(only.endpoint, &only.address);
             return fine.then(|| only.clone());
         }
         let find = |backend: &Backend| {
@@ -140,7 +141,7 @@ impl Pool {
         };
         let accept = |backend: &Backend, healthy: bool| {
             find(backend).is_some_and(|place| {
-                desperate || (healthy && !avoid(place.endpoint, &place.address))
+                (desperate || healthy) && !avoid(place.endpoint, &place.address)
             })
         };
         // Weighted round robin names one address several times: look far enough to see each of them once.
@@ -245,7 +246,7 @@ impl ServiceDiscovery for Dns {
     }
 }
 
-/// Checks one address: a GET that must answer below 400, or a connection that must open.
+/// Checks one address: a GET that must answer as expected, or a connection that must open.
 struct Probe(Arc<Shared>);
 
 #[async_trait]
@@ -264,13 +265,13 @@ impl HealthCheck for Probe {
         let place = places.iter().find(|place| place.address == *address);
         let place = place.or_err(ErrorType::InternalError, "address is gone")?;
         let check = async {
-            let Some(path) = &health.path else {
+            let endpoint = &self.0.endpoints[place.endpoint];
+            let Some(path) = endpoint.health_path.as_ref().or(health.path.as_ref()) else {
                 tokio::net::TcpStream::connect(address)
                     .await
                     .or_err(ErrorType::ConnectError, "health check")?;
                 return Ok(());
             };
-            let endpoint = &self.0.endpoints[place.endpoint];
             let (mut session, _) = self.0.wire.http.get_http_session(&*place.peer).await?;
             let mut head = RequestHeader::build_no_case("GET", path.as_bytes(), None)?;
             head.insert_header("host", endpoint.authority())?;
@@ -292,7 +293,7 @@ impl HealthCheck for Probe {
                     break;
                 }
             }
-            if (200..400).contains(&status) {
+            if health.expects(status) {
                 return Ok(());
             }
             pingora::Error::e_explain(ErrorType::HTTPStatus(status), "health check")

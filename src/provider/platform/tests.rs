@@ -10,6 +10,7 @@ fn endpoint(base_path: &str) -> Endpoint {
         port: 443,
         base_path: base_path.into(),
         weight: 1,
+        health_path: None,
     }
 }
 

@@ -1,0 +1,128 @@
+//! Who is asked next: a credential and an address that have not failed and are not cooling.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Failed, Hunt};
+use crate::routing::{Candidate, Scope, Standing};
+use crate::upstream::pool::Place;
+
+impl<'a> Hunt<'a> {
+    /// Returns whether `scope` may be asked, and remembers why not.
+    pub(super) fn open(&mut self, scope: Scope, desperate: bool, now: Instant) -> bool {
+        match self.core.routing.cooldowns.standing(scope, now) {
+            Standing::Good => true,
+            Standing::Cooling(_) => {
+                self.skipped = true;
+                desperate
+            }
+            Standing::Told(until) => {
+                self.soonest = Some(self.soonest.map_or(until, |soonest| soonest.min(until)));
+                false
+            }
+        }
+    }
+
+    /// Picks a credential by weight. `Err` when none is left; `Ok(None)` when the provider wants none.
+    pub(super) fn credential(
+        &mut self,
+        index: usize,
+        desperate: bool,
+        now: Instant,
+    ) -> Result<Option<usize>, ()> {
+        let candidate: &'a Candidate = self.picks[index].candidate();
+        let credentials = &candidate.provider.credentials;
+        if credentials.is_empty() {
+            return Ok(None);
+        }
+        let mut open = Vec::with_capacity(credentials.len());
+        for credential in 0..credentials.len() {
+            let (all, quota) = candidate.credential_scopes[credential];
+            if !self.has_failed(index, Failed::Credential(credential))
+                && self.open(all, desperate, now)
+                && self.open(quota, desperate, now)
+                && self.has_allowance(quota, desperate, now)
+            {
+                open.push(credential);
+            }
+        }
+        let weight = |at: &usize| u64::from(credentials[*at].weight.max(1));
+        let total: u64 = open.iter().map(weight).sum();
+        if total == 0 {
+            return Err(());
+        }
+        let mut draw = if open.len() == 1 {
+            0
+        } else {
+            fastrand::u64(..total)
+        };
+        let pinned = self.pin.and_then(|pin| {
+            let mut open = open.iter();
+            open.find(|at| pin.is_credential(candidate, **at)).copied()
+        });
+        for at in open {
+            let weight = weight(&at);
+            let chosen = match pinned {
+                Some(pinned) => pinned == at,
+                None => draw < weight,
+            };
+            if chosen {
+                return Ok(Some(at));
+            }
+            draw = draw.saturating_sub(weight);
+        }
+        Err(())
+    }
+
+    /// Returns whether the allowance of `quota` has room for this request, as far as its provider told. Others go
+    /// first where it has not.
+    fn has_allowance(&mut self, quota: Scope, desperate: bool, now: Instant) -> bool {
+        let tokens = self.ask.envelope.estimate_tokens();
+        let spent = self.core.routing.cooldowns.spent(quota, tokens, now);
+        self.skipped |= spent.is_some();
+        desperate || spent.is_none()
+    }
+
+    /// Picks an address that has not failed this request and is not cooling.
+    pub(super) fn place(&mut self, index: usize, desperate: bool, now: Instant) -> Option<Place> {
+        let candidate: &'a Candidate = self.picks[index].candidate();
+        let pool = candidate.pool.as_ref()?;
+        let cooldowns = &self.core.routing.cooldowns;
+        let soonest = std::cell::Cell::new(self.soonest);
+        let skipped = std::cell::Cell::new(self.skipped);
+        let avoid = |endpoint: usize, address: &SocketAddr| {
+            if self.has_failed(index, Failed::Address(*address)) {
+                return true;
+            }
+            let scopes = &candidate.endpoints[endpoint];
+            for scope in [scopes.serving, scopes.endpoint] {
+                match cooldowns.standing(scope, now) {
+                    Standing::Good => {}
+                    Standing::Cooling(_) => {
+                        skipped.set(true);
+                        if !desperate {
+                            return true;
+                        }
+                    }
+                    Standing::Told(until) => {
+                        soonest.set(Some(
+                            soonest.get().map_or(until, |before| before.min(until)),
+                        ));
+                        return true;
+                    }
+                }
+            }
+            false
+        };
+        let mut place = pool.pick(avoid, false);
+        if place.is_none() && desperate {
+            // Unhealthy by its own checks, and there is nothing else.
+            place = pool.pick(avoid, true);
+        } else if place.is_none() && pool.pick(avoid, true).is_some() {
+            skipped.set(true);
+        }
+        self.soonest = soonest.get();
+        self.skipped = skipped.get();
+        place
+    }
+}
