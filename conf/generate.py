@@ -49,8 +49,43 @@ def fill_claude(models):
                 row.setdefault(key, donor[key])
 
 
+# What a request can need of a model.
+NEEDED = ["vision", "audio_in", "audio_out", "pdf", "video_in", "tools", "json_schema", "reasoning"]
+# Providers that refuse what a model of theirs lacks, where others leave it out.
+STRICT = {"anthropic", "azure", "bedrock", "gemini", "openai", "vertex"}
+# They turn a PDF into text for models that can't read one.
+READS_PDF = {"openrouter"}
+
+
+def lacks(row, elsewhere):
+    """What a chat model is known not to do. `elsewhere`: what any seller says of the same weights.
+
+    Sources leave out what they don't know. So a row counts only where it is described at all (it says that the model
+    calls tools, or models.dev, whose facts are yes or no, has it), and a gap only where no seller says otherwise.
+    """
+    caps = set(row["caps"])
+    told = "md" in row["src"]
+    if row["mode"] != "chat" or not (told or "tools" in caps):
+        return []
+    found = []
+    for cap in NEEDED:
+        if cap in caps or cap in elsewhere:
+            continue
+        if cap == "pdf" and ("vision" in caps | elsewhere or row["provider"] in READS_PDF):
+            continue
+        if cap in ("json_schema", "reasoning") and row["provider"] not in STRICT:
+            continue
+        if cap == "tools" and not told:
+            continue
+        found.append(cap)
+    return found
+
+
 def model_lines(models):
     fill_claude(models)
+    everywhere = {}
+    for row in models:
+        everywhere.setdefault(row["canon"], set()).update(row["caps"])
     adaptive = {row["canon"] for row in models if is_adaptive(row)}
     lines = []
     for row in models:
@@ -77,6 +112,8 @@ def model_lines(models):
             caps.append("adaptive_thinking")
         if caps:
             kept["caps"] = " ".join(caps)
+        if lacking := lacks(row, everywhere[row["canon"]]):
+            kept["lacks"] = " ".join(lacking)
         if "efforts" in row:
             kept["efforts"] = " ".join(row["efforts"])
         for key in ("status", "sunset", "profiles"):

@@ -26,14 +26,22 @@ pub enum Kind {
     InvalidRequest,
     /// The field is known, but can't be said to any provider that could answer.
     Unsupported,
+    /// The prompt is too long for every model that could answer.
+    ContextExceeded,
     /// The body is larger than `server.max_body`.
     BodyTooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
     /// No key, or one that is not known.
     InvalidKey,
+    /// A budget of the caller has no room for the request.
+    BudgetExceeded,
     /// The key may not use this model.
     ModelNotAllowed,
+    /// No target meets the constraints of the model, the key or the request.
+    NotPermitted,
+    /// A rule of the operator refuses the request, or the key may not ask for this.
+    Denied,
     /// No model, provider or path of that name.
     ModelNotFound,
     PathNotFound,
@@ -68,9 +76,13 @@ impl Kind {
     /// Returns the HTTP status.
     pub fn status(self) -> u16 {
         match self {
-            Kind::InvalidRequest | Kind::Unsupported | Kind::PreviousResponseNotFound => 400,
+            Kind::InvalidRequest
+            | Kind::Unsupported
+            | Kind::ContextExceeded
+            | Kind::PreviousResponseNotFound => 400,
             Kind::InvalidKey => 401,
-            Kind::ModelNotAllowed => 403,
+            Kind::BudgetExceeded => 402,
+            Kind::ModelNotAllowed | Kind::NotPermitted | Kind::Denied => 403,
             Kind::ModelNotFound | Kind::PathNotFound | Kind::ResponseNotFound => 404,
             Kind::MethodNotAllowed => 405,
             Kind::BodyTimeout => 408,
@@ -89,10 +101,14 @@ impl Kind {
         match self {
             Kind::InvalidRequest => "invalid_request",
             Kind::Unsupported => "unsupported_parameter",
+            Kind::ContextExceeded => "context_length_exceeded",
             Kind::BodyTooLarge => "request_too_large",
             Kind::BodyTimeout => "request_timeout",
             Kind::InvalidKey => "invalid_api_key",
+            Kind::BudgetExceeded => "budget_exceeded",
             Kind::ModelNotAllowed => "model_not_allowed",
+            Kind::NotPermitted => "constraints_not_met",
+            Kind::Denied => "request_denied",
             Kind::ModelNotFound => "model_not_found",
             Kind::PathNotFound => "path_not_found",
             Kind::ResponseNotFound => "response_not_found",

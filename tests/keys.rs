@@ -18,6 +18,10 @@ fn settings(at: usize) -> KeySettings {
             tpm: Some(200_000),
             concurrent: Some(50),
         },
+        budgets: Vec::new(),
+        constraints: None,
+        explain: false,
+        stale_if_error: None,
     }
 }
 

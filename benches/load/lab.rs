@@ -251,11 +251,9 @@ fn configuration(listen: &str, admin: &str, provider: &str, state: &str, cache: 
     );
     let mut models = Vec::new();
     for scene in SCENES {
-        for (dialect, protocol) in [
-            (Dialect::Openai, "openai-chat"),
-            (Dialect::Anthropic, "anthropic"),
-        ] {
+        for dialect in Dialect::ALL {
             let name = wire::provider_name(scene, dialect);
+            let protocol = dialect.protocol();
             // Writing into a string can't fail.
             let _ = write!(
                 text,

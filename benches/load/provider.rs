@@ -1,7 +1,7 @@
 //! The role `provider`: a fake provider on bare sockets that answers from bytes built beforehand.
 //!
 //! It is our own, and not `strait mock`, so that what is measured has no part in the measuring. It does look at what
-//! it is sent: a body whose model is not `m` gets 400, so a gateway that forgets to name the provider's own model fails.
+//! it is sent: a request whose model is not `m` gets 400, so a gateway that forgets to name the provider's own model fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ struct Part {
 pub fn run(listen: &str) -> Result<()> {
     let mut parts = Vec::new();
     for scene in SCENES {
-        for dialect in [Dialect::Openai, Dialect::Anthropic] {
+        for dialect in Dialect::ALL {
             parts.push(Part {
                 scene: scene.name.as_bytes(),
                 dialect,
@@ -76,7 +76,8 @@ async fn serve(mut stream: TcpStream, parts: &[Part]) -> Result<()> {
             return refuse(&mut stream, "404 Not Found", "no such scene").await;
         };
         let body = &buffer[head..head + length];
-        if !names_model(body) {
+        // Gemini's path names it.
+        if part.dialect != Dialect::Gemini && !names_model(body) {
             return refuse(&mut stream, "400 Bad Request", "the model is not \\\"m\\\"").await;
         }
         let usage = part.stream.is_some() && memchr::memmem::find(body, b"include_usage").is_some();
@@ -136,6 +137,10 @@ fn find_part<'p>(head: &[u8], parts: &'p [Part]) -> Option<&'p Part> {
         Dialect::Openai
     } else if path.ends_with(b"/messages") {
         Dialect::Anthropic
+    } else if path.ends_with(b"/models/m:generateContent")
+        || path.ends_with(b"/models/m:streamGenerateContent?alt=sse")
+    {
+        Dialect::Gemini
     } else {
         return None;
     };

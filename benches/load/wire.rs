@@ -6,6 +6,20 @@ use crate::figures::{Load, Scene};
 pub enum Dialect {
     Openai,
     Anthropic,
+    Gemini,
+}
+
+impl Dialect {
+    pub const ALL: [Self; 3] = [Self::Openai, Self::Anthropic, Self::Gemini];
+
+    /// Returns the protocol's name in strait's configuration.
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Self::Openai => "openai-chat",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,6 +44,7 @@ pub fn provider_name(scene: &Scene, dialect: Dialect) -> String {
     match dialect {
         Dialect::Openai => format!("lab-{}", scene.name),
         Dialect::Anthropic => format!("labanthropic-{}", scene.name),
+        Dialect::Gemini => format!("labgemini-{}", scene.name),
     }
 }
 
@@ -48,16 +63,28 @@ pub fn request(load: &Load, side: Side, authority: &str) -> Vec<u8> {
             format!("{}/m", provider_name(load.scene, load.provider)),
         ),
     };
-    let body = body(dialect, &model, load.size, load.scene.stream.is_some());
+    let streams = load.scene.stream.is_some();
+    let body = body(dialect, &model, load.size, streams);
     let (path, auth) = match dialect {
         Dialect::Openai => (
-            "/v1/chat/completions",
+            "/v1/chat/completions".to_owned(),
             format!("authorization: Bearer {CLIENT_KEY}"),
         ),
         Dialect::Anthropic => (
-            "/v1/messages",
+            "/v1/messages".to_owned(),
             format!("x-api-key: {CLIENT_KEY}\r\nanthropic-version: 2023-06-01"),
         ),
+        Dialect::Gemini => {
+            let method = if streams {
+                "streamGenerateContent?alt=sse"
+            } else {
+                "generateContent"
+            };
+            (
+                format!("/v1/models/{model}:{method}"),
+                format!("x-goog-api-key: {CLIENT_KEY}"),
+            )
+        }
     };
     let mut bytes = format!(
         "POST {prefix}{path} HTTP/1.1\r\nhost: {authority}\r\naccept: application/json\r\ncontent-type: application/json\r\n\
@@ -76,26 +103,46 @@ fn body(dialect: Dialect, model: &str, size: Size, stream: bool) -> Vec<u8> {
         Size::SixtyKib => (60 * 1024, 21),
     };
     const SYSTEM: &str = "You are a careful assistant. Answer in one paragraph.";
-    let mut out = format!("{{\"model\":\"{model}\",");
-    match dialect {
-        Dialect::Openai => out.push_str(&format!(
-            "\"messages\":[{{\"role\":\"system\",\"content\":\"{SYSTEM}\"}},"
-        )),
-        Dialect::Anthropic => out.push_str(&format!("\"system\":\"{SYSTEM}\",\"messages\":[")),
-    }
-    let end = format!(
-        "],\"temperature\":0.7,\"max_tokens\":256{}}}",
-        if stream { ",\"stream\":true" } else { "" }
-    );
+    let asks_stream = if stream { ",\"stream\":true" } else { "" };
+    let sampling = format!("],\"temperature\":0.7,\"max_tokens\":256{asks_stream}}}");
+    let (mut out, end) = match dialect {
+        Dialect::Openai => (
+            format!(
+                "{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"system\",\"content\":\"{SYSTEM}\"}},"
+            ),
+            sampling,
+        ),
+        Dialect::Anthropic => (
+            format!("{{\"model\":\"{model}\",\"system\":\"{SYSTEM}\",\"messages\":["),
+            sampling,
+        ),
+        // Its path names the model and asks for the stream.
+        Dialect::Gemini => (
+            format!(
+                "{{\"systemInstruction\":{{\"parts\":[{{\"text\":\"{SYSTEM}\"}}]}},\"contents\":["
+            ),
+            "],\"generationConfig\":{\"temperature\":0.7,\"maxOutputTokens\":256}}".to_owned(),
+        ),
+    };
     // What braces, roles and commas of a turn take, more or less: the total need not be met to the byte.
     const TURN: usize = 36;
     let text = (total - out.len() - end.len()) / turns - TURN;
     for turn in 0..turns {
-        let role = if turn % 2 == 0 { "user" } else { "assistant" };
         let comma = if turn + 1 < turns { "," } else { "" };
-        out.push_str(&format!("{{\"role\":\"{role}\",\"content\":\""));
+        let (before, after) = match (dialect, turn % 2) {
+            (Dialect::Gemini, 0) => ("{\"role\":\"user\",\"parts\":[{\"text\":\"", "\"}]}"),
+            (Dialect::Gemini, _) => ("{\"role\":\"model\",\"parts\":[{\"text\":\"", "\"}]}"),
+            (Dialect::Openai | Dialect::Anthropic, 0) => {
+                ("{\"role\":\"user\",\"content\":\"", "\"}")
+            }
+            (Dialect::Openai | Dialect::Anthropic, _) => {
+                ("{\"role\":\"assistant\",\"content\":\"", "\"}")
+            }
+        };
+        out.push_str(before);
         prose(&mut out, text);
-        out.push_str(&format!("\"}}{comma}"));
+        out.push_str(after);
+        out.push_str(comma);
     }
     out.push_str(&end);
     out.into_bytes()
@@ -134,11 +181,15 @@ const ANTHROPIC_HEADERS: &str = "date: Wed, 25 Nov 2026 12:00:00 GMT\r\nanthropi
      anthropic-ratelimit-requests-remaining: 3999\r\nanthropic-ratelimit-requests-reset: 2026-11-25T12:00:00Z\r\n\
      anthropic-ratelimit-tokens-limit: 400000\r\nanthropic-ratelimit-tokens-remaining: 399000\r\n\
      anthropic-ratelimit-tokens-reset: 2026-11-25T12:00:00Z\r\nrequest-id: req_011CVB5nPZ4dKcYw1\r\n";
+const GEMINI_HEADERS: &str = "vary: Origin, X-Origin, Referer\r\ndate: Wed, 25 Nov 2026 12:00:00 GMT\r\nserver: scaffolding on HTTPServer2\r\n\
+     x-xss-protection: 0\r\nx-frame-options: SAMEORIGIN\r\nx-content-type-options: nosniff\r\n\
+     server-timing: gfet4t7; dur=612\r\nalt-svc: h3=\":443\"; ma=2592000,h3-29=\":443\"; ma=2592000\r\n";
 
 pub fn answer(scene: &Scene, dialect: Dialect) -> Answer {
     let headers = match dialect {
         Dialect::Openai => OPENAI_HEADERS,
         Dialect::Anthropic => ANTHROPIC_HEADERS,
+        Dialect::Gemini => GEMINI_HEADERS,
     };
     if scene.stream.is_none() {
         let body = whole(dialect);
@@ -211,6 +262,19 @@ pub fn answer(scene: &Scene, dialect: Dialect) -> Answer {
                 end,
             )
         }
+        Dialect::Gemini => {
+            let event = |text: &str, finish: &str, tokens: u32| {
+                format!(
+                    "data: {{\"candidates\": [{{\"content\": {{\"parts\": [{{\"text\": \"{text}\"}}],\"role\": \"model\"}},{finish}\
+                     \"index\": 0}}],\"usageMetadata\": {{\"promptTokenCount\": 230,\"candidatesTokenCount\": {tokens},\
+                     \"totalTokenCount\": {},\"promptTokensDetails\": [{{\"modality\": \"TEXT\",\"tokenCount\": 230}}]}},\
+                     \"modelVersion\": \"m\",\"responseId\": \"kQ0laZb2HqKcvdIP\"}}\r\n\r\n",
+                    230 + tokens
+                )
+            };
+            let end = event("", "\"finishReason\": \"STOP\",", 100);
+            (String::new(), event(" lorem", "", 1), end.clone(), end)
+        }
     };
     let chunked = |data: &str| format!("{:x}\r\n{data}\r\n", data.len());
     Answer {
@@ -245,6 +309,42 @@ fn whole(dialect: Dialect) -> String {
                  \"output_tokens\":100,\"service_tier\":\"standard\"}}}}"
             )
         }
+        // Google's answers come with line breaks and indented.
+        Dialect::Gemini => {
+            prose(&mut text, 480);
+            format!(
+                r#"{{
+  "candidates": [
+    {{
+      "content": {{
+        "parts": [
+          {{
+            "text": "{text}"
+          }}
+        ],
+        "role": "model"
+      }},
+      "finishReason": "STOP",
+      "index": 0
+    }}
+  ],
+  "usageMetadata": {{
+    "promptTokenCount": 230,
+    "candidatesTokenCount": 100,
+    "totalTokenCount": 330,
+    "promptTokensDetails": [
+      {{
+        "modality": "TEXT",
+        "tokenCount": 230
+      }}
+    ]
+  }},
+  "modelVersion": "m",
+  "responseId": "kQ0laZb2HqKcvdIP"
+}}
+"#
+            )
+        }
     }
 }
 
@@ -256,6 +356,10 @@ pub fn is_whole_answer(dialect: Dialect, body: &[u8]) -> bool {
     let (text, tokens) = match dialect {
         Dialect::Openai => ("/choices/0/message/content", "/usage/completion_tokens"),
         Dialect::Anthropic => ("/content/0/text", "/usage/output_tokens"),
+        Dialect::Gemini => (
+            "/candidates/0/content/parts/0/text",
+            "/usageMetadata/candidatesTokenCount",
+        ),
     };
     let said = value.pointer(text).and_then(serde_json::Value::as_str);
     let used = value.pointer(tokens).and_then(serde_json::Value::as_u64);
@@ -267,6 +371,7 @@ pub fn is_ended(dialect: Dialect, tail: &[u8]) -> bool {
     let end: &[u8] = match dialect {
         Dialect::Openai => b"data: [DONE]",
         Dialect::Anthropic => b"\"message_stop\"",
+        Dialect::Gemini => b"\"STOP\"",
     };
     memchr::memmem::find(tail, end).is_some()
 }

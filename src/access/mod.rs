@@ -3,14 +3,18 @@
 mod presented;
 mod table;
 
+use std::sync::Arc;
+
 pub use presented::presented;
 pub use table::{Key, Keys};
 
 use crate::limit::Limits;
+use crate::limit::budget::Budget;
+use crate::routing::constraints::Constraints;
 use crate::secret::Secret;
 
 /// A `[[keys]]` table as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KeySettings {
     /// For records and metrics; unique.
     pub name: String,
@@ -18,4 +22,10 @@ pub struct KeySettings {
     /// Globs over model names as the client writes them; empty allows every model.
     pub models: Vec<String>,
     pub limits: Limits,
+    pub budgets: Vec<Budget>,
+    pub constraints: Option<Arc<Constraints>>,
+    /// It may ask why a request went where it went.
+    pub explain: bool,
+    /// How long an answer that is over its time may stand in for one that can't be had; goes before the model's.
+    pub stale_if_error: Option<std::time::Duration>,
 }

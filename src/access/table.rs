@@ -12,6 +12,8 @@ use super::presented::presented;
 use crate::error::{Error, Kind, Result};
 use crate::glob::Glob;
 use crate::limit::Limits;
+use crate::limit::budget::Scope;
+use crate::routing::constraints::Constraints;
 
 /// A client key, without its text.
 #[derive(Debug)]
@@ -22,6 +24,14 @@ pub struct Key {
     /// Empty allows every model.
     models: Box<[Glob]>,
     pub limits: Limits,
+    /// Who spends, with what it may spend; `None` without a budget.
+    pub spends: Option<Scope>,
+    /// What is demanded of whoever answers its requests.
+    pub constraints: Option<Arc<Constraints>>,
+    /// It may ask why a request went where it went.
+    pub explain: bool,
+    /// See [`KeySettings::stale_if_error`].
+    pub stale_if_error: Option<std::time::Duration>,
 }
 
 impl Key {
@@ -63,6 +73,11 @@ impl Keys {
             return None;
         }
         self.table.get(&Digest::of(&self.pepper, presented))
+    }
+
+    /// Returns the key of that name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
+        self.table.values().find(|key| &*key.name == name)
     }
 
     /// Returns whether no key is configured: everybody may ask.
@@ -125,6 +140,13 @@ impl Key {
                 .map(|pattern| Glob::new(pattern))
                 .collect(),
             limits: settings.limits,
+            spends: (!settings.budgets.is_empty()).then(|| Scope {
+                name: format!("key:{}", settings.name).into(),
+                budgets: settings.budgets.as_slice().into(),
+            }),
+            constraints: settings.constraints.clone(),
+            explain: settings.explain,
+            stale_if_error: settings.stale_if_error,
         }
     }
 }
@@ -201,6 +223,10 @@ mod tests {
             key: Secret::new(key),
             models: models.iter().map(|model| (*model).to_owned()).collect(),
             limits: Limits::default(),
+            budgets: Vec::new(),
+            constraints: None,
+            explain: false,
+            stale_if_error: None,
         }
     }
 

@@ -36,6 +36,13 @@ pub struct Shared {
     pub retry_after: Option<u64>,
 }
 
+impl Shared {
+    /// Returns whether it tells that nobody could answer.
+    pub fn is_outage(&self) -> bool {
+        self.status >= 500 || self.status == 429
+    }
+}
+
 pub enum Ticket {
     Lead(Lead),
     Follow(Follower),

@@ -29,6 +29,8 @@ pub struct Settings {
     /// Bytes.
     pub memory: u64,
     pub ttl: Duration,
+    /// Answers are kept beyond their time for this long: the longest `stale_if_error` of all keys and models.
+    pub stale: Duration,
 }
 
 impl Default for Settings {
@@ -37,6 +39,7 @@ impl Default for Settings {
             enabled: false,
             memory: 256 << 20,
             ttl: Duration::from_secs(3600),
+            stale: Duration::ZERO,
         }
     }
 }
@@ -56,6 +59,8 @@ pub struct Entry {
     pub usage: Option<Usage>,
     /// What it cost when it was made: what a hit saves.
     pub cost_pico: Option<u64>,
+    /// The model for outages gave it: it is shared with those who wait, and not kept.
+    pub degraded: bool,
     pub stored: Instant,
     pub ttl: Duration,
 }
@@ -120,6 +125,8 @@ pub struct Cache {
     table: Table<Key, std::sync::Arc<Entry>, Weigh>,
     pub flights: Flights,
     stores: AtomicU64,
+    /// See [`Settings::stale`], in milliseconds.
+    stale_ms: AtomicU64,
 }
 
 impl Cache {
@@ -133,16 +140,28 @@ impl Cache {
             table,
             flights: Flights::default(),
             stores: AtomicU64::new(0),
+            stale_ms: AtomicU64::new(millis(settings.stale)),
         }
     }
 
     pub fn get(&self, key: &Key) -> Option<std::sync::Arc<Entry>> {
         let entry = self.table.get(key)?;
-        if entry.stored.elapsed() > entry.ttl {
-            self.table.remove(key);
-            return None;
+        let age = entry.stored.elapsed();
+        if age <= entry.ttl {
+            return Some(entry);
         }
-        Some(entry)
+        let stale = Duration::from_millis(self.stale_ms.load(Ordering::Relaxed));
+        if age - entry.ttl > stale {
+            self.table.remove(key);
+        }
+        None
+    }
+
+    /// Returns an answer that is over its time, by no more than `most`.
+    pub fn stale(&self, key: &Key, most: Duration) -> Option<std::sync::Arc<Entry>> {
+        let entry = self.table.get(key)?;
+        let over = entry.stored.elapsed().saturating_sub(entry.ttl);
+        (over <= most).then_some(entry)
     }
 
     pub fn put(&self, key: Key, entry: std::sync::Arc<Entry>) {
@@ -162,8 +181,14 @@ impl Cache {
         self.table.clear();
     }
 
-    /// Changes the bound after a reload.
-    pub fn resize(&self, memory: u64) {
-        self.table.set_capacity(memory);
+    /// Changes the bounds after a reload.
+    pub fn resize(&self, settings: &Settings) {
+        self.table.set_capacity(settings.memory);
+        self.stale_ms
+            .store(millis(settings.stale), Ordering::Relaxed);
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

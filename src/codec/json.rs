@@ -146,6 +146,52 @@ pub fn unescape(body: &[u8], inside: Range<usize>) -> Option<Cow<'_, str>> {
         .map(Cow::Owned)
 }
 
+/// Returns the first place from `at` on that holds a quote, a backslash or a control byte, or the end.
+#[inline]
+pub fn clean(text: &[u8], at: usize) -> usize {
+    plain(text, at, &mut false)
+}
+
+/// Reads the escape sequence that `text` begins with: the character, and the bytes that it takes. `None` for one that
+/// JSON doesn't know, and for half a character.
+pub fn escape(text: &[u8]) -> Option<(char, usize)> {
+    let short = match text.get(1)? {
+        b'n' => '\n',
+        b'"' => '"',
+        b'\\' => '\\',
+        b't' => '\t',
+        b'r' => '\r',
+        b'/' => '/',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'u' => return unicode(text),
+        _ => return None,
+    };
+    Some((short, 2))
+}
+
+/// Reads `\uXXXX`, or two of them that make one character.
+fn unicode(text: &[u8]) -> Option<(char, usize)> {
+    let first = hex(text.get(2..6)?)?;
+    if !(0xd800..0xdc00).contains(&first) {
+        return Some((char::from_u32(first)?, 6));
+    }
+    let second = hex(text.get(6..12)?.strip_prefix(b"\\u")?)?;
+    if !(0xdc00..0xe000).contains(&second) {
+        return None;
+    }
+    let both = 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+    Some((char::from_u32(both)?, 12))
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    let mut number = 0;
+    for digit in digits {
+        number = number << 4 | char::from(*digit).to_digit(16)?;
+    }
+    Some(number)
+}
+
 /// Returns how many bytes of UTF-8 the text between two quotes takes once its escapes are decoded.
 pub fn decoded_len(text: &[u8]) -> usize {
     let mut length = text.len();
@@ -453,10 +499,9 @@ impl<'b> Scanner<'b> {
     fn text(&mut self) -> Result<Range<usize>, JsonError> {
         let from = self.at + 1;
         let mut at = from;
-        let mut wide = false;
         let mut foreign = false;
         loop {
-            at = plain(self.body, at, &mut wide, &mut foreign);
+            at = plain(self.body, at, &mut foreign);
             match self.body.get(at) {
                 Some(b'"') => break,
                 Some(b'\\') => match self.body.get(at + 1) {

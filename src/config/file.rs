@@ -11,7 +11,9 @@ use super::row::{self, Row};
 use super::secrets::{Reference, secret};
 use super::units::{self, Listen};
 use crate::limit::Limits;
+use crate::limit::budget::Budget;
 use crate::observe::Sink;
+use crate::routing::constraints::Origin;
 use crate::{cache, server, state};
 
 /// The tables of one file.
@@ -24,6 +26,7 @@ pub(super) struct File {
     pub state_dir: Option<PathBuf>,
     pub providers: Vec<Row>,
     pub models: Vec<super::model::Model>,
+    pub rules: Vec<super::rules::Written>,
     pub keys: Vec<Key>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
@@ -38,6 +41,10 @@ pub(super) struct Key {
     pub key: At<Reference>,
     pub models: Vec<At<String>>,
     pub limits: Limits,
+    pub budgets: Vec<Budget>,
+    pub constraints: Option<super::constraints::Written>,
+    pub explain: bool,
+    pub stale_if_error: Option<std::time::Duration>,
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -60,6 +67,7 @@ impl File {
             state_dir: state_dir(reader, &root),
             providers: providers(reader, &root),
             models: super::model::models(reader, &root),
+            rules: super::rules::rules(reader, &root),
             keys: keys(reader, &root),
             catalogue: super::catalogue::catalogue(reader, &root),
             cache: cache(reader, &root),
@@ -152,6 +160,7 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> (server::Settings, At<Ve
         reader.get(&table, "drain", units::duration_or_zero),
     );
     set(&mut settings.open, reader.get(&table, "open", truth));
+    set(&mut settings.region, reader.get(&table, "region", region));
     const MOST_THREADS: u64 = 1024;
     let threads = reader.get(&table, "threads", whole(0..=MOST_THREADS));
     settings.threads = threads.map_or(settings.threads, |at| at.value as usize);
@@ -165,6 +174,15 @@ pub(super) fn set<T>(setting: &mut T, read: Option<At<T>>) {
     if let Some(read) = read {
         *setting = read.value;
     }
+}
+
+/// Reads where this gateway is, as rules are to name it.
+fn region(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let region = text(value)?;
+    if !region.is_empty() {
+        check_name(&region)?;
+    }
+    Ok(region)
 }
 
 fn state_dir(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<PathBuf> {
@@ -223,6 +241,16 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
         let key = required(reader, &table, "key", secret);
         let models = reader.one_or_list(&table, "models", glob);
         let limits = limits(reader, &table);
+        let budgets = super::budget::budgets(reader, &table);
+        let origin = name.as_ref().map(|name| name.value.clone());
+        let constraints = super::constraints::constraints(
+            reader,
+            &table,
+            ["keys[].constraints", "keys[].constraints.max_price"],
+            Origin::Key(origin.unwrap_or_default()),
+        );
+        let explain = reader.get(&table, "explain", truth);
+        let stale = super::continuation::stale_if_error(reader, &table);
         if let Some(models) = models.as_ref().filter(|models| models.value.is_empty()) {
             // Empty would be read as "nothing" by one and as "everything" by another.
             reader.warnings.push(
@@ -242,6 +270,10 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
             key,
             models: models.map(|list| list.value).unwrap_or_default(),
             limits,
+            budgets,
+            constraints,
+            explain: explain.is_some_and(|explain| explain.value),
+            stale_if_error: stale.map(|at| at.value),
         });
     }
     keys

@@ -19,6 +19,7 @@ pub const SECTIONS: &[Section] = &[
             "state",
             "providers",
             "models",
+            "rules",
             "keys",
             "catalogue",
             "cache",
@@ -37,6 +38,7 @@ pub const SECTIONS: &[Section] = &[
             "threads",
             "open",
             "drain",
+            "region",
         ],
     },
     Section {
@@ -82,7 +84,12 @@ pub const SECTIONS: &[Section] = &[
             "secret_access_key",
             "session_token",
             "profile",
+            "data",
         ],
+    },
+    Section {
+        path: "providers.*.data",
+        keys: &["region", "no_training", "zero_retention"],
     },
     Section {
         path: "providers.*.entra",
@@ -121,6 +128,7 @@ pub const SECTIONS: &[Section] = &[
             "developer_role",
             "max_completion_tokens",
             "stream_options",
+            "prefill",
         ],
     },
     Section {
@@ -137,8 +145,20 @@ pub const SECTIONS: &[Section] = &[
             "retries",
             "latency",
             "score",
+            "constraints",
             "hedge",
+            "continuation",
+            "stale_if_error",
+            "degraded",
         ],
+    },
+    Section {
+        path: "models.*.constraints",
+        keys: CONSTRAINTS,
+    },
+    Section {
+        path: "models.*.constraints.max_price",
+        keys: &["in", "out"],
     },
     Section {
         path: "models.*.targets[]",
@@ -165,12 +185,45 @@ pub const SECTIONS: &[Section] = &[
         keys: &["max_attempts", "backoff"],
     },
     Section {
+        path: "models.*.continuation",
+        keys: &["enabled", "max", "prompt"],
+    },
+    Section {
+        path: "rules[]",
+        keys: &["name", "when", "use", "deny", "timeouts", "timezone"],
+    },
+    Section {
+        path: "rules[].timeouts",
+        keys: TIMEOUTS,
+    },
+    Section {
         path: "keys[]",
-        keys: &["name", "key", "models", "limits"],
+        keys: &[
+            "name",
+            "key",
+            "models",
+            "limits",
+            "budget",
+            "constraints",
+            "explain",
+            "stale_if_error",
+        ],
+    },
+    Section {
+        path: "keys[].constraints",
+        keys: CONSTRAINTS,
+    },
+    Section {
+        path: "keys[].constraints.max_price",
+        keys: &["in", "out"],
     },
     Section {
         path: "keys[].limits",
         keys: &["rpm", "tpm", "concurrent"],
+    },
+    Section {
+        path: "keys[].budget",
+        keys: &["usd", "every", "rolling"],
     },
     Section {
         path: "catalogue",
@@ -197,6 +250,7 @@ pub const SECTIONS: &[Section] = &[
             "search_per_prompt",
             "least_seconds",
             "capabilities",
+            "lacks",
             "efforts",
             "status",
             "sunset",
@@ -223,12 +277,21 @@ pub const SECTIONS: &[Section] = &[
 ];
 
 const TIMEOUTS: &[&str] = &["connect", "first_byte", "idle", "total"];
+const CONSTRAINTS: &[&str] = &[
+    "region",
+    "max_price",
+    "max_latency",
+    "no_training",
+    "zero_retention",
+    "allow",
+    "deny",
+];
 
 /// Keys that only rows of the built-in catalogue have, beside those of `providers.*`.
 pub(super) const CATALOGUE_KEYS: &[&str] = &["env", "aliases", "local", "platform", "base_env"];
 
 /// Keys that are planned: said so, where "unknown" would send the reader looking for a typing error.
-pub(super) const LATER: &[(&str, &str)] = &[("keys[]", "budget")];
+pub(super) const LATER: &[(&str, &str)] = &[];
 
 /// Returns the section of that path.
 ///

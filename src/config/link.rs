@@ -1,6 +1,6 @@
 //! Across tables: names become indices, secrets are fetched, and what must fit together is compared.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,8 +33,20 @@ pub(super) fn snapshot(
 ) -> Snapshot {
     check_listeners(&file, mistakes);
     let providers = Providers::gather(file.providers, catalogue, env, mistakes);
+    let names: HashSet<String> = file
+        .models
+        .iter()
+        .map(|model| model.name.value.clone())
+        .collect();
+    let key_names: Vec<String> = file.keys.iter().map(|key| key.name.value.clone()).collect();
+    let rules = super::rules::link(
+        file.rules, &names, &key_names, &providers, mistakes, warnings,
+    );
     let models = super::model::link(file.models, &providers, mistakes);
     let keys = keys(file.keys, &models, &providers, env, mistakes, warnings);
+    let stale = models.values().filter_map(|model| model.stale_if_error);
+    let stale = stale.chain(keys.iter().filter_map(|key| key.stale_if_error));
+    let stale = stale.max().unwrap_or_default();
     let token = file
         .admin_token
         .and_then(|token| match token.value.resolve(env) {
@@ -67,9 +79,13 @@ pub(super) fn snapshot(
         provider_index: providers.index,
         disabled: providers.disabled,
         models,
+        rules,
         keys,
         catalogue: file.catalogue,
-        cache: file.cache,
+        cache: crate::cache::Settings {
+            stale,
+            ..file.cache
+        },
         responses: file.responses,
         records: file.records,
         log_level: file.log_level,
@@ -276,8 +292,14 @@ impl Providers {
         self.unusable.insert(name, why());
     }
 
-    fn knows(&self, name: &str) -> bool {
+    pub fn knows(&self, name: &str) -> bool {
         self.index.contains_key(name) || self.unusable.contains_key(name)
+    }
+
+    /// Returns the names and aliases of all.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let all = self.index.keys().chain(self.unusable.keys());
+        all.map(String::as_str)
     }
 
     /// Returns whether `written` names a provider that is enabled, and a model of it.
@@ -378,6 +400,12 @@ fn keys(
             key: secret,
             models,
             limits: key.limits,
+            budgets: key.budgets,
+            constraints: key
+                .constraints
+                .and_then(|written| written.link(providers, mistakes)),
+            explain: key.explain,
+            stale_if_error: key.stale_if_error,
         });
     }
     keys

@@ -5,7 +5,10 @@
 //! values from the parsed document), `file`, `provider` and `platform` (the tables), `row` (a provider over its row of the catalogue), `link` (names across tables), `store`
 //! (the snapshot in force), `watch` (the file on disk).
 
+mod budget;
 mod catalogue;
+mod constraints;
+mod continuation;
 mod file;
 mod hedge;
 pub mod known;
@@ -18,6 +21,7 @@ mod provider;
 mod read;
 mod responses;
 mod row;
+mod rules;
 mod secrets;
 mod snapshot;
 mod store;

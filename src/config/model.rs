@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::constraints;
 use super::file::set;
 use super::hedge;
 use super::link::{MOST_SUGGESTIONS, Providers};
@@ -12,6 +13,7 @@ use super::provider::{self, check_name, required};
 use super::read::{Reader, Table, Value, text, whole};
 use super::units;
 use crate::provider::TimeoutOverrides;
+use crate::routing::constraints::Origin;
 use crate::routing::hedge::Hedge;
 use crate::routing::{self, MOST_NESTED, Retries, Strategy, To, Tuning};
 
@@ -24,7 +26,11 @@ pub(super) struct Model {
     pub fallbacks: Vec<At<String>>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
+    pub constraints: Option<constraints::Written>,
     pub hedge: Option<Hedge>,
+    pub continuation: Option<crate::protocol::continuation::Settings>,
+    pub stale_if_error: Option<std::time::Duration>,
+    pub degraded: Option<At<String>>,
 }
 
 /// One of a model's targets.
@@ -73,9 +79,19 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
         );
     }
     let tuning = model_strategy::tuning(reader, &table);
+    let constraints = constraints::constraints(
+        reader,
+        &table,
+        ["models.*.constraints", "models.*.constraints.max_price"],
+        Origin::Model(name.value.clone()),
+    );
     let hedge = hedge::hedge(reader, &table);
     let targets = targets(reader, &table);
+    let continuation = super::continuation::continuation(reader, &table);
+    let stale = super::continuation::stale_if_error(reader, &table);
+    let degraded = reader.get(&table, "degraded", text);
     Some(Model {
+        constraints,
         name: At {
             place: table.place,
             ..name
@@ -87,6 +103,9 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
         timeouts,
         retries,
         hedge,
+        continuation,
+        stale_if_error: stale.map(|at| at.value),
+        degraded,
     })
 }
 
@@ -138,7 +157,12 @@ pub(super) fn link(
         .map(|model| model.name.value.clone())
         .collect();
     for model in &written {
-        for fallback in &model.fallbacks {
+        if let Some(degraded) = &model.degraded
+            && degraded.value == model.name.value
+        {
+            mistakes.push(degraded.wrong("is the model itself"));
+        }
+        for fallback in model.fallbacks.iter().chain(&model.degraded) {
             let suggest = mistakes.len() < MOST_SUGGESTIONS;
             if let Err(wrong) = check_fallback(fallback, &names, providers, suggest) {
                 mistakes.push(fallback.wrong(wrong));
@@ -192,7 +216,13 @@ pub(super) fn link(
                 .collect(),
             timeouts: model.timeouts,
             retries: model.retries,
+            constraints: model
+                .constraints
+                .and_then(|written| written.link(providers, mistakes)),
             hedge: model.hedge,
+            continuation: model.continuation.map(Arc::new),
+            stale_if_error: model.stale_if_error,
+            degraded: model.degraded.map(|name| name.value),
         };
         models.insert(model.name.clone(), Arc::new(model));
         places.push(place);

@@ -76,6 +76,7 @@ pub(super) fn read(
         platform: platform::read(reader, &table, catalogue),
         quirks: quirks(reader, &table),
         price: price(reader, &table),
+        data: super::constraints::data(reader, &table),
         ca: reader.get(&table, "ca", text).map(|at| At {
             value: at.value.into(),
             place: at.place,
@@ -515,6 +516,9 @@ fn quirks(reader: &mut Reader<'_>, table: &Table<'_>) -> WrittenQuirks {
             .map(|at| at.value),
         stream_options: reader
             .get(&table, "stream_options", truth)
+            .map(|at| at.value),
+        prefill: reader
+            .get(&table, "prefill", super::continuation::prefill)
             .map(|at| at.value),
     }
 }

@@ -36,6 +36,12 @@ impl Table<'_> {
     pub fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
+
+    pub fn is_array(&self, key: &str) -> bool {
+        self.map
+            .get(key)
+            .is_some_and(|value| value.get_ref().is_array())
+    }
 }
 
 impl<'a> Reader<'a> {

@@ -9,9 +9,10 @@ use super::secrets::{Reference, read_bounded};
 use super::units;
 use crate::protocol::Protocol;
 use crate::protocol::api::Api;
+use crate::protocol::continuation::Prefill;
 use crate::provider::quirks::Quirks;
 use crate::provider::{
-    Auth, Credential, Endpoint, Health, Only, Platform, Provider, Speaks, TimeoutOverrides,
+    Auth, Credential, Data, Endpoint, Health, Only, Platform, Provider, Speaks, TimeoutOverrides,
     Timeouts, cost::Rates,
 };
 
@@ -43,6 +44,7 @@ pub(super) struct Row {
     pub timeouts: TimeoutOverrides,
     pub quirks: WrittenQuirks,
     pub price: Option<Rates>,
+    pub data: Data,
     pub ca: Option<At<PathBuf>>,
 }
 
@@ -62,6 +64,7 @@ pub(super) struct WrittenQuirks {
     pub developer_role: Option<bool>,
     pub max_completion_tokens: Option<bool>,
     pub stream_options: Option<bool>,
+    pub prefill: Option<Prefill>,
 }
 
 impl Row {
@@ -83,6 +86,7 @@ impl Row {
             timeouts: TimeoutOverrides::default(),
             quirks: WrittenQuirks::default(),
             price: None,
+            data: Data::default(),
             ca: None,
             ..self.clone()
         };
@@ -106,6 +110,7 @@ impl Row {
             timeouts: Timeouts::default(),
             health: None,
             price: None,
+            data: Data::default(),
             ca: None,
             demo: true,
         }
@@ -124,12 +129,21 @@ impl Row {
                 .max_completion_tokens
                 .or(self.quirks.max_completion_tokens),
             stream_options: written.quirks.stream_options.or(self.quirks.stream_options),
+            prefill: written.quirks.prefill.or(self.quirks.prefill),
         };
         let timeouts = TimeoutOverrides {
             connect: written.timeouts.connect.or(self.timeouts.connect),
             first_byte: written.timeouts.first_byte.or(self.timeouts.first_byte),
             idle: written.timeouts.idle.or(self.timeouts.idle),
             total: written.timeouts.total.or(self.timeouts.total),
+        };
+        // What is promised at one address says nothing of another: only a promise that is written anew holds there.
+        let moved = written.endpoints.is_some();
+        let usual = if moved { Data::default() } else { self.data };
+        let data = Data {
+            region: written.data.region.or(usual.region),
+            no_training: written.data.no_training.or(usual.no_training),
+            zero_retention: written.data.zero_retention.or(usual.zero_retention),
         };
         // A key for a server that usually wants none.
         let auth = match (&written.auth, &written.credentials, self.auth) {
@@ -200,6 +214,7 @@ impl Row {
             timeouts,
             quirks,
             price: written.price.or(self.price),
+            data,
             ca: written.ca,
         }
     }
@@ -406,6 +421,7 @@ impl Row {
             developer_role: self.quirks.developer_role.unwrap_or(false),
             max_completion_tokens: self.quirks.max_completion_tokens.unwrap_or(false),
             stream_options: self.quirks.stream_options.unwrap_or(true),
+            prefill: self.quirks.prefill,
         };
         // An empty list was written, or all of it was wrong and reported where it stands.
         if mistakes.len() > before || protocols.is_empty() || endpoints.is_empty() || !is_settled {
@@ -429,6 +445,7 @@ impl Row {
             timeouts: Timeouts::default().with(self.timeouts),
             health: self.health,
             price: self.price,
+            data: self.data,
             ca: self.ca.map(|ca| ca.value),
             demo: false,
         })

@@ -24,6 +24,7 @@ pub struct Snapshot {
     /// Catalogue providers that are not enabled, and why ("OPENAI_API_KEY is not set").
     pub disabled: Vec<(String, String)>,
     pub models: HashMap<String, Arc<Model>>,
+    pub rules: crate::routing::rules::Rules,
     pub keys: Vec<access::KeySettings>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,

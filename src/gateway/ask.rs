@@ -1,24 +1,33 @@
 //! The client's request as the attempts need it: the original, from which each attempt is built anew.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::Core;
+use super::continuation;
 use super::endpoint::Coat;
 use super::intake::Controls;
+use crate::access::Key;
 use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::protocol::api::{self, Api};
 use crate::protocol::bedrock::invoke;
 use crate::protocol::chat::Part;
+use crate::protocol::continuation::{Prefill, Prefix};
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{self, Protocol, Shape};
 use crate::provider::{Platform, TimeoutOverrides, Timeouts, platform};
 use crate::routing::affinity::Pin;
 use crate::routing::choose::Asked;
+use crate::routing::constraints::Constraints;
+use crate::routing::needs::{Bounds, Needs};
+use crate::routing::screen::Screen;
 use crate::routing::{Candidate, Route};
 
+#[derive(Clone)]
 pub struct Ask<'a> {
     pub api: Api,
     pub protocol: Protocol,
@@ -45,6 +54,12 @@ pub struct Ask<'a> {
     pub pinned: bool,
     /// The answer is to be kept: translated streams carry the usage chunk until they reach the client.
     pub keep: bool,
+    /// What a rule sets for this request.
+    pub ruled: TimeoutOverrides,
+    /// What breaks off is to be gone on with.
+    pub watch: bool,
+    /// What an answer that broke off had said: the rest is asked for.
+    pub prefix: Option<Prefix<'a>>,
 }
 
 /// A request body as one provider is to get it.
@@ -55,10 +70,13 @@ pub struct Outgoing {
     pub shape: Option<Shape>,
     /// We asked for the usage chunk and the client did not.
     pub hide_usage: bool,
+    /// How a prefix was said.
+    pub prefill: Prefill,
 }
 
 impl Ask<'_> {
-    /// Returns the timers for a target of this route: the request's over the models' over the provider's.
+    /// Returns the timers for a target of this route: the request's over a rule's over the models' over the
+    /// provider's. A request may have less time than a rule gives it, never more.
     pub fn timeouts_of(&self, route: &Route, target: Option<usize>) -> Timeouts {
         let base = target.map_or_else(Timeouts::default, |target| {
             route.targets[target].provider.timeouts
@@ -67,10 +85,16 @@ impl Ask<'_> {
             route.leaves[target].timeouts
         });
         let own = TimeoutOverrides {
-            total: self.controls.timeout,
+            total: match (self.controls.timeout, self.ruled.total) {
+                (Some(own), Some(ruled)) => Some(own.min(ruled)),
+                (own, _) => own,
+            },
             ..TimeoutOverrides::default()
         };
-        base.with(route.timeouts).with(within).with(own)
+        base.with(route.timeouts)
+            .with(within)
+            .with(self.ruled)
+            .with(own)
     }
 
     /// Returns who answered this conversation before, where that matters.
@@ -89,6 +113,29 @@ impl Ask<'_> {
                 .conversation
                 .filter(|_| self.controls.session.is_some()),
         }
+    }
+
+    /// Returns what is needed of whoever answers, and what the key and the request demand.
+    pub fn screen<'s>(&'s self, chain: &[Arc<Route>], key: Option<&'s Key>) -> Screen<'s> {
+        let mut screen = Screen {
+            protocol: self.protocol,
+            needs: Needs::default(),
+            input: self.envelope.estimate_input(),
+            demands: self.demands(key),
+            latency: &|_| None,
+        };
+        if self.api == Api::Chat {
+            let bounds = chain.iter().map(|route| route.bounds);
+            let bounds = bounds.fold(Bounds::default(), Bounds::and);
+            screen.needs = Needs::of(self.envelope, self.body, self.protocol, &bounds);
+        }
+        screen
+    }
+
+    /// Returns what is demanded beside what the models demand.
+    pub fn demands<'s>(&'s self, key: Option<&'s Key>) -> [Option<&'s Constraints>; 2] {
+        let key = key.and_then(|key| key.constraints.as_deref());
+        [key, self.controls.constraints.as_ref()]
     }
 
     /// Whether the client is to see the usage of a stream: it asked for it, or for its cost.
@@ -129,6 +176,7 @@ impl Ask<'_> {
             dropped: Vec::new(),
             shape: None,
             hide_usage: false,
+            prefill: Prefill::Ask,
         };
         if !api::passes(self.api, self.protocol, to, self.body, &candidate.model) {
             let translated = api::build(self.api, self.protocol, to, self.body, &candidate.model)?;
@@ -151,13 +199,14 @@ impl Ask<'_> {
     ///
     /// With `strip` nothing goes along that a model thought in earlier turns.
     pub fn build(&self, candidate: &Candidate, to: Protocol, strip: bool) -> Result<Outgoing> {
-        if to == self.protocol && to.is_tapped() && !strip {
+        if to == self.protocol && to.is_tapped() && !strip && self.prefix.is_none() {
             let (body, hide_usage) = self.pass(candidate);
             return Ok(Outgoing {
                 body,
                 dropped: Vec::new(),
                 shape: None,
                 hide_usage,
+                prefill: Prefill::Ask,
             });
         }
         let unfolded;
@@ -181,14 +230,25 @@ impl Ask<'_> {
             }
             request.messages.retain(|message| !message.parts.is_empty());
         }
+        let mut prefill = Prefill::Ask;
+        if let Some(prefix) = self.prefix {
+            prefill = prefix.way(&request, to, continuation::prefill(candidate, to));
+            if !prefix.put(&mut request, prefill) {
+                let message = "The provider of this model can't go on with structured output.";
+                return Err(Error::new(Kind::Unsupported, message));
+            }
+        }
         let translated =
             protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
-        let passed = to == self.protocol && to.is_tapped();
+        let passed = to == self.protocol && to.is_tapped() && self.prefix.is_none();
         let shape = (!passed).then(|| Shape {
             schema_tool: translated.schema_tool,
             ..self.shape(self.wants_usage() || self.keep)
         });
         let mut body = Bytes::from(translated.body);
+        if self.prefix.is_some() {
+            body = Prefix::mark(body, prefill);
+        }
         let placed = is_placed(candidate, to);
         if placed || !candidate.provider.quirks.is_plain() {
             let mut members = Vec::new();
@@ -207,6 +267,7 @@ impl Ask<'_> {
             dropped: translated.dropped,
             shape,
             hide_usage: passed && !self.wants_usage(),
+            prefill,
         })
     }
 

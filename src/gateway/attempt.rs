@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::protocol::api::Api;
 use crate::routing::affinity::Pin;
 use crate::routing::choose::{Choice, Pick};
+use crate::routing::screen;
 use crate::routing::{Blame, Candidate, Route};
 use end::Fault;
 
@@ -73,6 +74,11 @@ pub async fn run(
     core: &Core,
     x: &mut Exchange,
 ) -> Result<Box<Won>, Lost> {
+    let asked = &ask.envelope.model;
+    let members = &ask.envelope.members;
+    if let Some(error) = screen::refusal(choice, asked, ask.protocol, ask.body, members) {
+        return Err(error.into());
+    }
     let total = ask.timeouts_of(first, None).total;
     let deadline = x.started + total;
     let most = first.retries.max_attempts.max(1);
@@ -253,6 +259,16 @@ impl<'a> Hunt<'a> {
     /// Notes who of a target failed, in a way that asking again may cure.
     fn fault(&mut self, index: usize, plan: &Try<'_>, judgement: &Judgement) {
         let failed = match (judgement.verdict, judgement.blame, plan.credential) {
+            (Verdict::Retry, Some(Blame::Quota), Some(credential)) if plan.is_pooled() => {
+                // The limit may be the credential's or the endpoint's own: neither is asked again while there is
+                // another.
+                let tried = |at: &usize| self.has_failed(index, Failed::Credential(*at));
+                let all = plan.candidate().provider.credentials.len();
+                if (0..all).filter(|at| !tried(at)).count() > 1 {
+                    self.failed.push((index, Failed::Credential(credential)));
+                }
+                Failed::Address(plan.place.address)
+            }
             (Verdict::Retry, Some(Blame::Credential | Blame::Quota), Some(credential)) => {
                 Failed::Credential(credential)
             }

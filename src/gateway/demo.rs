@@ -14,6 +14,7 @@ use super::outcome::{Busy, Flow, Meta, Won};
 use super::through::{Seen, Through};
 use crate::protocol::chat::{Finish, Part, Response, Role};
 use crate::protocol::collect::replay;
+use crate::protocol::continuation::Prefill;
 use crate::protocol::event::{Delta, Event};
 use crate::protocol::tap::Whole;
 use crate::protocol::usage::Usage;
@@ -86,6 +87,7 @@ pub fn answer(
         deadline,
         content_type: super::reply::JSON,
         usage: None,
+        prefill: Prefill::Ask,
         dropped: Vec::new(),
         left: None,
         busy: Some(busy),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Core;
 use super::raw::Raw;
 use crate::error::Error;
+use crate::limit::budget::Reservation;
 use crate::observe::record::{Phase, Record};
 use crate::protocol::Protocol;
 
@@ -24,6 +25,8 @@ pub struct Exchange {
     pub waited: Duration,
     /// The request goes through the raw lane.
     pub raw: Option<Box<Raw>>,
+    /// Held for it in the caller's budgets; settled by the record's cost.
+    pub held: Option<Reservation>,
     /// Since when an answer is being prepared for the client.
     pub writing: Option<Instant>,
 }
@@ -39,6 +42,7 @@ impl Exchange {
             committed: false,
             waited: Duration::ZERO,
             raw: None,
+            held: None,
             writing: None,
         }
     }
@@ -81,6 +85,10 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if self.silent {
             return;
+        }
+        if let Some(held) = self.held.take() {
+            let cost = self.record.cost_pico.unwrap_or(0);
+            held.settle(cost, jiff::Timestamp::now());
         }
         let mut record = std::mem::take(&mut self.record);
         record.duration = self.started.elapsed();

@@ -8,6 +8,7 @@ use pingora::proxy::Session;
 
 use crate::error::{Error, Kind, Result};
 use crate::protocol::Protocol;
+use crate::routing::constraints::Constraints;
 
 /// JSON deeper than this is refused.
 pub const MOST_DEPTH: usize = 128;
@@ -19,11 +20,17 @@ const MOST_RESERVED: usize = 8 << 20;
 pub struct Controls {
     pub cache: CacheControl,
     pub cache_ttl: Option<Duration>,
+    /// `x-strait-stale-if-error`; can shorten what key and model allow.
+    pub stale_if_error: Option<Duration>,
     pub no_fallback: bool,
+    /// The answer is to say why it came from where it did.
+    pub explain: bool,
     pub timeout: Option<Duration>,
     pub tags: Vec<String>,
     pub user: Option<String>,
     pub session: Option<String>,
+    /// What it demands of whoever answers.
+    pub constraints: Option<Constraints>,
 }
 
 /// `x-strait-cache`.
@@ -80,14 +87,15 @@ impl Controls {
                     }
                 }
                 "cache-ttl" => controls.cache_ttl = Some(duration(name, value)?),
-                "timeout" => controls.timeout = Some(duration(name, value)?),
-                "no-fallback" => {
-                    controls.no_fallback = match value {
-                        "true" => true,
-                        "false" => false,
-                        _ => return Err(bad(name, "takes true or false")),
-                    }
+                "stale-if-error" => {
+                    controls.stale_if_error = Some(match value {
+                        "0" | "false" => Duration::ZERO,
+                        _ => duration(name, value)?,
+                    });
                 }
+                "timeout" => controls.timeout = Some(duration(name, value)?),
+                "no-fallback" => controls.no_fallback = truth(name, value)?,
+                "explain" => controls.explain = truth(name, value)?,
                 "tags" => {
                     let tags = value
                         .split(',')
@@ -99,6 +107,13 @@ impl Controls {
                     }
                 }
                 "user" => controls.user = Some(short(name, value)?),
+                "constraints" => {
+                    if controls.constraints.is_some() {
+                        return Err(bad(name, "is sent twice"));
+                    }
+                    let read = Constraints::read_header(value);
+                    controls.constraints = Some(read.map_err(|wrong| bad(name, &wrong))?);
+                }
                 _ => {}
             }
         }
@@ -113,6 +128,14 @@ fn bad(name: &HeaderName, what: &str) -> Error {
         name.as_str().to_owned(),
         format!("The header `{name}` {what}."),
     )
+}
+
+fn truth(name: &HeaderName, value: &str) -> Result<bool> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(bad(name, "takes true or false")),
+    }
 }
 
 fn short(name: &HeaderName, value: &str) -> Result<String> {
@@ -343,6 +366,7 @@ mod tests {
             ("x-strait-timeout", "0"),
             ("x-strait-timeout", "25h"),
             ("x-strait-no-fallback", "1"),
+            ("x-strait-explain", "please"),
             ("x-strait-user", ""),
         ] {
             let error = controls(name, value).expect_err(name);

@@ -85,10 +85,12 @@ impl Keep {
             model_known: &*candidate.label != "other",
             usage: x.record.usage.clone(),
             cost_pico: x.record.cost_pico,
+            degraded: x.record.degraded,
             stored: Instant::now(),
             ttl: self.ttl,
         });
-        if complete {
+        // In the model's own name only its own answers are kept.
+        if complete && !x.record.degraded {
             self.cache.put(self.key, entry.clone());
         }
         if let Some(lead) = self.lead.take() {
@@ -183,6 +185,23 @@ pub async fn replay(
     let named = (header_value(&entry.provider), header_value(&entry.model));
     relay::name(&mut headers, named, 0, outcome);
     headers.push(relay::overhead(x));
+    if entry.degraded {
+        x.record.degraded = true;
+        headers.push(relay::degraded());
+    }
+    if outcome == CacheOutcome::Stale {
+        headers.push((
+            http::header::AGE,
+            HeaderValue::from(entry.stored.elapsed().as_secs()),
+        ));
+        // RFC 7234, 5.5: it is over its time, and asking for a newer one failed.
+        for warning in [
+            "110 strait \"Response is Stale\"",
+            "111 strait \"Revalidation Failed\"",
+        ] {
+            headers.push((http::header::WARNING, HeaderValue::from_static(warning)));
+        }
+    }
     let body = if stream && coat != Coat::None {
         let mut dress = Dress::new(coat);
         [dress.put(body), dress.end()].concat().into()

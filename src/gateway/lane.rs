@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pingora::proxy::Session;
 
 use super::ask::Ask;
+use super::continuation::Rest;
 use super::endpoint::Asked;
 use super::intake::{self, CacheControl};
 use super::kept::{self, Keep, Replay};
@@ -13,7 +14,7 @@ use super::outcome::Lost;
 use super::relay::Delivery;
 use super::reply::{self, Headers};
 use super::storing::{self, Continued};
-use super::{Exchange, Gateway, Head, Now, attempt, tokens};
+use super::{Exchange, Gateway, Head, Now, attempt, degrade, rules, spending, tokens};
 use crate::access::Key;
 use crate::cache::{self, Follower, Outcome, Ticket};
 use crate::error::{Error, Kind, Result};
@@ -23,8 +24,10 @@ use crate::protocol::Protocol;
 use crate::protocol::api::Api;
 use crate::protocol::bedrock::invoke;
 use crate::protocol::envelope::{Envelope, Said};
+use crate::provider::TimeoutOverrides;
 use crate::routing::choose::{Choice, choose};
-use crate::routing::{Route, affinity};
+use crate::routing::rules::{Rule, Said as Facts, Verdict};
+use crate::routing::{Route, affinity, constraints};
 
 /// Followers of another identical request start again this often when its leader falls away.
 const MOST_JOINS: usize = 3;
@@ -101,7 +104,21 @@ impl Gateway {
             .clone()
             .or_else(|| envelope.user.as_deref().map(str::to_owned));
         let routing = x.phase(Phase::Read, parsing);
-        let (route, named) = self.routes(now, key.as_deref(), &envelope)?;
+        let user = controls.user.as_deref().or(envelope.user.as_deref());
+        let facts = Facts {
+            protocol,
+            body: &body,
+            envelope: &envelope,
+            user: user.unwrap_or_default(),
+        };
+        let headers = &session.req_header().headers;
+        let ruled = rules::ask(now, key.as_deref(), &controls, headers, Some(facts), x);
+        if ruled.is_err() {
+            rules::tell(&controls, x, None, None, limits);
+        }
+        let rule = ruled?;
+        let (route, named) = self.routes(now, key.as_deref(), &envelope, rule)?;
+        rules::tell(&controls, x, Some(&route), None, limits);
         if let Some(unknown) = unknown {
             let native = route.targets.iter().all(|target| {
                 !target.provider.demo
@@ -112,6 +129,7 @@ impl Gateway {
             }
         }
         let limiting = x.phase(Phase::Route, routing);
+        spending::check(key.as_deref(), x)?;
         let mut permit = match &key {
             Some(key) => Some(self.admit(key, envelope.estimate_tokens(), x, limits)?),
             None => None,
@@ -153,7 +171,11 @@ impl Gateway {
             request_id: &id,
             created: u64::try_from(x.record.at.as_second()).unwrap_or_default(),
             keep: false,
+            ruled: rule.map_or_else(TimeoutOverrides::default, |rule| rule.timeouts),
+            watch: false,
+            prefix: None,
         };
+        let stale = degrade::allowed(key.as_deref(), &route, &controls);
         if route.has_choice() {
             let session = controls.session.as_deref().map(str::as_bytes);
             ask.pinned = session.is_some() || envelope.goes_on(&body);
@@ -161,15 +183,17 @@ impl Gateway {
             ask.conversation = named.map(|named| affinity::conversation(tenant, &route, named));
         }
         if asked.api == Api::CountTokens {
-            return tokens::count(&ask, &route, &self.core, permit, limits, session, x).await;
+            let key = key.as_deref();
+            return tokens::count(&ask, &route, key, &self.core, permit, limits, session, x).await;
         }
         let keep = match self
             .cached(
                 now,
                 &ask,
                 tenant,
+                key.as_deref(),
                 &beta,
-                &route,
+                (&route, stale),
                 &mut permit,
                 limits,
                 session,
@@ -184,20 +208,67 @@ impl Gateway {
         let chain = now
             .table
             .chain(route.clone(), &named, !controls.no_fallback);
-        let choice = choose(&chain, &ask.asked(), ask.pin(&self.core).as_ref());
+        let mut choice = {
+            let screen = ask.screen(&chain, key.as_deref());
+            let pin = ask.pin(&self.core);
+            choose(&chain, &ask.asked(), pin.as_ref(), &screen)
+        };
+        let one = envelope.stream && asked.api == Api::Chat && envelope.n.is_none_or(|n| n <= 1);
+        let continuation = route.continuation.clone().filter(|_| one);
+        ask.watch = continuation.is_some();
+        rules::tell(&controls, x, Some(&route), Some(&choice), limits);
         if choice.is_open() {
             x.record.candidates = considered(&choice);
         }
-        let won = {
+        if let Err(error) = spending::hold(key.as_deref(), || spending::most(&ask, &choice), x) {
+            give_back(&mut permit);
+            return Err(error.into());
+        }
+        let mut won = {
             let attempts = attempt::run(&ask, &route, &choice, &self.core, x);
             tokio::pin!(attempts);
             self.unless_gone(attempts, session, keep.as_ref()).await
         };
+        let down = matches!(&won, Some((Err(lost), _)) if degrade::is_down(lost));
+        let kept = keep.as_ref().filter(|_| down);
+        let kept = kept.and_then(|keep| degrade::stale(keep, stale));
+        if down
+            && kept.is_none()
+            && !controls.no_fallback
+            && let Some(to) = route.degraded.as_deref()
+            && let Ok(to) = now.table.resolve(to)
+        {
+            let last = now.table.chain(to.clone(), &[], true);
+            // What the model asked for demands binds those who stand in for it.
+            let all: Vec<_> = chain.iter().chain(&last).cloned().collect();
+            let screen = ask.screen(&all, key.as_deref());
+            let instead = choose(&last, &ask.asked(), None, &screen);
+            let tried = {
+                let attempts = attempt::run(&ask, &to, &instead, &self.core, x);
+                let attempts = std::pin::pin!(attempts);
+                self.unless_gone(attempts, session, keep.as_ref()).await
+            };
+            match tried {
+                Some((Ok(answered), gone)) => {
+                    x.record.degraded = true;
+                    choice = instead;
+                    won = Some((Ok(answered), gone));
+                }
+                // What the model's own targets said is told.
+                Some((Err(_), _)) => {}
+                None => won = None,
+            }
+        }
         match won {
             Some((Ok(won), gone)) => {
                 let limits = std::mem::take(limits);
                 let delivery = Delivery {
                     ask: &ask,
+                    rest: continuation.as_deref().map(|settings| Rest {
+                        settings,
+                        route: &route,
+                        choice: &choice,
+                    }),
                     permit: permit.take(),
                     limits,
                     keep,
@@ -224,7 +295,21 @@ impl Gateway {
                         error.retry_after.map(reply::whole_seconds),
                     );
                 }
-                Err(lost)
+                let Some(entry) = kept else {
+                    return Err(lost);
+                };
+                let shape = ask.shape(ask.wants_usage());
+                let replay = Replay {
+                    protocol,
+                    coat: ask.coat,
+                    shape: &shape,
+                    stream: envelope.stream,
+                    outcome: CacheOutcome::Stale,
+                    include_cost: envelope.include_cost,
+                    previous: ask.previous,
+                    limits: std::mem::take(limits),
+                };
+                Ok(kept::replay(replay, &entry, session, x).await?)
             }
             None => Err(Error::new(Kind::ClientGone, "The client left before the answer.").into()),
         }
@@ -256,11 +341,15 @@ impl Gateway {
     }
 
     /// Resolves the model and the fallbacks that the request names; the key must allow each.
+    ///
+    /// Where a rule says what to use, the operator has decided: the key need not allow that, and the request's own
+    /// fallbacks are not asked.
     fn routes(
         &self,
         now: &Now,
         key: Option<&Key>,
         envelope: &Envelope<'_>,
+        rule: Option<&Rule>,
     ) -> Result<(Arc<Route>, Vec<Arc<Route>>)> {
         let allowed = |model: &str, param: &'static str| {
             if key.is_none_or(|key| key.allows(model)) {
@@ -274,6 +363,9 @@ impl Gateway {
             })
         };
         allowed(&envelope.model, "model")?;
+        if let Some(Verdict::Use(name)) = rule.map(|rule| &rule.verdict) {
+            return Ok((now.table.resolve(name)?, Vec::new()));
+        }
         let policy = &now.snapshot.catalogue.policy;
         let name = policy.redirected(&envelope.model);
         let route = now.table.resolve(name.unwrap_or(&envelope.model))?;
@@ -328,8 +420,9 @@ impl Gateway {
         now: &Now,
         ask: &Ask<'_>,
         tenant: &str,
+        caller: Option<&Key>,
         beta: &[u8],
-        route: &Route,
+        (route, stale): (&Route, Duration),
         permit: &mut Option<Permit>,
         limits: &mut Headers,
         session: &mut Session,
@@ -349,7 +442,7 @@ impl Gateway {
         let scope = cache::Scope {
             tenant,
             protocol: ask.protocol,
-            route: route.fingerprint,
+            route: route.fingerprint ^ constraints::fingerprint(&ask.demands(caller)),
             beta,
         };
         let looking = Instant::now();
@@ -380,6 +473,15 @@ impl Gateway {
                     outcome = CacheOutcome::Coalesced;
                     match self.follow(follower, ask, route, session, x).await? {
                         Outcome::Answered(entry) => entry,
+                        Outcome::Refused(shared)
+                            if shared.is_outage() && cache.stale(&key, stale).is_some() =>
+                        {
+                            outcome = CacheOutcome::Stale;
+                            let Some(entry) = cache.stale(&key, stale) else {
+                                continue;
+                            };
+                            entry
+                        }
                         Outcome::Refused(shared) => {
                             give_back(permit);
                             let limits = std::mem::take(limits);
@@ -443,7 +545,7 @@ fn considered(choice: &Choice) -> Vec<CandidateRecord> {
     let passed = choice.passed.iter().map(|passed| CandidateRecord {
         target: passed.candidate().name.clone(),
         score: None,
-        passed: Some(passed.reason.clone()),
+        passed: Some(passed.reason.to_string()),
     });
     picks.chain(passed).take(MOST_CONSIDERED).collect()
 }

@@ -8,7 +8,9 @@ mod account;
 mod allowance;
 mod ask;
 mod attempt;
+mod continuation;
 mod costed;
+mod degrade;
 mod demo;
 mod dress;
 mod endpoint;
@@ -25,12 +27,15 @@ mod raw;
 mod relay;
 mod reply;
 mod responses;
+mod rules;
 mod send;
+mod spending;
 mod storing;
 mod through;
 mod tokens;
 mod verdict;
 mod watch;
+mod watched;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +52,7 @@ use crate::cache::Cache;
 use crate::config::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::limit::Limiter;
+use crate::limit::budget::Budgets;
 use crate::observe::metrics::Metrics;
 use crate::observe::record::Phase;
 use crate::observe::writer::Writer;
@@ -65,6 +71,7 @@ pub struct Core {
     pub now: ArcSwap<Now>,
     pub routing: Arc<routing::State>,
     pub limiter: Limiter,
+    pub budgets: Arc<Budgets>,
     pub cache: ArcSwap<Option<Arc<Cache>>>,
     pub metrics: Arc<Metrics>,
     pub writer: Writer,
@@ -380,6 +387,7 @@ impl Gateway {
         let controls = Controls::read(headers)?;
         x.record.session.clone_from(&controls.session);
         x.record.tags.clone_from(&controls.tags);
+        rules::may_explain(&controls, key.as_deref())?;
         Ok(Head { controls, key })
     }
 
@@ -397,11 +405,20 @@ impl Gateway {
         limits: &mut Headers,
     ) -> Result<()> {
         let headers = &session.req_header().headers;
-        let mut raw = raw::plan(now, provider, rest, query, head.key.clone(), headers).await?;
+        rules::ask(now, head.key.as_deref(), &head.controls, headers, None, x)?;
+        rules::tell(&head.controls, x, None, None, limits);
+        let asks = raw::Asks {
+            key: head.key.clone(),
+            constraints: head.controls.constraints,
+            headers,
+        };
+        let mut raw = raw::plan(now, provider, rest, query, asks).await?;
         let permit = match &head.key {
             Some(key) => Some(self.admit(key, 0, x, limits)?),
             None => None,
         };
+        // What it will cost can't be known: it is spent when it is known.
+        spending::hold(head.key.as_deref(), || 0, x)?;
         raw.admitted(permit, std::mem::take(limits));
         x.record.client_protocol = "raw";
         x.raw = Some(Box::new(raw));

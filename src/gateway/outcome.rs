@@ -11,6 +11,7 @@ use super::through::Through;
 use super::verdict::Judgement;
 use crate::error::Error;
 use crate::protocol::Protocol;
+use crate::protocol::continuation::Prefill;
 use crate::protocol::tap::Whole;
 use crate::protocol::usage::Usage;
 use crate::provider::Timeouts;
@@ -38,6 +39,8 @@ pub struct Meta {
     pub content_type: HeaderValue,
     /// What an answer took that is not read, where the request tells it.
     pub usage: Option<Usage>,
+    /// How a prefix was said, where the rest of an answer was asked for.
+    pub prefill: Prefill,
     /// Fields that could not be said to this provider.
     pub dropped: Vec<String>,
     /// What the provider says is left of what it allows us.
@@ -134,6 +137,11 @@ pub struct Try<'a> {
 }
 
 impl Try<'_> {
+    /// Returns whether the provider has several endpoints.
+    pub fn is_pooled(&self) -> bool {
+        self.candidate().endpoints.len() > 1
+    }
+
     pub fn candidate(&self) -> &Candidate {
         &self.route.targets[self.target]
     }

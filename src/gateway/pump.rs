@@ -41,6 +41,8 @@ pub struct Pump {
     last_read: Instant,
     last_write: Instant,
     gone: bool,
+    /// What attempts that broke off before cost.
+    spent_pico: u64,
 }
 
 /// What ended the wait for the next piece.
@@ -76,7 +78,43 @@ impl Pump {
             last_read: now,
             last_write: now,
             gone,
+            spent_pico: 0,
         }
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Notes that the client has left.
+    pub fn leave(&mut self) {
+        self.gone = true;
+    }
+
+    /// Sends a ping; false when the client has left.
+    pub async fn ping(&mut self, protocol: Protocol, session: &mut Session) -> bool {
+        let ping = self
+            .dress
+            .put(Bytes::from_static(protocol::ping_frame(protocol)));
+        if !ping.is_empty()
+            && session
+                .write_response_body(Some(ping), false)
+                .await
+                .is_err()
+        {
+            self.gone = true;
+        }
+        self.last_write = Instant::now();
+        !self.gone
+    }
+
+    /// Goes on with what another attempt gives. An answer of several hands is not kept: who waits for it asks anew.
+    pub fn go_on(&mut self, through: Through, spent_pico: u64) {
+        self.through = through;
+        self.spent_pico = spent_pico;
+        self.keep = None;
+        self.passed = false;
+        self.last_read = Instant::now();
     }
 
     /// Moves pieces until the stream ends; the error is for the end of the client's stream.
@@ -213,7 +251,7 @@ impl Pump {
         };
         let priced = || account::priced(meta.candidate(), &usage).map(|(pico, _)| pico);
         match usage.reported.or_else(priced) {
-            Some(pico) => costed::piece(piece, pico),
+            Some(pico) => costed::piece(piece, pico.saturating_add(self.spent_pico)),
             None => piece,
         }
     }

@@ -22,7 +22,8 @@ use crate::observe::record::{AttemptRecord, Mode};
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
 use crate::protocol::{self, Protocol};
-use crate::provider::Auth;
+use crate::provider::{Auth, catalogue};
+use crate::routing::constraints::{self, Constraints, Subject};
 use crate::routing::{Candidate, Route};
 use crate::upstream::pool::Place;
 
@@ -40,9 +41,11 @@ pub struct Raw {
     path: String,
     query: Option<String>,
     key: Option<Arc<Key>>,
+    /// What the key and the request demand.
+    demands: Vec<Arc<Constraints>>,
     permit: Option<Permit>,
     limits: Headers,
-    /// For a key that may not use every model.
+    /// For a request that may not reach every model.
     watch: Option<Watch>,
     place: Option<Place>,
     tries: usize,
@@ -63,14 +66,20 @@ enum Reads {
     Whole(Vec<u8>),
 }
 
+/// Who asks, and what for.
+pub struct Asks<'a> {
+    pub key: Option<Arc<Key>>,
+    pub constraints: Option<Constraints>,
+    pub headers: &'a HeaderMap,
+}
+
 /// Plans a request: whom to ask, and whether this key may.
 pub async fn plan(
     now: &Arc<Now>,
     provider: &str,
     rest: &str,
     query: Option<&str>,
-    key: Option<Arc<Key>>,
-    headers: &HeaderMap,
+    asks: Asks<'_>,
 ) -> Result<Raw> {
     let route = now.table.resolve(&format!("{provider}/*"))?;
     let candidate = &route.targets[0];
@@ -88,6 +97,8 @@ pub async fn plan(
         ));
     }
     let path = format!("/{rest}");
+    let keys = asks.key.as_ref().and_then(|key| key.constraints.clone());
+    let demands = keys.into_iter().chain(asks.constraints.map(Arc::new));
     let mut raw = Raw {
         now: now.clone(),
         credential: credential(candidate),
@@ -96,7 +107,8 @@ pub async fn plan(
         query: query.and_then(without_key),
         path,
         watch: None,
-        key,
+        key: asks.key,
+        demands: demands.collect(),
         permit: None,
         limits: Headers::new(),
         place: None,
@@ -106,7 +118,7 @@ pub async fn plan(
         instead: None,
         refused: None,
     };
-    raw.check(provider, query, headers)?;
+    raw.check(query, asks.headers)?;
     if !pool.is_resolved() {
         let _ = tokio::time::timeout(candidate.provider.timeouts.connect, pool.resolve()).await;
     }
@@ -114,11 +126,15 @@ pub async fn plan(
 }
 
 impl Raw {
-    /// Checks the models that path and query name, and watches the body where the key is restricted.
-    fn check(&mut self, provider: &str, query: Option<&str>, headers: &HeaderMap) -> Result<()> {
-        let Some(key) = self.key.as_ref().filter(|key| key.is_restricted()) else {
-            return Ok(());
-        };
+    /// Checks the provider and the models that path and query name, and watches the body where not every model may
+    /// be reached.
+    fn check(&mut self, query: Option<&str>, headers: &HeaderMap) -> Result<()> {
+        let keyed = self.key.as_ref().is_some_and(|key| key.is_restricted());
+        let provider = self.candidate().provider.clone();
+        let mut demands = self.demands.iter();
+        if !keyed && !demands.any(|demand| demand.asks_for_model(&provider)) {
+            return self.permits(None);
+        }
         let mut named = Vec::new();
         for marker in ["/models/", "/deployments/", "/model/"] {
             if let Some((_, rest)) = self.path.split_once(marker) {
@@ -131,29 +147,61 @@ impl Raw {
         if pairs.clone().any(spelt) {
             return Err(Error::field(
                 "query",
-                "This API key is restricted to certain models: names in the query can't be escaped.",
+                "This request is restricted to certain models: names in the query can't be escaped.",
             ));
         }
         named.extend(pairs.filter_map(|pair| pair.strip_prefix("model=").map(str::to_owned)));
+        if named.is_empty() {
+            self.permits(None)?;
+        }
         for model in &named {
-            if !allows(key, provider, model) {
-                return Err(refusal(model));
-            }
+            self.permits(Some(model))?;
         }
         if headers.contains_key(http::header::UPGRADE) && named.is_empty() {
             return Err(Error::field(
                 "model",
-                "This API key is restricted to certain models: name one in the query (`?model=`).",
+                "This request is restricted to certain models: name one in the query (`?model=`).",
             ));
         }
         if headers.contains_key(http::header::CONTENT_ENCODING) {
             return Err(Error::field(
                 "content-encoding",
-                "This API key is restricted to certain models: the body can't come compressed.",
+                "This request is restricted to certain models: the body can't come compressed.",
             ));
         }
         self.watch = Some(Watch::default());
         Ok(())
+    }
+
+    /// Returns why the provider, or a model of it, may not be asked.
+    fn permits(&self, model: Option<&str>) -> Result<()> {
+        let candidate = self.candidate();
+        let provider = &candidate.provider;
+        if let (Some(key), Some(model)) = (&self.key, model)
+            && !allows(key, &provider.name, model)
+        {
+            return Err(refusal(model));
+        }
+        let subject = |model| Subject {
+            provider,
+            model,
+            entry: catalogue::model(&provider.catalogue, provider.known_as(model)),
+            place: candidate.region,
+            input: 0,
+            latency: &|| None,
+        };
+        let against = |demand: &Arc<Constraints>| match model {
+            Some(model) => demand.against(&subject(model)),
+            None => demand.against_provider(provider),
+        };
+        match self.demands.iter().find_map(against) {
+            None => Ok(()),
+            Some(against) => {
+                let shown: String = model.unwrap_or("*").chars().take(100).collect();
+                let name = format!("{}/{shown}", provider.name);
+                Err(constraints::refusal(&name.clone(), &[(name, against)]))
+            }
+        }
     }
 
     pub fn admitted(&mut self, permit: Option<Permit>, limits: Headers) {
@@ -276,17 +324,16 @@ impl Raw {
     pub fn body(&mut self, piece: Option<&Bytes>, x: &mut Exchange) -> pingora::Result<()> {
         let Some(piece) = piece else { return Ok(()) };
         x.record.request_bytes += piece.len() as u64;
-        let Some(watch) = &mut self.watch else {
+        let Some(mut watch) = self.watch.take() else {
             return Ok(());
         };
-        let Some(key) = &self.key else { return Ok(()) };
-        let provider = &self.route.targets[0].provider.name;
         let mut refused = None;
         watch.feed(piece, &mut |model| {
-            if refused.is_none() && !allows(key, provider, model) {
-                refused = Some(refusal(model));
+            if refused.is_none() {
+                refused = self.permits(Some(model)).err();
             }
         });
+        self.watch = Some(watch);
         if let Some(error) = refused {
             self.refused = Some(error);
             return pingora::Error::e_explain(

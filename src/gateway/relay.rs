@@ -8,6 +8,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::ask::Ask;
+use super::continuation::Rest;
 use super::kept::Keep;
 use super::outcome::{Flow, Meta, Won};
 use super::pump::Pump;
@@ -34,6 +35,8 @@ const MOST_TAIL: usize = 16 << 10;
 /// What goes with an answer.
 pub struct Delivery<'a> {
     pub ask: &'a Ask<'a>,
+    /// Who may go on with a stream that breaks off.
+    pub rest: Option<Rest<'a>>,
     pub permit: Option<Permit>,
     pub limits: Headers,
     pub keep: Option<Keep>,
@@ -65,6 +68,11 @@ pub fn overhead(x: &Exchange) -> (http::HeaderName, HeaderValue) {
         "x-strait-overhead-us",
         HeaderValue::from(u64::try_from(own.as_micros()).unwrap_or(u64::MAX)),
     )
+}
+
+/// Returns the header of an answer by the model for outages.
+pub fn degraded() -> (http::HeaderName, HeaderValue) {
+    header("x-strait-degraded", HeaderValue::from_static("true"))
 }
 
 impl Delivery<'_> {
@@ -120,6 +128,9 @@ impl Delivery<'_> {
             x.record.cache,
         );
         headers.push(overhead(x));
+        if x.record.degraded {
+            headers.push(degraded());
+        }
         if let Some(warning) = &candidate.warning {
             headers.push((http::header::WARNING, warning.clone()));
         }
@@ -298,8 +309,14 @@ impl Delivery<'_> {
         for piece in &raw {
             pump.keep_raw(piece);
         }
-        let began = Instant::now();
-        let outcome = pump.run(&mut answer, held, meta, session, x).await;
+        let mut began = Instant::now();
+        let mut outcome = pump.run(&mut answer, held, meta, session, x).await;
+        let mut spent = None;
+        if let Some(rest) = self.rest.filter(|_| outcome.is_err()) {
+            let streams = (&mut answer, &mut *meta, &mut began);
+            let going = rest.go_on(self.ask, &mut pump, outcome, streams, session, x);
+            (outcome, spent) = Box::pin(going).await;
+        }
         let seen = pump.through.seen();
         let Seen {
             usage,
@@ -319,7 +336,10 @@ impl Delivery<'_> {
                 .stats
                 .failed(began.elapsed(), Instant::now());
         }
-        let tokens = account::provider(x, self.ask, meta, taken);
+        let mut tokens = account::provider(x, self.ask, meta, taken);
+        if let Some(spent) = spent {
+            tokens = spent.add_to(tokens, x);
+        }
         self.settle(tokens);
         meta.busy = None;
         x.record.finish = seen.finish.map(finish_name);

@@ -39,7 +39,13 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     let candidate = plan.candidate();
     let is_chat = ask.api == Api::Chat;
     let speaks = if is_chat {
-        candidate.speaks(ask.protocol)
+        let speaks = candidate.speaks(ask.protocol);
+        // What Bedrock packs can be passed, not translated.
+        if ask.prefix.is_some() && packs(candidate, speaks.protocol) {
+            candidate.speaks(Protocol::Bedrock)
+        } else {
+            speaks
+        }
     } else {
         match candidate.serves(ask.api, ask.protocol) {
             Some(speaks) => speaks,
@@ -460,7 +466,9 @@ struct Hold<'a> {
 
 impl Hold<'_> {
     fn won(self, flow: Flow) -> Tried {
-        let Outgoing { dropped, .. } = self.outgoing;
+        let Outgoing {
+            dropped, prefill, ..
+        } = self.outgoing;
         let meta = Meta {
             route: self.plan.route.clone(),
             target: self.plan.target,
@@ -471,6 +479,7 @@ impl Hold<'_> {
             deadline: self.plan.deadline,
             content_type: self.content_type.unwrap_or(super::reply::JSON),
             usage: None,
+            prefill,
             dropped,
             left: self.left,
             busy: Some(self.busy),
@@ -492,7 +501,14 @@ impl Hold<'_> {
         let pass = self.outgoing.shape.is_none();
         let packed = packs(self.plan.candidate(), self.to);
         let mut through = match &self.outgoing.shape {
+            Some(shape) if self.ask.watch => {
+                Through::translate_watched(self.to, self.ask.protocol, shape)
+            }
             Some(shape) => Through::translate(self.to, self.ask.protocol, shape),
+            None if self.ask.watch => {
+                let shape = self.ask.shape(false);
+                Through::watched(self.to, self.outgoing.hide_usage, packed, &shape)
+            }
             None if packed => Through::unpack(self.to),
             None => Through::pass(self.to, self.outgoing.hide_usage),
         };
@@ -504,7 +520,7 @@ impl Hold<'_> {
             match self.read(&mut answer, x).await {
                 Ok(Some(piece)) => {
                     size += piece.len();
-                    if self.ask.keep && pass && !packed {
+                    if self.ask.prefix.is_some() || (self.ask.keep && pass && !packed) {
                         raw.push(piece.clone());
                     }
                     through.feed(piece, &mut held);

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 
+use super::watched::{Continued, Watched};
 use crate::protocol::bedrock::invoke::Reframer;
 use crate::protocol::chat::{Finish, Part, Response};
+use crate::protocol::continuation::Told;
 use crate::protocol::event::{Block, Delta, Event, FailureClass};
 use crate::protocol::frames::Frames;
 use crate::protocol::tap::Tap;
@@ -21,6 +23,10 @@ pub enum Through {
     Made(Box<Seen>),
     /// Anthropic's events, which Bedrock packs into an event stream of its own, unpacked and passed.
     Unpack(Box<(Reframer, Tap)>),
+    /// Passed, and understood on the way, to be gone on with where it breaks off.
+    Watched(Box<Watched>),
+    /// The rest of a stream that broke off, joined on to it.
+    Continued(Box<Continued>),
 }
 
 pub struct Translator {
@@ -28,6 +34,15 @@ pub struct Translator {
     decoder: StreamDecoder,
     encoder: StreamEncoder,
     seen: Seen,
+    watch: Option<Box<Watch>>,
+}
+
+/// What a translated stream has told, to be gone on with where it breaks off.
+#[derive(Default)]
+struct Watch {
+    told: Told,
+    /// A text that is closed once something follows: a decoder closes also what breaks off.
+    closing: Option<u32>,
 }
 
 /// What has been seen of a stream so far.
@@ -105,7 +120,48 @@ impl Through {
             decoder: StreamDecoder::new(from, shape),
             encoder: StreamEncoder::new(to, shape),
             seen: Seen::default(),
+            watch: None,
         }))
+    }
+
+    /// Like [`Through::translate`], to be gone on with where it breaks off.
+    pub fn translate_watched(from: Protocol, to: Protocol, shape: &Shape) -> Self {
+        let mut through = Self::translate(from, to, shape);
+        if let Self::Translate(translator) = &mut through {
+            translator.watch = Some(Box::default());
+        }
+        through
+    }
+
+    /// Passes a stream, to be gone on with where it breaks off. `packed` is what Bedrock packed.
+    pub fn watched(protocol: Protocol, hide_usage: bool, packed: bool, shape: &Shape) -> Self {
+        let tap = Tap::new(protocol, hide_usage && !packed, MOST_FRAME).whole_frames();
+        let inner = if packed {
+            Self::Unpack(Box::new((Reframer::new(MOST_FRAME), tap)))
+        } else {
+            Self::Pass(Box::new(tap))
+        };
+        Self::Watched(Box::new(Watched::new(inner, protocol, shape)))
+    }
+
+    /// Returns what has been said, where that is known.
+    pub fn told(&self) -> Option<&Told> {
+        match self {
+            Self::Watched(watched) => Some(&watched.told),
+            Self::Translate(translator) => translator.watch.as_ref().map(|watch| &watch.told),
+            Self::Continued(continued) => Some(&continued.told),
+            Self::Pass(_) | Self::Made(_) | Self::Unpack(_) => None,
+        }
+    }
+
+    /// Returns what writes on where this ended. `shape` is that of the client's request.
+    pub fn encoder(self, shape: Shape) -> Option<StreamEncoder> {
+        match self {
+            Self::Watched(watched) => Some(watched.encoder(shape)),
+            Self::Translate(translator) => Some(translator.encoder),
+            Self::Continued(continued) => Some(continued.encoder),
+            Self::Pass(_) | Self::Made(_) | Self::Unpack(_) => None,
+        }
     }
 
     /// Takes a piece of the provider's answer; appends what the client is to get.
@@ -114,6 +170,8 @@ impl Through {
             Self::Pass(tap) => tap.feed(chunk, out),
             Self::Translate(translator) => translator.feed(&chunk, out),
             Self::Made(_) => out.push(chunk),
+            Self::Watched(watched) => watched.feed(chunk, out),
+            Self::Continued(continued) => continued.feed(&chunk, out),
             Self::Unpack(both) => {
                 let (reframer, tap) = &mut **both;
                 let mut events = Vec::new();
@@ -136,6 +194,8 @@ impl Through {
             Self::Translate(translator) => translator.end(out),
             Self::Made(_) => {}
             Self::Unpack(both) => both.1.finish(out),
+            Self::Watched(watched) => watched.end(out),
+            Self::Continued(continued) => continued.end(out),
         }
     }
 
@@ -145,6 +205,8 @@ impl Through {
             Self::Translate(translator) => translator.seen.semantic,
             Self::Made(seen) => seen.semantic,
             Self::Unpack(both) => both.1.semantic,
+            Self::Watched(watched) => watched.inner.semantic(),
+            Self::Continued(continued) => continued.seen.semantic,
         }
     }
 
@@ -154,6 +216,8 @@ impl Through {
             Self::Translate(translator) => translator.seen.events,
             Self::Made(seen) => seen.events,
             Self::Unpack(both) => both.1.events,
+            Self::Watched(watched) => watched.inner.events(),
+            Self::Continued(continued) => continued.seen.events,
         }
     }
 
@@ -163,6 +227,8 @@ impl Through {
             Self::Translate(translator) => translator.seen.finished,
             Self::Made(seen) => seen.finished,
             Self::Unpack(both) => both.1.finished,
+            Self::Watched(watched) => watched.inner.finished(),
+            Self::Continued(continued) => continued.seen.finished,
         }
     }
 
@@ -172,6 +238,8 @@ impl Through {
             Self::Translate(translator) => translator.seen.failure.as_ref(),
             Self::Made(seen) => seen.failure.as_ref(),
             Self::Unpack(both) => both.1.failure.as_ref(),
+            Self::Watched(watched) => watched.inner.failure(),
+            Self::Continued(continued) => continued.seen.failure.as_ref(),
         }
     }
 
@@ -179,14 +247,19 @@ impl Through {
     pub fn at_boundary(&self) -> bool {
         match self {
             Self::Pass(tap) => tap.at_boundary(),
-            Self::Translate(_) | Self::Made(_) => true,
+            Self::Translate(_) | Self::Made(_) | Self::Continued(_) => true,
             Self::Unpack(both) => both.1.at_boundary(),
+            Self::Watched(watched) => watched.inner.at_boundary(),
         }
     }
 
     /// Whether the client gets the provider's own bytes.
     pub fn passes(&self) -> bool {
-        matches!(self, Self::Pass(_))
+        match self {
+            Self::Pass(_) => true,
+            Self::Watched(watched) => watched.inner.passes(),
+            Self::Translate(_) | Self::Made(_) | Self::Unpack(_) | Self::Continued(_) => false,
+        }
     }
 
     /// Whether the client has the protocol's own end marker.
@@ -196,6 +269,8 @@ impl Through {
             Self::Translate(translator) => translator.seen.finished,
             Self::Made(seen) => seen.finished,
             Self::Unpack(both) => both.1.done_marker,
+            Self::Watched(watched) => watched.inner.marked_done(),
+            Self::Continued(continued) => continued.seen.finished,
         }
     }
 
@@ -206,6 +281,8 @@ impl Through {
             Self::Unpack(both) => Seen::by(&both.1),
             Self::Translate(translator) => translator.seen.clone(),
             Self::Made(seen) => (**seen).clone(),
+            Self::Watched(watched) => watched.inner.seen(),
+            Self::Continued(continued) => continued.seen.clone(),
         }
     }
 }
@@ -218,10 +295,11 @@ impl Translator {
             decoder,
             encoder,
             seen,
+            watch,
         } = self;
         let whole = frames.push(chunk, |name, data| {
             decoder.feed(name, data, &mut |event| {
-                step(seen, encoder, &event, &mut written)
+                tell(watch, seen, encoder, &event, &mut written)
             });
         });
         if whole.is_err() && seen.failure.is_none() && !seen.finished {
@@ -242,22 +320,61 @@ impl Translator {
             decoder,
             encoder,
             seen,
+            watch,
         } = self;
         frames.finish(|name, data| {
             decoder.feed(name, data, &mut |event| {
-                step(seen, encoder, &event, &mut written)
+                tell(watch, seen, encoder, &event, &mut written)
             });
         });
-        decoder.end(&mut |event| step(seen, encoder, &event, &mut written));
+        decoder.end(&mut |event| tell(watch, seen, encoder, &event, &mut written));
         if !written.is_empty() {
             out.push(Bytes::from(written));
         }
     }
 }
 
+/// Notes one event for who may have to go on, and takes the step.
+fn tell(
+    watch: &mut Option<Box<Watch>>,
+    seen: &mut Seen,
+    encoder: &mut StreamEncoder,
+    event: &Event<'_>,
+    written: &mut Vec<u8>,
+) {
+    let Some(Watch { told, closing }) = watch.as_deref_mut() else {
+        return step(seen, encoder, event, written);
+    };
+    match event {
+        Event::Close { index } if told.open_text() == Some(*index) => {
+            *closing = Some(*index);
+            return;
+        }
+        Event::Usage(_) | Event::Ping | Event::Error(_) => {}
+        Event::Start { .. }
+        | Event::Open { .. }
+        | Event::Delta { .. }
+        | Event::Close { .. }
+        | Event::Finish { .. } => {
+            if let Some(index) = closing.take() {
+                let close = Event::Close { index };
+                told.note(&close);
+                step(seen, encoder, &close, written);
+            }
+        }
+    }
+    told.note(event);
+    step(seen, encoder, event, written);
+}
+
 /// Notes one event and writes it. Errors are not written here: before the commit point they lead to another
 /// target, after it the relay ends the stream in the client's protocol.
-fn step(seen: &mut Seen, encoder: &mut StreamEncoder, event: &Event<'_>, written: &mut Vec<u8>) {
+pub(super) fn step(
+    seen: &mut Seen,
+    encoder: &mut StreamEncoder,
+    event: &Event<'_>,
+    written: &mut Vec<u8>,
+) {
     if seen.failure.is_some() || seen.finished {
         return;
     }

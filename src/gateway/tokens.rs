@@ -9,6 +9,7 @@ use super::ask::Ask;
 use super::outcome::{Flow, Lost, Won};
 use super::reply::{self, Headers, header};
 use super::{Core, Exchange, attempt};
+use crate::access::Key;
 use crate::error::Kind;
 use crate::limit::Permit;
 use crate::protocol::Protocol;
@@ -20,6 +21,7 @@ use crate::routing::choose::choose;
 pub async fn count(
     ask: &Ask<'_>,
     route: &Arc<Route>,
+    key: Option<&Key>,
     core: &Core,
     permit: Option<Permit>,
     limits: &mut Headers,
@@ -36,7 +38,9 @@ pub async fn count(
     let mut counted = None;
     if counts {
         let pin = ask.pin(core);
-        let choice = choose(std::slice::from_ref(route), &ask.asked(), pin.as_ref());
+        let chain = std::slice::from_ref(route);
+        let screen = ask.screen(chain, key);
+        let choice = choose(chain, &ask.asked(), pin.as_ref(), &screen);
         match Box::pin(attempt::run(ask, route, &choice, core, x)).await {
             Ok(won) => {
                 let Won { meta, flow } = *won;

@@ -3,7 +3,7 @@
 //!
 //! Every `"model": "name"` counts, however deep, whatever the body is (JSON, JSON lines, multipart): a file is not
 //! parsed, so none can be shaped to hide one from the reader. A name in another place than a provider would read it
-//! is refused too; only keys that are restricted to certain models are affected.
+//! is refused too; only requests that are restricted to certain models are affected.
 
 /// Longer names are no model's.
 const MOST: usize = 512;

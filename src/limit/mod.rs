@@ -10,6 +10,7 @@
 //! was full since the charge, because there the charge has refilled by itself.
 
 mod bucket;
+pub mod budget;
 mod headers;
 mod limiter;
 

@@ -37,6 +37,9 @@ pub struct Metrics {
     records_dropped: IntCounter,
     rate_limited: IntCounterVec,
     hedges: IntCounterVec,
+    rules_met: IntCounterVec,
+    rule_errors: IntCounterVec,
+    continuations: IntCounterVec,
 }
 
 /// What is told seldom: state that others own, shown as it was last told, and cooldowns begun.
@@ -150,6 +153,24 @@ impl Metrics {
                 "Attempts that were late, by what came of a second one.",
                 "result",
             ),
+            rules_met: counters(
+                &registry,
+                "strait_rules_met_total",
+                "Requests that a rule was about.",
+                "rule",
+            ),
+            rule_errors: counters(
+                &registry,
+                "strait_rule_errors_total",
+                "Requests that a rule could not be asked of.",
+                "rule",
+            ),
+            continuations: counters(
+                &registry,
+                "strait_continuations_total",
+                "Streams that broke off after their beginning, by what came of going on.",
+                "result",
+            ),
             registry,
         }
     }
@@ -234,6 +255,21 @@ impl Metrics {
     /// Counts an attempt that was late. `result` is one of a closed set.
     pub fn hedged(&self, result: &'static str) {
         self.hedges.with_label_values(&[result]).inc();
+    }
+
+    /// Rules are few, and named by the operator.
+    pub fn rule_met(&self, rule: &str) {
+        self.rules_met.with_label_values(&[rule]).inc();
+    }
+
+    pub fn rule_failed(&self, rule: &str) {
+        self.rule_errors.with_label_values(&[rule]).inc();
+    }
+
+    /// A stream broke off: `ok`, `cut` (again), `failed` (nobody went on), `barred` (it can't be gone on with) or
+    /// `budget` (no retry was left).
+    pub fn continuation(&self, result: &str) {
+        self.continuations.with_label_values(&[result]).inc();
     }
 
     pub fn records_dropped(&self, count: u64) {

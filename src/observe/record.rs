@@ -11,14 +11,17 @@
 //! | `protocol` | what the client spoke |
 //! | `key`? `user`? `session`? `tags`? | who asked: the key's name, and what the client said |
 //! | `model_requested`? `model`? `provider`? `upstream_protocol`? | what was asked for, and who answered |
+//! | `rule`? | the name of the rule that was about the request |
 //! | `mode` | `pass`, `translate`, `cache`, `demo` or `none` |
 //! | `stream` | whether the answer was streamed |
 //! | `status` | the HTTP status the client saw; 499 when it had gone |
 //! | `error`? `error_message`? | the error's code and message |
-//! | `cache` | `hit`, `miss`, `coalesced` or `bypass` |
+//! | `cache` | `hit`, `miss`, `coalesced`, `stale` or `bypass` |
 //! | `finish`? | why the model stopped |
 //! | `candidates`? | who could answer, in the order of asking, and who was passed over: `[{target, score?, passed?}]`; absent where there was one alone |
 //! | `attempts` | `[{provider, model, credential?, endpoint?, status?, outcome, ms, reused, retry_after_ms?, estimated_input?}]` |
+//! | `continued`? | `true` when the stream broke off and was gone on with by another attempt |
+//! | `degraded`? | `true` when the model for outages answered |
 //! | `usage`? | token counts; zero counts are absent but for `input` and `output` |
 //! | `cost_usd`? `cost_pico`? | the cost: an exact decimal string in USD, and an integer of 10⁻¹² USD |
 //! | `saved_pico`? | what a cache hit saved |
@@ -54,6 +57,8 @@ pub struct Record {
     pub tags: Vec<String>,
     /// As the client wrote it.
     pub model_requested: String,
+    /// The rule that was about it.
+    pub rule: Option<Arc<str>>,
     /// The provider's own id.
     pub model: String,
     /// The configuration or the catalogue knows `model`: it may be a label; otherwise metrics say `other`.
@@ -70,6 +75,10 @@ pub struct Record {
     /// Those who could answer in the order of asking, then those who were passed over.
     pub candidates: Vec<CandidateRecord>,
     pub attempts: Vec<AttemptRecord>,
+    /// The stream broke off and was gone on with by another attempt.
+    pub continued: bool,
+    /// The model for outages answered.
+    pub degraded: bool,
     pub usage: Option<Usage>,
     /// In 10⁻¹² USD.
     pub cost_pico: Option<u64>,
@@ -191,10 +200,18 @@ pub enum CacheOutcome {
     Hit,
     /// Answered by an identical request that was in flight.
     Coalesced,
+    /// Answered by what is over its time, because nobody else could.
+    Stale,
 }
 
 impl CacheOutcome {
-    pub const ALL: [CacheOutcome; 4] = [Self::Bypass, Self::Miss, Self::Hit, Self::Coalesced];
+    pub const ALL: [CacheOutcome; 5] = [
+        Self::Bypass,
+        Self::Miss,
+        Self::Hit,
+        Self::Coalesced,
+        Self::Stale,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -202,6 +219,7 @@ impl CacheOutcome {
             CacheOutcome::Miss => "miss",
             CacheOutcome::Hit => "hit",
             CacheOutcome::Coalesced => "coalesced",
+            CacheOutcome::Stale => "stale",
         }
     }
 }
@@ -321,6 +339,7 @@ impl Record {
         line.text_if("session", self.session.as_deref().unwrap_or_default());
         line.texts_if("tags", &self.tags);
         line.text_if("model_requested", &self.model_requested);
+        line.text_if("rule", self.rule.as_deref().unwrap_or_default());
         line.text_if("model", &self.model);
         line.text_if("provider", &self.provider);
         line.text_if("upstream_protocol", self.upstream_protocol);
@@ -338,6 +357,11 @@ impl Record {
             line.objects("candidates", &self.candidates, CandidateRecord::write);
         }
         line.objects("attempts", &self.attempts, AttemptRecord::write);
+        for (name, is) in [("continued", self.continued), ("degraded", self.degraded)] {
+            if is {
+                line.truth(name, true);
+            }
+        }
         if let Some(usage) = &self.usage {
             line.object("usage", |object| write_usage(usage, object));
         }

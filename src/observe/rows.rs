@@ -196,7 +196,10 @@ impl Row {
             }
         }
         // What the cache gave costs no tokens and says nothing of a provider's speed.
-        if matches!(record.cache, CacheOutcome::Hit | CacheOutcome::Coalesced) {
+        if matches!(
+            record.cache,
+            CacheOutcome::Hit | CacheOutcome::Coalesced | CacheOutcome::Stale
+        ) {
             bump(&self.saved_pico, record.saved_pico.unwrap_or_default());
             return;
         }

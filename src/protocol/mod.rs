@@ -11,6 +11,7 @@ mod blocks;
 pub mod chat;
 pub mod cohere;
 pub mod collect;
+pub mod continuation;
 pub mod envelope;
 pub mod event;
 pub mod frames;

@@ -49,6 +49,8 @@ pub struct Tap {
     grounding: gemini::Grounding,
     protocol: Protocol,
     hide_usage: bool,
+    /// Frames are passed on whole, or not at all.
+    whole: bool,
     max_frame: usize,
     cutter: Cutter,
     /// The beginning of a frame that isn't whole yet.
@@ -89,6 +91,7 @@ impl Tap {
             grounding: gemini::Grounding::default(),
             protocol,
             hide_usage: hide_usage && protocol.asks_for_usage(),
+            whole: false,
             max_frame,
             cutter: Cutter::default(),
             pending: Vec::new(),
@@ -98,12 +101,18 @@ impl Tap {
         }
     }
 
+    /// Passes on no frame before it is whole: what breaks off in one can be gone on with.
+    pub fn whole_frames(mut self) -> Self {
+        self.whole = true;
+        self
+    }
+
     /// Takes a piece of the provider's answer; appends what the client is to get.
     pub fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
         if self.failure.is_some() || chunk.is_empty() {
             return;
         }
-        if self.hide_usage {
+        if self.hide_usage || self.whole {
             self.feed_hiding(&chunk, out);
         } else {
             self.feed_passing(chunk, out);
@@ -132,7 +141,7 @@ impl Tap {
             b"\n\n"
         };
         let mut rest = Vec::new();
-        if self.hide_usage {
+        if self.hide_usage || self.whole {
             match fate {
                 Fate::Pass => rest.extend_from_slice(&pending),
                 Fate::Cut(hole) => {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chat::Str;
+use crate::codec::json;
 use crate::error::{Error, Kind, Result};
 
 /// How many unknown fields inside known objects are remembered.
@@ -136,28 +137,44 @@ impl<'b> Reader<'b> {
             return Err(self.wrong("a string"));
         }
         let start = self.at + 1;
-        let rest = &self.text.as_bytes()[start..];
-        let Some(length) = memchr2(b'"', b'\\', rest) else {
-            return Err(self.syntax("a string does not end"));
-        };
-        if rest[length] == b'\\' {
-            let Some(end) = string_end(self.text.as_bytes(), self.at) else {
-                return Err(self.syntax("a string does not end"));
+        let bytes = self.text.as_bytes();
+        let end = json::clean(bytes, start);
+        match bytes.get(end) {
+            Some(b'"') => {
+                self.at = end + 1;
+                Ok(Cow::Borrowed(&self.text[start..end]))
+            }
+            Some(b'\\') => self.escaped_string(start, end),
+            Some(_) => Err(self.syntax("a control character stands in a string")),
+            None => Err(self.syntax("a string does not end")),
+        }
+    }
+
+    /// Reads on in a string that began at `start` and has its first escape at `at`.
+    fn escaped_string(&mut self, start: usize, mut at: usize) -> Result<Str<'b>> {
+        let (text, bytes) = (self.text, self.text.as_bytes());
+        // A guess: text is about as long as it is between two escapes, times some.
+        let room = 32 + 8 * (at - start);
+        let mut out = String::with_capacity(room.min(text.len() - start));
+        let mut from = start;
+        loop {
+            out.push_str(&text[from..at]);
+            let escape = match bytes.get(at) {
+                Some(b'"') => {
+                    self.at = at + 1;
+                    return Ok(Cow::Owned(out));
+                }
+                Some(b'\\') => json::escape(&bytes[at..]),
+                Some(_) => None,
+                None => return Err(self.syntax("a string does not end")),
             };
-            let owned = serde_json::from_str(&self.text[self.at..end])
-                .map_err(|_| self.wrong("a string of valid escapes and Unicode"))?;
-            self.at = end;
-            return Ok(Cow::Owned(owned));
+            let Some((character, length)) = escape else {
+                return Err(self.wrong("a string of valid escapes and Unicode"));
+            };
+            out.push(character);
+            from = at + length;
+            at = json::clean(bytes, from);
         }
-        // Folded without an early exit, so that it is done many bytes at a time.
-        if rest[..length]
-            .iter()
-            .fold(false, |found, byte| found | (*byte < 0x20))
-        {
-            return Err(self.syntax("a control character stands in a string"));
-        }
-        self.at = start + length + 1;
-        Ok(Cow::Borrowed(&self.text[start..start + length]))
     }
 
     pub fn boolean(&mut self) -> Result<bool> {
@@ -481,39 +498,31 @@ pub fn string(text: &str, out: &mut Vec<u8>) {
 /// Appends `text` as the inside of a JSON string.
 pub fn escaped(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    const STRIDE: usize = 32;
-    let needs = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
     let bytes = text.as_bytes();
-    out.reserve(bytes.len());
-    // What was looked at and not written yet begins here.
+    // Prose has an escape or two on each line.
+    out.reserve(bytes.len() + bytes.len() / 16);
     let mut from = 0;
-    for (number, chunk) in bytes.chunks(STRIDE).enumerate() {
-        // Folded without an early exit, so that it is done many bytes at a time.
-        if !chunk.iter().fold(false, |found, byte| found | needs(*byte)) {
-            continue;
-        }
-        for (at, byte) in (number * STRIDE..).zip(chunk) {
-            if !needs(*byte) {
+    loop {
+        let at = json::clean(bytes, from);
+        out.extend_from_slice(&bytes[from..at]);
+        let Some(&byte) = bytes.get(at) else {
+            return;
+        };
+        from = at + 1;
+        let short = match byte {
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0..0x20 => {
+                let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&digits);
                 continue;
             }
-            out.extend_from_slice(&bytes[from..at]);
-            from = at + 1;
-            let short = match byte {
-                b'\n' => b'n',
-                b'\r' => b'r',
-                b'\t' => b't',
-                0..0x20 => {
-                    let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
-                    out.extend_from_slice(b"\\u00");
-                    out.extend_from_slice(&digits);
-                    continue;
-                }
-                quote_or_backslash => *quote_or_backslash,
-            };
-            out.extend_from_slice(&[b'\\', short]);
-        }
+            quote_or_backslash => quote_or_backslash,
+        };
+        out.extend_from_slice(&[b'\\', short]);
     }
-    out.extend_from_slice(&bytes[from..]);
 }
 
 pub fn integer(mut number: u64, out: &mut Vec<u8>) {

@@ -490,6 +490,46 @@ impl Usage {
             .saturating_add(self.cache_write_12h)
     }
 
+    /// Returns what this and `other` took together.
+    pub fn plus(&self, other: &Usage) -> Usage {
+        let sum = |one: u64, another: u64| one.saturating_add(another);
+        Usage {
+            input: sum(self.input, other.input),
+            cache_read: sum(self.cache_read, other.cache_read),
+            cache_write: sum(self.cache_write, other.cache_write),
+            cache_write_1h: sum(self.cache_write_1h, other.cache_write_1h),
+            cache_write_12h: sum(self.cache_write_12h, other.cache_write_12h),
+            audio_in: sum(self.audio_in, other.audio_in),
+            image_in: sum(self.image_in, other.image_in),
+            video_in: sum(self.video_in, other.video_in),
+            audio_cached: sum(self.audio_cached, other.audio_cached),
+            image_cached: sum(self.image_cached, other.image_cached),
+            output: sum(self.output, other.output),
+            reasoning: sum(self.reasoning, other.reasoning),
+            citation: sum(self.citation, other.citation),
+            audio_out: sum(self.audio_out, other.audio_out),
+            image_out: sum(self.image_out, other.image_out),
+            searches: sum(self.searches, other.searches),
+            maps_searches: sum(self.maps_searches, other.maps_searches),
+            file_searches: sum(self.file_searches, other.file_searches),
+            search_size: self.search_size.or(other.search_size),
+            queries: sum(self.queries, other.queries),
+            pages: sum(self.pages, other.pages),
+            duration: self.duration.saturating_add(other.duration),
+            characters: sum(self.characters, other.characters),
+            images: sum(self.images, other.images),
+            // One that told no bill makes the sum unknown.
+            reported: self
+                .reported
+                .zip(other.reported)
+                .map(|(one, another)| sum(one, another)),
+            tier: other.tier.clone().or_else(|| self.tier.clone()),
+            geo: other.geo.clone().or_else(|| self.geo.clone()),
+            passes: [&self.passes[..], &other.passes].concat(),
+            estimated: self.estimated || other.estimated,
+        }
+    }
+
     /// Returns input and output together.
     pub fn total(&self) -> u64 {
         self.input.saturating_add(self.output)

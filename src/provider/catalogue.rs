@@ -346,6 +346,7 @@ pub struct Model {
     /// The efforts it takes, by name; empty is not known.
     pub efforts: Vec<&'static str>,
     caps: u32,
+    lacks: u32,
     profiles: Vec<&'static str>,
     price: Price,
 }
@@ -353,6 +354,11 @@ pub struct Model {
 impl Model {
     pub fn can(&self, cap: Cap) -> bool {
         self.caps & cap.bit() != 0
+    }
+
+    /// Returns whether it is known not to have `cap`, one of [`Cap::NEEDED`]. Mostly neither is known.
+    pub fn lacks(&self, cap: Cap) -> bool {
+        self.lacks & cap.bit() != 0
     }
 
     pub fn price(&self) -> &Price {
@@ -455,6 +461,18 @@ pub enum Cap {
 }
 
 impl Cap {
+    /// What a request can need, and a model be known to lack.
+    pub const NEEDED: [Cap; 8] = [
+        Cap::Vision,
+        Cap::AudioIn,
+        Cap::AudioOut,
+        Cap::Pdf,
+        Cap::VideoIn,
+        Cap::Tools,
+        Cap::JsonSchema,
+        Cap::Reasoning,
+    ];
+
     const NAMES: [(&'static str, Cap); 19] = [
         ("vision", Cap::Vision),
         ("audio_in", Cap::AudioIn),

@@ -244,6 +244,25 @@ impl Price {
         rates
     }
 
+    /// Returns what a token of input and one of output cost a request with `input` tokens, in pico-dollars, rounded
+    /// up; `None` where no source states it. Fees and service tiers are another matter.
+    pub fn per_token(&self, input: u64, at: Timestamp, place: Place) -> Option<(u64, u64)> {
+        if self.unknown {
+            return None;
+        }
+        let rates = self.rates(input, None, at);
+        let multiplier = place.multiplier().and_then(|known| self.multiplier(known));
+        let multiplied = |rate: u64| match multiplier {
+            Some(millionths) => {
+                let pico = (u128::from(rate) * u128::from(millionths)).div_ceil(MILLION);
+                u64::try_from(pico).unwrap_or(u64::MAX)
+            }
+            None => rate,
+        };
+        let rate = |token| rates.get(token).map(multiplied);
+        Some((rate(Token::Input)?, rate(Token::Output)?))
+    }
+
     fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| &*service.name == name)
     }

@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod cost;
 pub mod platform;
 pub mod quirks;
+pub mod region;
 
 use std::time::Duration;
 
@@ -41,10 +42,23 @@ pub struct Provider {
     pub health: Option<Health>,
     /// For models that the catalogue doesn't price.
     pub price: Option<cost::Rates>,
+    /// What becomes of the data that it is sent.
+    pub data: Data,
     /// PEM file of certificate authorities to trust instead of the system's.
     pub ca: Option<std::path::PathBuf>,
     /// The built-in provider `demo`: answered by the gateway itself, no network.
     pub demo: bool,
+}
+
+/// What a provider does with what it is sent; `None` is not known, and then no promise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Data {
+    /// Where it is processed: see [`region`].
+    pub region: Option<String>,
+    /// Nothing is learnt from it.
+    pub no_training: Option<bool>,
+    /// Nothing of it is kept once it is answered.
+    pub zero_retention: Option<bool>,
 }
 
 /// A protocol and where it is found below an endpoint's base path.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
+use crate::protocol::continuation::Prefill;
 
 /// Edits of every request's top-level fields. Applied after translation or, on a pass, as splices.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +23,8 @@ pub struct Quirks {
     pub max_completion_tokens: bool,
     /// It sends no usage in streams unless asked, and takes `stream_options`.
     pub stream_options: bool,
+    /// How it is told that it has begun its answer; `None` where its protocol and model decide.
+    pub prefill: Option<Prefill>,
 }
 
 impl Quirks {

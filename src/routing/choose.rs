@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::affinity::Pin;
+use super::screen::{Reason, Screen};
 use super::strategy::{self, Ranked};
 use super::{Candidate, Route};
 
@@ -19,6 +20,7 @@ pub struct Asked {
 }
 
 /// One who may answer.
+#[derive(Clone)]
 pub struct Pick {
     pub route: Arc<Route>,
     pub target: usize,
@@ -36,7 +38,7 @@ impl Pick {
 pub struct Passed {
     pub route: Arc<Route>,
     pub target: usize,
-    pub reason: String,
+    pub reason: Reason,
 }
 
 impl Passed {
@@ -53,16 +55,22 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Returns whether there was anything to choose between.
+    /// Returns whether there was anything to decide.
     pub fn is_open(&self) -> bool {
-        self.picks.len() + self.passed.len() > 1
+        self.picks.len() > 1 || !self.passed.is_empty()
     }
 }
 
 /// Chooses among the targets of `chain`, whose first route is the one asked for and whose others are fallbacks.
 ///
-/// `pin` names who answered the conversation before: among the first route's targets it goes first.
-pub fn choose(chain: &[Arc<Route>], asked: &Asked, pin: Option<&Pin>) -> Choice {
+/// `pin` names who answered the conversation before: among the first route's targets it goes first. `screen` says who
+/// may not answer.
+pub fn choose(
+    chain: &[Arc<Route>],
+    asked: &Asked,
+    pin: Option<&Pin>,
+    screen: &Screen<'_>,
+) -> Choice {
     let mut choice = Choice {
         picks: Vec::with_capacity(chain.iter().map(|route| route.targets.len()).sum()),
         passed: Vec::new(),
@@ -80,5 +88,6 @@ pub fn choose(chain: &[Arc<Route>], asked: &Asked, pin: Option<&Pin>) -> Choice 
         });
         choice.picks.extend(picks);
     }
+    screen.sift(chain, &mut choice);
     choice
 }

@@ -4,16 +4,23 @@ pub mod affinity;
 mod bill;
 mod budget;
 pub mod choose;
+pub mod constraints;
 mod health;
 pub mod hedge;
+pub mod needs;
+pub mod rules;
+pub mod screen;
 pub mod smart;
 pub mod stats;
 pub mod strategy;
 mod table;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::protocol::continuation;
 use crate::provider::TimeoutOverrides;
+use constraints::Constraints;
 
 pub use budget::RetryBudget;
 pub use health::{Allowance, Blame, Cooldowns, Failed, Listed, Scope, Standing, Waiting};
@@ -30,7 +37,15 @@ pub struct Model {
     pub fallbacks: Vec<String>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
+    /// What is demanded of all its targets, and of its fallbacks where it is the one asked for.
+    pub constraints: Option<Arc<Constraints>>,
     pub hedge: Option<hedge::Hedge>,
+    /// How streams that break off are gone on with; `None` where they are not.
+    pub continuation: Option<Arc<continuation::Settings>>,
+    /// How long an answer that is over its time may stand in for one that can't be had.
+    pub stale_if_error: Option<Duration>,
+    /// Another `[models.*]` or `provider/model`, asked when everything else has failed.
+    pub degraded: Option<String>,
 }
 
 /// What may answer in a model's name.

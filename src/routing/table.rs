@@ -10,7 +10,10 @@ use http::{HeaderName, HeaderValue};
 
 use super::affinity;
 use super::bill::Flat;
+use super::constraints::Constraints;
 use super::hedge::{Hedge, Share};
+use super::needs::Bounds;
+use super::screen::narrowest;
 use super::stats::{self, Stats};
 use super::strategy::score::Weights;
 use super::{Blame, Cooldowns, MOST_NESTED, Model, Retries, RetryBudget, Scope, Strategy, To};
@@ -84,8 +87,18 @@ pub struct Route {
     pub fallbacks: Vec<String>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
+    /// What the model demands of whoever answers for it.
+    pub constraints: Option<Arc<Constraints>>,
+    /// Something is demanded, here or by a nested model.
+    pub is_constrained: bool,
+    /// What some of the targets are known to lack: most requests need none of it.
+    pub bounds: Bounds,
     /// When a second attempt is made, and how many may be.
     pub hedge: Option<(Hedge, Arc<Share>)>,
+    /// See [`Model`].
+    pub continuation: Option<Arc<crate::protocol::continuation::Settings>>,
+    pub stale_if_error: Option<std::time::Duration>,
+    pub degraded: Option<String>,
     /// Over the targets: a cached answer of other targets is another answer.
     pub fingerprint: u64,
 }
@@ -99,6 +112,8 @@ pub struct Leaf {
     pub timeouts: TimeoutOverrides,
     /// The nested model that it came by; `None` for one of the route's own.
     pub via: Option<Arc<str>>,
+    /// What the nested models that it came by demand.
+    pub constraints: Vec<Arc<Constraints>>,
 }
 
 /// One model's choice between its targets.
@@ -154,6 +169,8 @@ pub struct Candidate {
     /// The `warning` header of its answers: it is deprecated or retired.
     pub warning: Option<HeaderValue>,
     pub facts: Facts,
+    /// What it is known to lack.
+    pub bounds: Bounds,
     /// Where it is served: some prices depend on it.
     pub region: Region,
     pub inflight: Arc<AtomicU32>,
@@ -323,6 +340,7 @@ impl Table {
             weight: 1,
             timeouts: TimeoutOverrides::default(),
             via: None,
+            constraints: Vec::new(),
         };
         let tree = self.node(model, &mut growing, &root, 0);
         let Growing {
@@ -331,7 +349,11 @@ impl Table {
         Route {
             name: model.name.clone(),
             label: model.name.as_str().into(),
-            fingerprint: fingerprint(&targets),
+            fingerprint: fingerprint(&targets, model.constraints.as_deref(), &leaves),
+            is_constrained: model.constraints.is_some()
+                || leaves.iter().any(|leaf| !leaf.constraints.is_empty()),
+            constraints: model.constraints.clone(),
+            bounds: narrowest(&targets),
             targets,
             leaves,
             tree,
@@ -342,6 +364,9 @@ impl Table {
                 let share = self.state.hedges.entry(model.name.clone()).or_default();
                 (hedge, share.clone())
             }),
+            continuation: model.continuation.clone(),
+            stale_if_error: model.stale_if_error,
+            degraded: model.degraded.clone(),
         }
     }
 
@@ -375,6 +400,12 @@ impl Table {
                         weight,
                         timeouts: above.timeouts.with(nested.timeouts),
                         via: Some(name.as_str().into()),
+                        constraints: above
+                            .constraints
+                            .iter()
+                            .chain(&nested.constraints)
+                            .cloned()
+                            .collect(),
                     };
                     Branch::Model(self.node(nested, growing, &within, depth + 1))
                 }
@@ -477,6 +508,7 @@ impl Table {
             own_price,
             id: affinity::target_of(&provider.name, model),
             stats,
+            bounds: Bounds::of(entry),
             spoken: provider.spoken(known, entry),
             inflight,
             provider,
@@ -502,6 +534,7 @@ impl Table {
             weight: 1,
             timeouts: TimeoutOverrides::default(),
             via: None,
+            constraints: Vec::new(),
         };
         let children = (0..targets.len()).map(|index| Child {
             weight: 1,
@@ -510,7 +543,10 @@ impl Table {
         let route = Arc::new(Route {
             name: name.to_owned(),
             label: if known { name.into() } else { "other".into() },
-            fingerprint: fingerprint(&targets),
+            fingerprint: fingerprint(&targets, None, &[]),
+            is_constrained: false,
+            constraints: None,
+            bounds: narrowest(&targets),
             leaves: vec![leaf; targets.len()],
             tree: Node {
                 weights: Weights::default(),
@@ -523,6 +559,9 @@ impl Table {
             timeouts: TimeoutOverrides::default(),
             retries: Retries::default(),
             hedge: None,
+            continuation: None,
+            stale_if_error: None,
+            degraded: None,
         });
         if self.direct.len() < MOST_DIRECT {
             self.direct.insert(name.to_owned(), route.clone());
@@ -698,9 +737,17 @@ fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn fingerprint(targets: &[Arc<Candidate>]) -> u64 {
+fn fingerprint(
+    targets: &[Arc<Candidate>],
+    constraints: Option<&Constraints>,
+    leaves: &[Leaf],
+) -> u64 {
     use std::hash::{Hash, Hasher};
     let mut hasher = std::hash::DefaultHasher::new();
+    constraints.hash(&mut hasher);
+    for leaf in leaves {
+        leaf.constraints.hash(&mut hasher);
+    }
     for target in targets {
         (&target.provider.name, &target.model).hash(&mut hasher);
     }

@@ -1,6 +1,7 @@
 //! Builds what serves requests from a snapshot, and follows it through reloads.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -13,11 +14,12 @@ use crate::cache::Cache;
 use crate::config::Snapshot;
 use crate::gateway::{Core, Now};
 use crate::limit::Limiter;
+use crate::limit::budget::Budgets;
 use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
 use crate::provider::{Provider, catalogue};
 use crate::routing::{self, Table};
-use crate::state::State;
+use crate::state::{State, spent};
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
 
@@ -127,6 +129,18 @@ fn now(
     }
 }
 
+/// Takes up what was spent before.
+fn budgets(dir: &Path) -> Arc<Budgets> {
+    let budgets = Arc::new(Budgets::default());
+    match spent::load(dir) {
+        Ok(spent) => budgets.restore(spent),
+        Err(error) => {
+            tracing::error!(%error, file = spent::FILE, "what was spent of budgets is not known; they begin anew");
+        }
+    }
+    budgets
+}
+
 /// Builds what routing needs of a snapshot, with nothing running: for a dry run.
 pub fn dry(snapshot: Arc<Snapshot>) -> Now {
     let (start, _) = mpsc::unbounded_channel();
@@ -150,6 +164,7 @@ impl Parts {
             now: ArcSwap::from_pointee(now),
             routing: state,
             limiter: Limiter::new(),
+            budgets: budgets(&snapshot.state_dir),
             cache: ArcSwap::from_pointee(cache_of(snapshot)),
             writer: Writer::start(snapshot.records.clone(), metrics.clone())?,
             metrics,
@@ -174,7 +189,7 @@ impl Parts {
         )));
         if before.snapshot.cache != snapshot.cache {
             match (core.cache.load_full().as_ref(), snapshot.cache.enabled) {
-                (Some(cache), true) => cache.resize(snapshot.cache.memory),
+                (Some(cache), true) => cache.resize(&snapshot.cache),
                 _ => core.cache.store(Arc::new(cache_of(snapshot))),
             }
         }

@@ -1,5 +1,6 @@
 //! The background of the process: signals, reloads, pools, clean-up, systemd, and the end.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,9 @@ use tokio::task::JoinSet;
 use super::build::{Parts, Pools, Start};
 use crate::config::{Mistake, Store, watch};
 use crate::gateway::Core;
+use crate::limit::budget::Budgets;
 use crate::provider::catalogue;
+use crate::state::spent;
 
 const TICK: Duration = Duration::from_secs(1);
 /// Cooldowns, idle limits and gauges are looked after this often.
@@ -108,6 +111,20 @@ impl Control {
         core.limiter.sweep(Instant::now());
     }
 
+    /// Keeps what is spent of budgets, where something was since `kept`.
+    fn keep_spent(&self, kept: &mut u64) {
+        let core = &self.link.core;
+        let changes = core.budgets.changes();
+        if changes == *kept {
+            return;
+        }
+        *kept = changes;
+        let dir = core.now.load().snapshot.state_dir.clone();
+        let budgets = core.budgets.clone();
+        // One tick's writing is over before the next as a rule, and a late one only writes the newer state.
+        tokio::task::spawn_blocking(move || keep_spent(&dir, &budgets));
+    }
+
     /// After the last request, or at the end of the drain time, the process ends.
     async fn drain(&self) {
         let core = &self.link.core;
@@ -128,12 +145,22 @@ impl Control {
         }
         core.writer.flush_and_stop(Duration::from_secs(5));
         core.state.close(Duration::from_secs(5));
+        keep_spent(&core.now.load().snapshot.state_dir, &core.budgets);
         tracing::info!("stopped");
         #[expect(
             clippy::disallowed_methods,
             reason = "Pingora would sleep the whole grace period, idle or not"
         )]
         std::process::exit(0);
+    }
+}
+
+fn keep_spent(dir: &Path, budgets: &Budgets) {
+    static WRITING: Mutex<()> = Mutex::new(());
+    // Two writers at once would rename each other's half-written file.
+    let _one = WRITING.lock();
+    if let Err(error) = spent::save(dir, &budgets.spent()) {
+        tracing::error!(%error, "what is spent of budgets is not kept");
     }
 }
 
@@ -194,6 +221,7 @@ impl BackgroundService for Control {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0u32;
+        let mut kept = self.link.core.budgets.changes();
         let watched = file_watched(&_watch);
         loop {
             tokio::select! {
@@ -220,6 +248,7 @@ impl BackgroundService for Control {
                 },
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
+                    self.keep_spent(&mut kept);
                     if ticks.is_multiple_of(SWEEP_EVERY) {
                         self.sweep();
                     }

@@ -52,6 +52,8 @@ pub struct Settings {
     pub open: bool,
     /// In-flight requests and streams get this long to end after SIGTERM.
     pub drain: Duration,
+    /// Where this gateway is, as rules name it; may be empty.
+    pub region: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,7 @@ impl Default for Settings {
             threads: 0,
             open: false,
             drain: Duration::from_secs(30),
+            region: String::new(),
         }
     }
 }

@@ -10,6 +10,7 @@
 mod database;
 mod queue;
 pub mod responses;
+pub mod spent;
 mod worker;
 
 use std::path::Path;

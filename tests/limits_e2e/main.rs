@@ -1,6 +1,7 @@
 //! Keys, limits and secrets, through the whole program over real sockets.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod budgets;
 #[path = "../common/mod.rs"]
 mod common;
 mod secrets;

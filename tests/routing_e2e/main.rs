@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod health;
+mod screen;
 
 use std::collections::BTreeMap;
 

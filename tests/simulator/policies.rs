@@ -7,7 +7,7 @@ use strait::routing::stats::{HALF_LIFE, Stats};
 use strait::routing::strategy::rank::{Bill, Ranked, View};
 use strait::routing::strategy::score::Weights;
 use strait::routing::strategy::{cost, latency, score, weighted};
-use strait::routing::{Blame, Cooldowns, Scope, Standing};
+use strait::routing::{Blame, Cooldowns, Failed, Scope, Standing};
 
 use crate::world::{News, Policy, Request, Sight};
 
@@ -116,7 +116,7 @@ impl Policy for Ours {
                 let took = Duration::from_secs_f64(took);
                 stats.first_token(request.stream, request.input, took, now);
                 stats.succeeded(now);
-                self.cooldowns.succeeded(self.scopes[provider]);
+                self.cooldowns.succeeded(self.scopes[provider], now, now);
             }
             News::End { generation } => {
                 let generation = Duration::from_secs_f64(generation);
@@ -124,9 +124,16 @@ impl Policy for Ours {
             }
             News::Failed { took } => {
                 stats.failed(Duration::from_secs_f64(took), now);
-                let (scope, name) = (self.scopes[provider], String::new);
-                self.cooldowns
-                    .failed(scope, Blame::Serving, "", name, "status", None, now);
+                let failed = Failed {
+                    scope: self.scopes[provider],
+                    blame: Blame::Serving,
+                    provider: "",
+                    name: &String::new,
+                    reason: "status",
+                    told: None,
+                    asked: now,
+                };
+                self.cooldowns.failed(&failed, now);
             }
         }
     }

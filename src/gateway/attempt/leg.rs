@@ -238,7 +238,8 @@ fn blamed<'p>(plan: &'p Try<'_>, blame: Blame) -> (Scope, &'p str) {
             candidate.credential_scopes[index].0,
             &candidate.provider.credentials[index].name,
         ),
-        (Blame::Quota, Some(index)) => (
+        // Endpoints of one provider are servers or deployments of their own, each with its own limits.
+        (Blame::Quota, Some(index)) if !plan.is_pooled() => (
             candidate.credential_scopes[index].1,
             &candidate.provider.credentials[index].name,
         ),

@@ -244,6 +244,7 @@ fn error_type(kind: Kind) -> &'static str {
     match kind {
         Kind::InvalidRequest
         | Kind::Unsupported
+        | Kind::ContextExceeded
         | Kind::BodyTooLarge
         | Kind::MethodNotAllowed
         | Kind::PreviousResponseNotFound
@@ -251,7 +252,8 @@ fn error_type(kind: Kind) -> &'static str {
         | Kind::ResponseNotFound
         | Kind::ClientGone => "invalid_request_error",
         Kind::InvalidKey => "authentication_error",
-        Kind::ModelNotAllowed => "permission_error",
+        Kind::BudgetExceeded => "insufficient_quota",
+        Kind::ModelNotAllowed | Kind::NotPermitted | Kind::Denied => "permission_error",
         Kind::ModelNotFound | Kind::PathNotFound | Kind::NotCached => "not_found_error",
         Kind::RateLimited => "rate_limit_error",
         Kind::BodyTimeout | Kind::Timeout => "timeout",

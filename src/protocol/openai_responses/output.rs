@@ -48,6 +48,18 @@ pub(super) struct Output {
     refused: bool,
 }
 
+/// What a provider's own frames have told of an answer, for frames of ours to follow them.
+#[derive(Debug, Default)]
+pub struct Adopted {
+    /// The number of the next event.
+    pub sequence: u64,
+    /// The items that are done, as they came, with commas between them.
+    pub items: Vec<u8>,
+    /// The place of the last item that began, and its id while it is open.
+    pub index: u64,
+    pub open: Option<String>,
+}
+
 #[derive(Debug)]
 enum Open {
     Message(Message),
@@ -101,6 +113,20 @@ impl Output {
         self.tier = tier.and_then(served).map(str::to_owned);
         for event in ["response.created", "response.in_progress"] {
             self.whole_event(event, item::IN_PROGRESS, None, None, out);
+        }
+    }
+
+    /// Takes the provider's own numbers, ids and items in place of those that were made here.
+    pub fn adopt(&mut self, adopted: &Adopted) {
+        self.sequence = adopted.sequence;
+        self.items.clone_from(&adopted.items);
+        self.count = adopted.index;
+        match (&mut self.open, &adopted.open) {
+            (Some(Open::Message(message)), Some(id)) => message.named(id),
+            (Some(Open::Message(_) | Open::Thought(_) | Open::Call(_)) | None, _) => {
+                self.open = None;
+                self.count += u64::from(!adopted.items.is_empty());
+            }
         }
     }
 

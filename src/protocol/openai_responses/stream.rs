@@ -6,3 +6,5 @@ mod queue;
 
 pub use decode::Decoder;
 pub use encode::{Encoder, error_frame};
+
+pub use super::output::Adopted;

@@ -41,8 +41,12 @@ pub struct Row {
     search_per_prompt: bool,
     #[serde(default)]
     least_seconds: u32,
-    #[serde(alias = "capabilities")]
+    /// What is known that it can do.
     caps: Option<Words>,
+    /// All that it can do: who writes this knows the model.
+    capabilities: Option<Words>,
+    /// What is known that it can't do.
+    lacks: Option<Words>,
     efforts: Option<Words>,
     status: Option<Status>,
     sunset: Option<String>,
@@ -105,11 +109,23 @@ struct ChangeRow {
 impl Row {
     /// Returns what is wrong with a row that no test of ours has seen.
     pub fn check(&self) -> Result<(), String> {
-        let caps = self.caps.iter().flat_map(Words::iter);
-        if let Some(unknown) = caps.into_iter().find(|cap| Cap::from_name(cap).is_none()) {
+        let caps = self.caps.iter().chain(&self.capabilities);
+        let mut caps = caps.flat_map(Words::iter);
+        if let Some(unknown) = caps.find(|cap| Cap::from_name(cap).is_none()) {
             let known: Vec<&str> = Cap::NAMES.iter().map(|(name, _)| *name).collect();
             return Err(format!(
                 "`capabilities` has {unknown:?}; known are {}",
+                known.join(", ")
+            ));
+        }
+        let needed =
+            |name: &str| Cap::from_name(name).is_some_and(|cap| Cap::NEEDED.contains(&cap));
+        let mut lacks = self.lacks.iter().flat_map(Words::iter);
+        if let Some(unknown) = lacks.find(|cap| !needed(cap)) {
+            let known = Cap::NAMES.iter().map(|(name, _)| *name);
+            let known: Vec<&str> = known.filter(|name| needed(name)).collect();
+            return Err(format!(
+                "`lacks` has {unknown:?}; known are {}",
                 known.join(", ")
             ));
         }
@@ -192,9 +208,23 @@ impl Row {
         if let Some(efforts) = &self.efforts {
             model.efforts = efforts.iter().map(intern::word).collect();
         }
+        let bits = |words: &Words| {
+            let caps = words.iter().filter_map(Cap::from_name);
+            caps.fold(0, |bits, cap| bits | cap.bit())
+        };
         if let Some(caps) = &self.caps {
-            let caps = caps.iter().filter_map(Cap::from_name);
-            model.caps = caps.fold(0, |bits, cap| bits | cap.bit());
+            model.caps = bits(caps);
+            model.lacks = 0;
+        }
+        if let Some(all) = &self.capabilities {
+            model.caps = bits(all);
+            let needed = Cap::NEEDED.iter().fold(0, |bits, cap| bits | cap.bit());
+            model.lacks = needed & !model.caps;
+        }
+        if let Some(lacks) = &self.lacks {
+            let lacks = bits(lacks);
+            model.caps &= !lacks;
+            model.lacks |= lacks;
         }
         if let Some(profiles) = &self.profiles {
             model.profiles = profiles.iter().map(|name| intern::word(name)).collect();

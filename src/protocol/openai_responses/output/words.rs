@@ -42,6 +42,13 @@ pub(super) struct Thought {
     pub signature: String,
 }
 
+impl Message {
+    /// Takes the id that a provider gave it.
+    pub(super) fn named(&mut self, id: &str) {
+        id.clone_into(&mut self.id);
+    }
+}
+
 impl Output {
     /// A block of text begins, perhaps in a text that is open.
     pub(super) fn text_begins(&mut self) {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind};
 use crate::protocol::event::{Event, Failure, FailureClass};
-use crate::protocol::openai_responses::output::{self, Output};
+use crate::protocol::openai_responses::output::{self, Adopted, Output};
 use crate::protocol::text::Object;
 use crate::protocol::{Protocol, Shape, ping_frame};
 
@@ -22,6 +22,11 @@ impl Encoder {
             output: Box::new(Output::new(shape, false)),
             ended: false,
         }
+    }
+
+    /// Goes on from frames that the provider wrote itself.
+    pub fn adopt(&mut self, adopted: &Adopted) {
+        self.output.adopt(adopted);
     }
 
     /// See [`crate::protocol::StreamEncoder::write`].
@@ -100,11 +105,16 @@ fn class(kind: Kind) -> FailureClass {
     match kind {
         Kind::RateLimited => FailureClass::RateLimited,
         Kind::Overloaded => FailureClass::Overloaded,
-        Kind::InvalidRequest | Kind::Unsupported => FailureClass::InvalidRequest,
+        Kind::InvalidRequest | Kind::Unsupported | Kind::ContextExceeded => {
+            FailureClass::InvalidRequest
+        }
         Kind::BodyTooLarge
         | Kind::BodyTimeout
         | Kind::InvalidKey
+        | Kind::BudgetExceeded
         | Kind::ModelNotAllowed
+        | Kind::NotPermitted
+        | Kind::Denied
         | Kind::ModelNotFound
         | Kind::PathNotFound
         | Kind::ResponseNotFound

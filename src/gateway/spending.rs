@@ -1,0 +1,102 @@
+//! Budgets on a request's path: whether there is any room, what the request may cost, and what is said when there is
+//! too little.
+
+use jiff::Timestamp;
+
+use super::Exchange;
+use super::account;
+use super::ask::Ask;
+use crate::access::Key;
+use crate::error::{Error, Kind, Result};
+use crate::limit::budget::{Every, Over};
+use crate::protocol::usage::Usage;
+use crate::provider::cost;
+use crate::routing::Candidate;
+use crate::routing::choose::Choice;
+
+/// Output of a model whose limit is not known, when the request sets none.
+const UNKNOWN_OUTPUT: u64 = 4096;
+
+/// Refuses a key whose budget is spent: before the cache, because what is kept is for those who may ask.
+pub fn check(key: Option<&Key>, x: &Exchange) -> Result<()> {
+    let Some(scope) = key.and_then(|key| key.spends.as_ref()) else {
+        return Ok(());
+    };
+    let scopes = std::slice::from_ref(scope);
+    match x.core.budgets.reserve(scopes, 0, Timestamp::now()) {
+        // Nothing is held.
+        Ok(none) => drop(none),
+        Err(over) => return Err(refused(&over, x)),
+    }
+    Ok(())
+}
+
+/// Holds what the request may cost at `most`, in 10⁻¹² USD, in the budgets of its key, until its record is made.
+pub fn hold(key: Option<&Key>, most: impl FnOnce() -> u64, x: &mut Exchange) -> Result<()> {
+    let Some(scope) = key.and_then(|key| key.spends.as_ref()) else {
+        return Ok(());
+    };
+    let scopes = std::slice::from_ref(scope);
+    match x.core.budgets.reserve(scopes, most(), Timestamp::now()) {
+        Ok(held) => x.held = Some(held),
+        Err(over) => return Err(refused(&over, x)),
+    }
+    Ok(())
+}
+
+/// Returns what a request may cost at most at any of those who may answer it.
+///
+/// Two bytes of text are a token at least; the estimate counts four to one. What has no price costs nothing here.
+pub fn most(ask: &Ask<'_>, choice: &Choice) -> u64 {
+    let input = ask.input_estimate().saturating_mul(2);
+    let each = choice.picks.iter().map(|pick| {
+        let candidate: &Candidate = pick.candidate();
+        let able = candidate.facts.max_output.map(u64::from);
+        let usage = Usage {
+            input,
+            output: match (ask.envelope.max_output, able) {
+                (Some(asked), Some(able)) => asked.min(able),
+                (Some(asked), None) => asked,
+                (None, able) => able.unwrap_or(UNKNOWN_OUTPUT),
+            },
+            ..Usage::default()
+        };
+        account::priced(candidate, &usage).map_or(0, |(pico, _)| pico)
+    });
+    each.max().unwrap_or(0)
+}
+
+fn refused(over: &Over, x: &Exchange) -> Error {
+    x.core.metrics.rate_limited("budget");
+    if over.crowded {
+        let message =
+            "More callers spend here than can be counted; this one is not yet among them.";
+        return Error::new(Kind::BudgetExceeded, message);
+    }
+    let window = match (over.every, over.rolling) {
+        (Every::Ever, _) => "in all".to_owned(),
+        (every, false) => format!("each {}", every.name()),
+        (every, true) => format!("in any {}", every.name()),
+    };
+    let mut message = format!(
+        "The budget `{}` of {} USD {window} has no room: {} USD are spent",
+        over.scope,
+        cost::usd(over.most_pico),
+        cost::usd(over.spent_pico),
+    );
+    if over.reserved_pico > 0 {
+        let held = cost::usd(over.reserved_pico);
+        message.push_str(&format!(", {held} USD are held for requests under way"));
+    }
+    if over.asked_pico > 0 {
+        let asked = cost::usd(over.asked_pico);
+        message.push_str(&format!(
+            ", and this request may cost up to {asked} USD (less, when it asks for fewer output tokens)"
+        ));
+    }
+    message.push('.');
+    if let Some(resets) = over.resets {
+        message.push_str(&format!(" There is room again from {resets}."));
+    }
+    Error::new(Kind::BudgetExceeded, message)
+}

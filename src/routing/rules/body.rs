@@ -1,0 +1,181 @@
+//! What rules ask of a body beyond its envelope.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use cel::common::types::{
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt,
+};
+use cel::common::value::Val;
+use serde_json::Value;
+
+use crate::codec::json::{self, Scanner};
+use crate::protocol::Protocol;
+use crate::protocol::envelope::Envelope;
+
+/// Metadata longer than this, or of more values, can't be asked. OpenAI takes 16 of 512 bytes each.
+const MOST_METADATA: usize = 16 << 10;
+pub const MOST_METADATA_VALUES: usize = 256;
+
+/// Reads the metadata of a request: an empty map where there is none, `None` where there is too much.
+pub fn metadata(
+    body: &[u8],
+    envelope: &Envelope<'_>,
+    protocol: Protocol,
+) -> Option<CelMap<'static>> {
+    let value = match protocol {
+        Protocol::Bedrock => member(body, envelope, "requestMetadata"),
+        Protocol::Gemini => member(body, envelope, "labels"),
+        Protocol::OpenaiChat
+        | Protocol::OpenaiResponses
+        | Protocol::OpenaiCompletions
+        | Protocol::Anthropic
+        | Protocol::Cohere
+        | Protocol::Ollama => envelope.metadata.clone(),
+    };
+    let Some(text) = value.and_then(|value| body.get(value)) else {
+        return Some(HashMap::new().into());
+    };
+    if text.len() > MOST_METADATA {
+        return None;
+    }
+    let Ok(Value::Object(members)) = serde_json::from_slice(text) else {
+        return Some(HashMap::new().into());
+    };
+    let mut left = MOST_METADATA_VALUES;
+    map(members, &mut left)
+}
+
+fn map(members: serde_json::Map<String, Value>, left: &mut usize) -> Option<CelMap<'static>> {
+    let mut map: HashMap<CelMapKey<'static>, Box<dyn Val>> = HashMap::new();
+    for (name, value) in members {
+        map.insert(CelMapKey::String(name.into()), cel_value(value, left)?);
+    }
+    Some(map.into())
+}
+
+/// `serde_json` goes no deeper than 128, so neither does this.
+fn cel_value(value: Value, left: &mut usize) -> Option<Box<dyn Val>> {
+    *left = left.checked_sub(1)?;
+    Some(match value {
+        Value::Null => Box::new(CelNull),
+        Value::Bool(truth) => Box::new(CelBool::from(truth)),
+        Value::Number(number) => {
+            if let Some(number) = number.as_i64() {
+                Box::new(CelInt::from(number))
+            } else if let Some(number) = number.as_u64() {
+                Box::new(CelUInt::from(number))
+            } else {
+                Box::new(CelDouble::from(number.as_f64()?))
+            }
+        }
+        Value::String(text) => Box::new(CelString::from(text)),
+        Value::Array(values) => {
+            let values = values.into_iter().map(|value| cel_value(value, left));
+            let values: Vec<Box<dyn Val>> = values.collect::<Option<_>>()?;
+            Box::new(CelList::from(values))
+        }
+        Value::Object(members) => Box::new(map(members, left)?),
+    })
+}
+
+fn member(body: &[u8], envelope: &Envelope<'_>, name: &str) -> Option<Range<usize>> {
+    let mut members = envelope.members.iter();
+    let found = members.find(|member| json::key(body, member) == name)?;
+    Some(found.value.clone())
+}
+
+/// Returns whether a request offers tools.
+pub fn has_tools(body: &[u8], envelope: &Envelope<'_>) -> bool {
+    envelope.members.iter().any(|member| {
+        let holds = matches!(
+            &*json::key(body, member),
+            // `functions` is OpenAI's older word, `toolConfig` Bedrock's.
+            "tools" | "functions" | "toolConfig"
+        );
+        holds && !is_empty(&body[member.value.clone()])
+    })
+}
+
+/// Returns whether a value is null, `[]` or `{}`.
+fn is_empty(value: &[u8]) -> bool {
+    match value {
+        [b'[', inside @ .., b']'] | [b'{', inside @ .., b'}'] => inside.trim_ascii().is_empty(),
+        _ => true,
+    }
+}
+
+/// Returns whether a conversation holds an image.
+pub fn has_images(body: &[u8], envelope: &Envelope<'_>, protocol: Protocol) -> bool {
+    let Some(turns) = body.get(envelope.conversation.clone()) else {
+        return false;
+    };
+    // Most requests have none, and are seen through at the speed of a search.
+    if memchr::memmem::find(turns, b"mage").is_none() && protocol != Protocol::Gemini {
+        return false;
+    }
+    let mut found = false;
+    let mut scanner = Scanner::new(turns, usize::MAX);
+    let _ = scanner.array(|scanner| {
+        let turn = scanner.skip()?;
+        found |= in_turn(&turns[turn], protocol);
+        Ok(())
+    });
+    found
+}
+
+fn in_turn(turn: &[u8], protocol: Protocol) -> bool {
+    let mut members = Vec::new();
+    if json::members(turn, usize::MAX, &mut members).is_err() {
+        return false;
+    }
+    members.iter().any(|member| {
+        let value = &turn[member.value.clone()];
+        match &*json::key(turn, member) {
+            "content" | "parts" => any_part(value, protocol),
+            // Ollama's: a list of base64.
+            "images" => protocol == Protocol::Ollama && !is_empty(value),
+            // The Responses API has parts at the level of turns too.
+            "type" => json::string(turn, member.value.clone()).is_some_and(|kind| is_image(&kind)),
+            _ => false,
+        }
+    })
+}
+
+fn any_part(parts: &[u8], protocol: Protocol) -> bool {
+    let mut found = false;
+    let mut scanner = Scanner::new(parts, usize::MAX);
+    let _ = scanner.array(|scanner| {
+        let part = scanner.skip()?;
+        found |= is_image_part(&parts[part], protocol);
+        Ok(())
+    });
+    found
+}
+
+fn is_image_part(part: &[u8], protocol: Protocol) -> bool {
+    let mut members = Vec::new();
+    if json::members(part, usize::MAX, &mut members).is_err() {
+        return false;
+    }
+    members.iter().any(|member| {
+        let value = member.value.clone();
+        match &*json::key(part, member) {
+            "type" => json::string(part, value).is_some_and(|kind| is_image(&kind)),
+            "image" => protocol == Protocol::Bedrock,
+            "inlineData" | "inline_data" | "fileData" | "file_data" => {
+                memchr::memmem::find(&part[value], b"\"image/").is_some()
+            }
+            // What a tool answered may hold images (Anthropic).
+            "content" => {
+                memchr::memmem::find(&part[value.clone()], b"mage").is_some()
+                    && any_part(&part[value], protocol)
+            }
+            _ => false,
+        }
+    })
+}
+
+fn is_image(kind: &str) -> bool {
+    matches!(kind, "image" | "image_url" | "input_image")
+}

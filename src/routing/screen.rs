@@ -1,0 +1,150 @@
+//! Who of those chosen may not answer this request: who lacks what it needs, and who doesn't meet what is demanded.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::choose::{Choice, Passed, Pick};
+use super::constraints::{self, Against, Constraints, Subject};
+use super::needs::{self, Bounds, Missing, Needs};
+use super::{Candidate, Route};
+use crate::codec::json::Member;
+use crate::error::Error;
+use crate::protocol::Protocol;
+
+/// Why a target is passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    Missing(Missing),
+    Against(Against),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Missing(missing) => missing.fmt(f),
+            Reason::Against(against) => against.fmt(f),
+        }
+    }
+}
+
+/// What every target of a request is measured by.
+pub struct Screen<'a> {
+    pub protocol: Protocol,
+    pub needs: Needs,
+    /// Tokens of input, estimated: prices have tiers.
+    pub input: u64,
+    /// Of the key and of the request. Those of the models stand in their routes.
+    pub demands: [Option<&'a Constraints>; 2],
+    /// How long a target has taken of late, where it is known.
+    pub latency: &'a (dyn Fn(&Candidate) -> Option<Duration> + Sync),
+}
+
+impl Screen<'_> {
+    /// Moves who may not answer out of `choice`. `chain` is what was chosen from: what its first model demands binds
+    /// its fallbacks too.
+    ///
+    /// Who lacks only what our own translation makes do without is asked when there is nobody else.
+    pub fn sift(&self, chain: &[Arc<Route>], choice: &mut Choice) {
+        let Some(first) = chain.first() else {
+            return;
+        };
+        if self.is_open(chain) {
+            return;
+        }
+        let mut bent = Vec::new();
+        for pick in std::mem::take(&mut choice.picks) {
+            match self.reason(first, &pick) {
+                None => choice.picks.push(pick),
+                Some(Reason::Missing(missing)) if missing.bends() => bent.push((pick, missing)),
+                Some(reason) => choice.passed.push(passed(pick, reason)),
+            }
+        }
+        if choice.picks.is_empty() {
+            choice.picks.extend(bent.into_iter().map(|(pick, _)| pick));
+        } else {
+            let bent = bent.into_iter();
+            let bent = bent.map(|(pick, missing)| passed(pick, Reason::Missing(missing)));
+            choice.passed.extend(bent);
+        }
+    }
+
+    /// Returns whether there is nothing to measure by: the case of most requests.
+    fn is_open(&self, chain: &[Arc<Route>]) -> bool {
+        self.demands.iter().all(Option::is_none)
+            && chain
+                .iter()
+                .all(|route| route.bounds.is_open() && !route.is_constrained)
+    }
+
+    fn reason(&self, first: &Arc<Route>, pick: &Pick) -> Option<Reason> {
+        let candidate = pick.candidate();
+        let leaf = &pick.route.leaves[pick.target];
+        let other = (!Arc::ptr_eq(first, &pick.route)).then_some(&pick.route.constraints);
+        let demands = self.demands.into_iter().flatten();
+        let models = first.constraints.iter().chain(other.into_iter().flatten());
+        let models = models.chain(&leaf.constraints).map(|shared| &**shared);
+        let latency = || (self.latency)(candidate);
+        let subject = Subject {
+            provider: &candidate.provider,
+            model: &candidate.model,
+            entry: candidate.entry,
+            place: candidate.region,
+            input: self.input,
+            latency: &latency,
+        };
+        let mut demands = demands.chain(models);
+        if let Some(against) = demands.find_map(|demand| demand.against(&subject)) {
+            return Some(Reason::Against(against));
+        }
+        // What the gateway answers itself takes anything.
+        if candidate.provider.demo {
+            return None;
+        }
+        let translates = candidate.speaks(self.protocol).protocol != self.protocol;
+        let missing = candidate.bounds.miss(&self.needs, translates);
+        missing.map(Reason::Missing)
+    }
+}
+
+fn passed(pick: Pick, reason: Reason) -> Passed {
+    Passed {
+        route: pick.route,
+        target: pick.target,
+        reason,
+    }
+}
+
+/// Returns why a request for `model` can't be answered when nobody is left to ask: what every target lacks, or which
+/// demand none of them meets. `None` where somebody is.
+pub fn refusal(
+    choice: &Choice,
+    model: &str,
+    protocol: Protocol,
+    body: &[u8],
+    members: &[Member],
+) -> Option<Error> {
+    if !choice.picks.is_empty() || choice.passed.is_empty() {
+        return None;
+    }
+    let (mut missing, mut against) = (Vec::new(), Vec::new());
+    for passed in &choice.passed {
+        let name = passed.candidate().name.to_string();
+        match &passed.reason {
+            Reason::Missing(one) => missing.push((name, *one)),
+            Reason::Against(one) => against.push((name, one.clone())),
+        }
+    }
+    // Whoever is not allowed to answer lacks nothing that the client could do without.
+    Some(if missing.is_empty() {
+        constraints::refusal(model, &against)
+    } else {
+        needs::refusal(model, protocol, body, members, &missing)
+    })
+}
+
+/// Returns what all of these together lack.
+pub fn narrowest<'c>(targets: impl IntoIterator<Item = &'c Arc<Candidate>>) -> Bounds {
+    let targets = targets.into_iter();
+    targets.fold(Bounds::default(), |all, target| all.and(target.bounds))
+}
