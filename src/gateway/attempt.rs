@@ -64,6 +64,10 @@ enum Failed {
     Target,
     Credential(usize),
     Address(SocketAddr),
+    /// A credential at one of several endpoints.
+    Pair(usize, SocketAddr),
+    /// A credential has no address left in this round.
+    Exhausted(usize),
 }
 
 /// Asks those who were chosen for a request to `first`, in turn.
@@ -108,9 +112,8 @@ pub async fn run(
         hunt.soonest = None;
         hunt.skipped = false;
         hunt.retryable = false;
-        if !keep {
-            hunt.failed.clear();
-        }
+        hunt.failed
+            .retain(|(_, failed)| keep && !matches!(failed, Failed::Exhausted(_)));
         for index in 0..choice.picks.len() {
             match hunt.target(index, desperate, x).await {
                 Step::Won(won) => return Ok(won),
@@ -209,11 +212,17 @@ impl<'a> Hunt<'a> {
                 found.unwrap_or(false)
             };
             let place = resolved
-                .then(|| self.place(index, desperate, now))
+                .then(|| self.place(index, credential, desperate, now))
                 .flatten();
             let Some(place) = place else {
                 if !resolved {
                     self.unresolved(index, candidate, x);
+                } else if let Some(credential) = credential
+                    && candidate.endpoints.len() > 1
+                {
+                    // Another credential may have an address left.
+                    self.failed.push((index, Failed::Exhausted(credential)));
+                    continue;
                 }
                 return Step::Go;
             };
@@ -259,18 +268,12 @@ impl<'a> Hunt<'a> {
     /// Notes who of a target failed, in a way that asking again may cure.
     fn fault(&mut self, index: usize, plan: &Try<'_>, judgement: &Judgement) {
         let failed = match (judgement.verdict, judgement.blame, plan.credential) {
-            (Verdict::Retry, Some(Blame::Quota), Some(credential)) if plan.is_pooled() => {
-                // The limit may be the credential's or the endpoint's own: neither is asked again while there is
-                // another.
-                let tried = |at: &usize| self.has_failed(index, Failed::Credential(*at));
-                let all = plan.candidate().provider.credentials.len();
-                if (0..all).filter(|at| !tried(at)).count() > 1 {
-                    self.failed.push((index, Failed::Credential(credential)));
-                }
-                Failed::Address(plan.place.address)
-            }
             (Verdict::Retry, Some(Blame::Credential | Blame::Quota), Some(credential)) => {
-                Failed::Credential(credential)
+                if plan.candidate().endpoints.len() > 1 {
+                    Failed::Pair(credential, plan.place.address)
+                } else {
+                    Failed::Credential(credential)
+                }
             }
             (Verdict::Retry, _, _) => Failed::Address(plan.place.address),
             (Verdict::Next | Verdict::Fail | Verdict::Strip, _, _) => Failed::Target,

@@ -137,11 +137,6 @@ pub struct Try<'a> {
 }
 
 impl Try<'_> {
-    /// Returns whether the provider has several endpoints.
-    pub fn is_pooled(&self) -> bool {
-        self.candidate().endpoints.len() > 1
-    }
-
     pub fn candidate(&self) -> &Candidate {
         &self.route.targets[self.target]
     }

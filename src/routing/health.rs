@@ -42,6 +42,11 @@ impl Scope {
         (kind, provider, parts).hash(&mut hasher);
         Scope(hasher.finish())
     }
+
+    /// Returns the scope of this at one of several endpoints.
+    pub fn at(self, endpoint: Scope) -> Self {
+        Scope(self.0.rotate_left(23) ^ endpoint.0)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

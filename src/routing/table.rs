@@ -181,8 +181,8 @@ pub struct Candidate {
     pub(super) own_price: Option<Price>,
     pub(super) flat: Option<Flat>,
     pub model_scope: Scope,
-    /// For each credential: all its models, and this one's quota.
-    pub credential_scopes: Vec<(Scope, Scope)>,
+    /// For each credential: all its models, and this one's quota. See [`Self::credential_at`].
+    credential_scopes: Vec<(Scope, Scope)>,
     /// For each endpoint of the provider.
     pub endpoints: Vec<EndpointScopes>,
     /// For each credential (or the one without): headers to send, the credential's first.
@@ -218,6 +218,19 @@ impl Candidate {
             .find(|speaks| speaks.protocol == client)
             .or(first)
             .expect("a provider is checked to speak something")
+    }
+
+    /// Returns what failures of a credential at an endpoint are held against: for all models, and for this one's quota.
+    ///
+    /// Endpoints of one provider keep accounts of their own as often as not: what one of them refuses, another may
+    /// take.
+    pub fn credential_at(&self, credential: usize, endpoint: usize) -> (Scope, Scope) {
+        let (all, quota) = self.credential_scopes[credential];
+        if self.endpoints.len() < 2 {
+            return (all, quota);
+        }
+        let endpoint = self.endpoints[endpoint].endpoint;
+        (all.at(endpoint), quota.at(endpoint))
     }
 
     /// Returns whether requests are signed in by more than a plain key.

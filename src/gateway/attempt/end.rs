@@ -11,6 +11,8 @@ use crate::routing::{Candidate, Scope, Standing};
 
 /// Of the failures so many are told.
 const MOST_TOLD: usize = 8;
+/// Of a target's endpoints, and of its credentials, so many are looked at.
+const MOST_LOOKED: usize = 64;
 /// The wait that is named where nothing is known to stand against asking again.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -151,12 +153,19 @@ impl Hunt<'_> {
             Standing::Good => now,
             Standing::Cooling(until) | Standing::Told(until) => until,
         };
-        let credentials = candidate.credential_scopes.iter();
-        let credential = credentials.map(|(all, quota)| until(*all).max(until(*quota)));
-        let credential = credential.min().unwrap_or(now);
-        let endpoints = candidate.endpoints.iter();
-        let endpoint = endpoints.map(|it| until(it.serving).max(until(it.endpoint)));
-        let endpoint = endpoint.min().unwrap_or(now);
+        // The soonest of them, of as many as are worth looking at.
+        let credentials = candidate.provider.credentials.len().min(MOST_LOOKED);
+        let endpoints = candidate.endpoints.iter().enumerate().take(MOST_LOOKED);
+        let each = endpoints.map(|(at, it)| {
+            let endpoint = until(it.serving).max(until(it.endpoint));
+            let credential = (0..credentials).map(|credential| {
+                let (all, quota) = candidate.credential_at(credential, at);
+                until(all).max(until(quota))
+            });
+            (endpoint, credential.min().unwrap_or(now))
+        });
+        let soonest = each.min_by_key(|(endpoint, credential)| *endpoint.max(credential));
+        let (endpoint, credential) = soonest.unwrap_or((now, now));
         let other = until(candidate.model_scope).max(endpoint);
         let last = other.max(credential);
         (last > now).then_some((last, credential >= other))

@@ -61,7 +61,7 @@ impl<'a> Hunt<'a> {
         asked(endpoint.endpoint);
         asked(candidate.model_scope);
         if let Some(index) = plan.credential {
-            let (all, quota) = candidate.credential_scopes[index];
+            let (all, quota) = candidate.credential_at(index, plan.place.endpoint);
             asked(all);
             asked(quota);
             cooldowns.took(quota, self.ask.envelope.estimate_tokens());
@@ -179,7 +179,7 @@ impl<'a> Hunt<'a> {
         cooled |= cooldowns.succeeded(endpoint.endpoint, asked, now);
         cooled |= cooldowns.succeeded(candidate.model_scope, asked, now);
         if let Some(index) = plan.credential {
-            let (all, quota) = candidate.credential_scopes[index];
+            let (all, quota) = candidate.credential_at(index, plan.place.endpoint);
             cooled |= cooldowns.succeeded(all, asked, now);
             cooled |= cooldowns.succeeded(quota, asked, now);
             if let Some(left) = &won.meta.left {
@@ -235,12 +235,11 @@ fn blamed<'p>(plan: &'p Try<'_>, blame: Blame) -> (Scope, &'p str) {
     let endpoint = &candidate.endpoints[plan.place.endpoint];
     match (blame, plan.credential) {
         (Blame::Credential, Some(index)) => (
-            candidate.credential_scopes[index].0,
+            candidate.credential_at(index, plan.place.endpoint).0,
             &candidate.provider.credentials[index].name,
         ),
-        // Endpoints of one provider are servers or deployments of their own, each with its own limits.
-        (Blame::Quota, Some(index)) if !plan.is_pooled() => (
-            candidate.credential_scopes[index].1,
+        (Blame::Quota, Some(index)) => (
+            candidate.credential_at(index, plan.place.endpoint).1,
             &candidate.provider.credentials[index].name,
         ),
         (Blame::Endpoint, _) => (endpoint.endpoint, &endpoint.authority),

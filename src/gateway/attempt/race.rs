@@ -230,6 +230,7 @@ impl<'a> Hunt<'a> {
         if found.is_none()
             && let Some(credential) = plan.credential
         {
+            let here = self.failed.len();
             self.failed.push((index, Failed::Credential(credential)));
             found = self.askable(index, now);
             self.failed.truncate(here);
@@ -246,10 +247,11 @@ impl<'a> Hunt<'a> {
         if !resolved || self.has_failed(index, Failed::Target) || !self.open(model, false, now) {
             return None;
         }
+        let credential = self.credential(index, false, now).ok()?;
         Some(Second {
             index,
-            credential: self.credential(index, false, now).ok()?,
-            place: self.place(index, false, now)?,
+            credential,
+            place: self.place(index, credential, false, now)?,
         })
     }
 }
