@@ -44,6 +44,7 @@ fn main() {
             input: 1200,
             output: Some(4096),
             session: None,
+            difficulty: Default::default(),
         };
         let weights = Weights::default();
         let mut rng = fastrand::Rng::with_seed(1);

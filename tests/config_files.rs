@@ -174,6 +174,9 @@ fn the_examples_of_the_reference_are_right_and_show_the_defaults() {
     let models = dir.path().join("models.json");
     std::fs::write(&models, r#"{"models":[{"provider":"lab","id":"m"}]}"#).unwrap();
     text = text.replace("/etc/strait/models.json", models.to_str().unwrap());
+    let router = dir.path().join("router.bin");
+    std::fs::write(&router, strait::routing::smart::DEFAULT).unwrap();
+    text = text.replace("/etc/strait/router.bin", router.to_str().unwrap());
     let named = text.clone();
     let env = move |name: &str| {
         named

@@ -22,6 +22,7 @@ fn settings(at: usize) -> KeySettings {
         constraints: None,
         explain: false,
         stale_if_error: None,
+        priority: Default::default(),
     }
 }
 

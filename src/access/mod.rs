@@ -10,6 +10,7 @@ pub use table::{Key, Keys};
 
 use crate::limit::Limits;
 use crate::limit::budget::Budget;
+use crate::limit::overload::Priority;
 use crate::routing::constraints::Constraints;
 use crate::secret::Secret;
 
@@ -28,4 +29,6 @@ pub struct KeySettings {
     pub explain: bool,
     /// How long an answer that is over its time may stand in for one that can't be had; goes before the model's.
     pub stale_if_error: Option<std::time::Duration>,
+    /// Where not all can be served at once.
+    pub priority: Priority,
 }

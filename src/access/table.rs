@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::glob::Glob;
 use crate::limit::Limits;
 use crate::limit::budget::Scope;
+use crate::limit::overload::Priority;
 use crate::routing::constraints::Constraints;
 
 /// A client key, without its text.
@@ -32,6 +33,7 @@ pub struct Key {
     pub explain: bool,
     /// See [`KeySettings::stale_if_error`].
     pub stale_if_error: Option<std::time::Duration>,
+    pub priority: Priority,
 }
 
 impl Key {
@@ -147,6 +149,7 @@ impl Key {
             constraints: settings.constraints.clone(),
             explain: settings.explain,
             stale_if_error: settings.stale_if_error,
+            priority: settings.priority,
         }
     }
 }
@@ -227,6 +230,7 @@ mod tests {
             constraints: None,
             explain: false,
             stale_if_error: None,
+            priority: Default::default(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::secrets::{Reference, secret};
 use super::units::{self, Listen};
 use crate::limit::Limits;
 use crate::limit::budget::Budget;
+use crate::limit::overload::Priority;
 use crate::observe::Sink;
 use crate::routing::constraints::Origin;
 use crate::{cache, server, state};
@@ -45,6 +46,7 @@ pub(super) struct Key {
     pub constraints: Option<super::constraints::Written>,
     pub explain: bool,
     pub stale_if_error: Option<std::time::Duration>,
+    pub priority: Priority,
 }
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -161,6 +163,7 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> (server::Settings, At<Ve
     );
     set(&mut settings.open, reader.get(&table, "open", truth));
     set(&mut settings.region, reader.get(&table, "region", region));
+    super::overload::server(reader, &table, &mut settings);
     const MOST_THREADS: u64 = 1024;
     let threads = reader.get(&table, "threads", whole(0..=MOST_THREADS));
     settings.threads = threads.map_or(settings.threads, |at| at.value as usize);
@@ -251,6 +254,7 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
         );
         let explain = reader.get(&table, "explain", truth);
         let stale = super::continuation::stale_if_error(reader, &table);
+        let priority = reader.get(&table, "priority", super::overload::priority);
         if let Some(models) = models.as_ref().filter(|models| models.value.is_empty()) {
             // Empty would be read as "nothing" by one and as "everything" by another.
             reader.warnings.push(
@@ -274,6 +278,7 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
             constraints,
             explain: explain.is_some_and(|explain| explain.value),
             stale_if_error: stale.map(|at| at.value),
+            priority: priority.map(|at| at.value).unwrap_or_default(),
         });
     }
     keys

@@ -39,7 +39,13 @@ pub const SECTIONS: &[Section] = &[
             "open",
             "drain",
             "region",
+            "max_inflight",
+            "queue",
         ],
+    },
+    Section {
+        path: "server.queue",
+        keys: &["size", "wait"],
     },
     Section {
         path: "server.tls",
@@ -69,6 +75,7 @@ pub const SECTIONS: &[Section] = &[
             "quirks",
             "price",
             "ca",
+            "max_inflight",
             "enabled",
             "like",
             "apis",
@@ -147,6 +154,8 @@ pub const SECTIONS: &[Section] = &[
             "score",
             "constraints",
             "hedge",
+            "smart",
+            "shadow",
             "continuation",
             "stale_if_error",
             "degraded",
@@ -161,8 +170,16 @@ pub const SECTIONS: &[Section] = &[
         keys: &["in", "out"],
     },
     Section {
+        path: "models.*.shadow",
+        keys: &["model", "share", "max_inflight"],
+    },
+    Section {
+        path: "models.*.smart",
+        keys: &["thresholds", "model"],
+    },
+    Section {
         path: "models.*.targets[]",
-        keys: &["model", "weight"],
+        keys: &["model", "weight", "arm"],
     },
     Section {
         path: "models.*.latency",
@@ -207,6 +224,7 @@ pub const SECTIONS: &[Section] = &[
             "constraints",
             "explain",
             "stale_if_error",
+            "priority",
         ],
     },
     Section {

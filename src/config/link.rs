@@ -406,6 +406,7 @@ fn keys(
                 .and_then(|written| written.link(providers, mistakes)),
             explain: key.explain,
             stale_if_error: key.stale_if_error,
+            priority: key.priority,
         });
     }
     keys

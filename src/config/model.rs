@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::constraints;
+use super::experiments;
 use super::file::set;
 use super::hedge;
 use super::link::{MOST_SUGGESTIONS, Providers};
@@ -11,10 +12,12 @@ use super::mistake::{At, Mistake, Wrong, nearest, quoted};
 use super::model_strategy;
 use super::provider::{self, check_name, required};
 use super::read::{Reader, Table, Value, text, whole};
+use super::smart::{Judges, smart};
 use super::units;
 use crate::provider::TimeoutOverrides;
 use crate::routing::constraints::Origin;
 use crate::routing::hedge::Hedge;
+use crate::routing::smart::Tiers;
 use crate::routing::{self, MOST_NESTED, Retries, Strategy, To, Tuning};
 
 /// A `[models.NAME]` table: its names aren't looked up yet.
@@ -31,6 +34,8 @@ pub(super) struct Model {
     pub continuation: Option<crate::protocol::continuation::Settings>,
     pub stale_if_error: Option<std::time::Duration>,
     pub degraded: Option<At<String>>,
+    pub smart: Option<Arc<Tiers>>,
+    pub shadow: Option<experiments::Written>,
 }
 
 /// One of a model's targets.
@@ -38,6 +43,7 @@ pub(super) struct Target {
     /// `provider/model`, or another `[models]` name.
     pub name: At<String>,
     pub weight: u32,
+    pub arm: Option<String>,
 }
 
 /// The most of one kind: above this the file was generated wrongly.
@@ -45,19 +51,25 @@ const MOST_TARGETS: usize = 1000;
 
 pub(super) fn models(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Model> {
     let mut models = Vec::new();
+    let mut judges = Judges::default();
     for (name, value) in reader.names(root, "models").unwrap_or_default() {
         if let Err(wrong) = check_name(&name.value) {
             reader.mistakes.push(name.wrong(wrong));
             continue;
         }
-        if let Some(model) = model(reader, name, value) {
+        if let Some(model) = model(reader, name, value, &mut judges) {
             models.push(model);
         }
     }
     models
 }
 
-fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option<Model> {
+fn model(
+    reader: &mut Reader<'_>,
+    name: At<String>,
+    value: &Value<'_>,
+    judges: &mut Judges,
+) -> Option<Model> {
     let place = reader.place(value.span().start, name.place.key.clone());
     let table = reader.open(value, place, "models.*")?;
     let strategy = reader
@@ -86,10 +98,14 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
         Origin::Model(name.value.clone()),
     );
     let hedge = hedge::hedge(reader, &table);
+    let before = reader.mistakes.len();
     let targets = targets(reader, &table);
     let continuation = super::continuation::continuation(reader, &table);
     let stale = super::continuation::stale_if_error(reader, &table);
     let degraded = reader.get(&table, "degraded", text);
+    let count = (reader.mistakes.len() == before).then_some(targets.len());
+    let shadow = experiments::shadow(reader, &table);
+    let smart = smart(reader, &table, strategy, count, judges);
     Some(Model {
         constraints,
         name: At {
@@ -106,6 +122,8 @@ fn model(reader: &mut Reader<'_>, name: At<String>, value: &Value<'_>) -> Option
         continuation,
         stale_if_error: stale.map(|at| at.value),
         degraded,
+        smart,
+        shadow,
     })
 }
 
@@ -131,7 +149,11 @@ fn targets(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<Target> {
     for (value, place) in elements.value {
         if value.get_ref().is_str() {
             let name = reader.value(value, place, text);
-            targets.extend(name.map(|name| Target { name, weight: 1 }));
+            targets.extend(name.map(|name| Target {
+                name,
+                weight: 1,
+                arm: None,
+            }));
             continue;
         }
         let Some(table) = reader.open(value, place, "models.*.targets[]") else {
@@ -141,7 +163,9 @@ fn targets(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<Target> {
         let weight = reader
             .get(&table, "weight", whole(0..=provider::HEAVIEST))
             .map_or(1, |at| at.value as u32);
-        targets.extend(name.map(|name| Target { name, weight }));
+        let arm = reader.get(&table, "arm", provider::label);
+        let arm = arm.map(|at| at.value);
+        targets.extend(name.map(|name| Target { name, weight, arm }));
     }
     targets
 }
@@ -169,6 +193,17 @@ pub(super) fn link(
             }
         }
     }
+    for model in &written {
+        let Some(experiments::Written { model: name, .. }) = &model.shadow else {
+            continue;
+        };
+        let suggest = mistakes.len() < MOST_SUGGESTIONS;
+        if name.value == model.name.value {
+            mistakes.push(name.wrong("is this model itself"));
+        } else if let Err(wrong) = check_fallback(name, &names, providers, suggest) {
+            mistakes.push(name.wrong(wrong));
+        }
+    }
     let before = mistakes.len();
     check_cycles(&written, providers, mistakes);
     let sound = before == mistakes.len();
@@ -176,17 +211,18 @@ pub(super) fn link(
     let mut models = HashMap::new();
     for model in written {
         let mut targets = Vec::new();
-        for Target { name, weight } in model.targets {
+        for Target { name, weight, arm } in model.targets {
+            let arm = arm.map(Arc::from);
             let suggest = mistakes.len() < MOST_SUGGESTIONS;
             match providers.target(&name.value, suggest) {
                 Ok(Some((provider, model))) => {
                     let to = To::Provider { provider, model };
-                    targets.push(routing::Target { to, weight });
+                    targets.push(routing::Target { to, weight, arm });
                 }
                 Ok(None) => {}
                 Err(_) if names.contains(&name.value) => {
                     let to = To::Model(name.value);
-                    targets.push(routing::Target { to, weight });
+                    targets.push(routing::Target { to, weight, arm });
                 }
                 Err(_) if !name.value.contains('/') => {
                     let names = names.iter().map(String::as_str);
@@ -223,6 +259,8 @@ pub(super) fn link(
             continuation: model.continuation.map(Arc::new),
             stale_if_error: model.stale_if_error,
             degraded: model.degraded.map(|name| name.value),
+            smart: model.smart,
+            shadow: model.shadow.map(|written| written.shadow),
         };
         models.insert(model.name.clone(), Arc::new(model));
         places.push(place);

@@ -8,14 +8,9 @@ use super::units;
 use crate::routing::strategy::score::Weights;
 use crate::routing::{Strategy, Tuning};
 
-const LATER_STRATEGIES: [&str; 1] = ["smart"];
-
 /// Reads the name of a strategy.
 pub(super) fn strategy(value: &DeValue<'_>) -> Result<Strategy, Wrong> {
     let name = text(value)?;
-    if LATER_STRATEGIES.contains(&name.as_str()) {
-        return Err(Wrong::later(&format!("the strategy {name}")));
-    }
     let known = Strategy::ALL.map(|(known, _)| known);
     let found = Strategy::ALL
         .into_iter()

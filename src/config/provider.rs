@@ -52,6 +52,7 @@ pub(super) fn read(
     let mut own = endpoints.iter().flatten();
     let checked = own.any(|endpoint| endpoint.health_path.is_some());
     Some(Row {
+        max_inflight: super::overload::max_inflight(reader, &table),
         enabled: reader.get(&table, "enabled", truth).map(|at| at.value),
         env,
         aliases,

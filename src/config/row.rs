@@ -46,6 +46,7 @@ pub(super) struct Row {
     pub price: Option<Rates>,
     pub data: Data,
     pub ca: Option<At<PathBuf>>,
+    pub max_inflight: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +89,7 @@ impl Row {
             price: None,
             data: Data::default(),
             ca: None,
+            max_inflight: None,
             ..self.clone()
         };
         *self != nothing
@@ -112,6 +114,7 @@ impl Row {
             price: None,
             data: Data::default(),
             ca: None,
+            max_inflight: None,
             demo: true,
         }
     }
@@ -216,6 +219,7 @@ impl Row {
             price: written.price.or(self.price),
             data,
             ca: written.ca,
+            max_inflight: written.max_inflight,
         }
     }
 
@@ -447,6 +451,7 @@ impl Row {
             price: self.price,
             data: self.data,
             ca: self.ca.map(|ca| ca.value),
+            max_inflight: self.max_inflight,
             demo: false,
         })
     }

@@ -13,6 +13,7 @@ use crate::access::Key;
 use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
 use crate::error::{Error, Kind, Result};
+use crate::limit::overload::Turn;
 use crate::protocol::api::{self, Api};
 use crate::protocol::bedrock::invoke;
 use crate::protocol::chat::Part;
@@ -25,6 +26,7 @@ use crate::routing::choose::Asked;
 use crate::routing::constraints::Constraints;
 use crate::routing::needs::{Bounds, Needs};
 use crate::routing::screen::Screen;
+use crate::routing::smart::Difficulty;
 use crate::routing::{Candidate, Route};
 
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct Ask<'a> {
     pub conversation: Option<u64>,
     /// Who answered it before goes first.
     pub pinned: bool,
+    /// The client said which session this is.
+    pub in_session: bool,
     /// The answer is to be kept: translated streams carry the usage chunk until they reach the client.
     pub keep: bool,
     /// What a rule sets for this request.
@@ -60,6 +64,10 @@ pub struct Ask<'a> {
     pub watch: bool,
     /// What an answer that broke off had said: the rest is asked for.
     pub prefix: Option<Prefix<'a>>,
+    /// In whose name it waits where too much is in flight.
+    pub turn: Turn,
+    /// A copy, whose answer nobody sees: it is asked once, and waits for nothing.
+    pub shadow: bool,
 }
 
 /// A request body as one provider is to get it.
@@ -103,15 +111,19 @@ impl Ask<'_> {
         core.routing.affinity.get(conversation)
     }
 
-    /// Returns what choosing between targets needs to know.
-    pub fn asked(&self) -> Asked {
+    /// Returns what choosing between the targets of `chain` needs to know.
+    pub fn asked(&self, chain: &[Arc<Route>]) -> Asked {
+        let difficulty = if self.api == Api::Chat {
+            Difficulty::of(chain, self.protocol, self.body)
+        } else {
+            Difficulty::default()
+        };
         Asked {
             stream: self.envelope.stream,
             input: self.envelope.estimate_input(),
             output: self.envelope.max_output,
-            session: self
-                .conversation
-                .filter(|_| self.controls.session.is_some()),
+            session: self.conversation.filter(|_| self.in_session),
+            difficulty,
         }
     }
 

@@ -15,9 +15,11 @@ use std::time::{Duration, Instant};
 
 use super::ask::Ask;
 use super::outcome::{Busy, Lost, Try, Won};
+use super::queue::{self, Scope};
 use super::verdict::{Judgement, Verdict};
 use super::{Core, Exchange, demo, send};
 use crate::error::Error;
+use crate::limit::overload::Slot;
 use crate::protocol::api::Api;
 use crate::routing::affinity::Pin;
 use crate::routing::choose::{Choice, Pick};
@@ -55,6 +57,8 @@ struct Hunt<'a> {
     pin: Option<Pin>,
     /// A provider refused opaque blobs: they are left out from now on.
     strip: bool,
+    /// A place for the next attempt at its provider, where that is bounded.
+    slot: Option<Slot>,
 }
 
 /// What of a target failed.
@@ -85,7 +89,11 @@ pub async fn run(
     }
     let total = ask.timeouts_of(first, None).total;
     let deadline = x.started + total;
-    let most = first.retries.max_attempts.max(1);
+    let most = if ask.shadow {
+        1
+    } else {
+        first.retries.max_attempts.max(1)
+    };
     let mut hunt = Hunt {
         ask,
         core,
@@ -102,8 +110,11 @@ pub async fn run(
         retryable: false,
         pin: ask.pin(core),
         strip: false,
+        slot: None,
     };
-    core.routing.budget.earn();
+    if !ask.shadow {
+        core.routing.budget.earn();
+    }
     let mut desperate = false;
     // Those who failed are left out of the next round.
     let mut keep = false;
@@ -114,13 +125,31 @@ pub async fn run(
         hunt.retryable = false;
         hunt.failed
             .retain(|(_, failed)| keep && !matches!(failed, Failed::Exhausted(_)));
+        let mut full = None;
         for index in 0..choice.picks.len() {
             match hunt.target(index, desperate, x).await {
                 Step::Won(won) => return Ok(won),
                 Step::Lost(lost) => return Err(lost),
                 Step::Spent => return Err(hunt.give_up()),
                 Step::Go => {}
+                Step::Full => full = full.or(Some(index)),
             }
+        }
+        if let Some(index) = full {
+            match hunt.wait(index, x).await {
+                Ok(slot) => hunt.slot = Some(slot),
+                Err(error) => {
+                    hunt.last.get_or_insert_with(|| error.into());
+                    return Err(hunt.give_up());
+                }
+            }
+            match hunt.target(index, desperate, x).await {
+                Step::Won(won) => return Ok(won),
+                Step::Lost(lost) => return Err(lost),
+                Step::Spent => return Err(hunt.give_up()),
+                Step::Go | Step::Full => {}
+            }
+            hunt.slot = None;
         }
         if hunt.skipped && !desperate {
             // Only our own guesses stand against those who were not asked yet: the least bad is better than none, and
@@ -153,6 +182,8 @@ enum Step {
     Spent,
     /// On to the next target.
     Go,
+    /// The provider has as much in flight as it may: on to the next target, and back if nobody else answers.
+    Full,
 }
 
 impl<'a> Hunt<'a> {
@@ -182,7 +213,7 @@ impl<'a> Hunt<'a> {
                 target,
                 timers,
                 self.deadline,
-                Busy::new(&candidate.inflight),
+                Busy::new(&candidate.inflight, None),
             ));
         }
         let Some(pool) = &candidate.pool else {
@@ -226,6 +257,9 @@ impl<'a> Hunt<'a> {
                 }
                 return Step::Go;
             };
+            if !self.has_slot(candidate) {
+                return Step::Full;
+            }
             if self.attempts > 0 && !self.core.routing.budget.spend(now) {
                 self.core.metrics.retry_budget_exhausted();
                 return Step::Spent;
@@ -284,6 +318,28 @@ impl<'a> Hunt<'a> {
 
     fn has_failed(&self, index: usize, what: Failed) -> bool {
         self.failed.contains(&(index, what))
+    }
+
+    /// Makes sure of a place at the target's provider, if that is bounded.
+    fn has_slot(&mut self, candidate: &Candidate) -> bool {
+        let Some(gate) = &candidate.gate else {
+            return true;
+        };
+        self.slot = self.slot.take().or_else(|| gate.enter());
+        self.slot.is_some()
+    }
+
+    /// Waits for a place at a provider that has as much in flight as it may.
+    async fn wait(&self, index: usize, x: &mut Exchange) -> Result<Slot, Error> {
+        let candidate = self.picks[index].candidate();
+        let Some(gate) = candidate.gate.as_ref().filter(|_| !self.ask.shadow) else {
+            return Err(Error::new(
+                crate::error::Kind::Overloaded,
+                "The provider has as much in flight as it may.",
+            ));
+        };
+        let scope = Scope::Provider(&candidate.provider.name);
+        queue::slot(self.core, gate, scope, &self.ask.turn, self.deadline, x).await
     }
 
     fn late(&mut self) -> Step {

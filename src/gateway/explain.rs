@@ -23,6 +23,7 @@ use crate::routing::choose::{Asked, Pick, choose};
 use crate::routing::needs::{Bounds, Needs};
 use crate::routing::rules::{self, Rule, Verdict};
 use crate::routing::screen::Screen;
+use crate::routing::smart::Difficulty;
 use crate::routing::{Route, Standing, Strategy};
 
 /// Output tokens that an estimate assumes when the request sets no bound.
@@ -115,6 +116,7 @@ pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
         input,
         output: envelope.max_output,
         session: None,
+        difficulty: Difficulty::of(&chain, protocol, body),
     };
     let bounds = chain.iter().map(|route| route.bounds);
     let bounds = bounds.fold(Bounds::default(), Bounds::and);
@@ -158,6 +160,7 @@ pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
         "rule": rule,
         "rules_not_asked": failed,
         "strategy": first.tree.strategy.name(),
+        "difficulty": asked.difficulty.first(),
         "max_attempts": first.retries.max_attempts,
         "estimated_input_tokens": input,
         "candidates": candidates,
@@ -324,6 +327,7 @@ fn reason(route: &Route, place: &Place) -> String {
             format!("number {number} by the likely cost of this request, in USD")
         }
         (Strategy::Score, _) => format!("number {number} by score"),
+        (Strategy::Smart, _) => format!("number {number} by the difficulty of the prompt"),
     };
     match place.position {
         0 => format!("{order} of `{}`", route.name),

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::proxy::Session;
 
 use crate::error::{Error, Kind, Result};
+use crate::limit::overload::Priority;
 use crate::protocol::Protocol;
 use crate::routing::constraints::Constraints;
 
@@ -31,6 +32,8 @@ pub struct Controls {
     pub session: Option<String>,
     /// What it demands of whoever answers.
     pub constraints: Option<Constraints>,
+    /// May only lower the key's.
+    pub priority: Option<Priority>,
 }
 
 /// `x-strait-cache`.
@@ -44,9 +47,11 @@ pub enum CacheControl {
 }
 
 /// Headers that name the conversation, ours first, then those that clients send anyway.
-const SESSION_HEADERS: [&str; 8] = [
+const SESSION_HEADERS: [&str; 10] = [
     "x-strait-session-id",
     "x-session-id",
+    "x-session-affinity",
+    "x-model-affinity",
     "x-claude-code-session-id",
     "x-litellm-session-id",
     "session-id",
@@ -64,11 +69,10 @@ impl Controls {
         let mut session = None;
         for (name, value) in headers {
             let text = name.as_str();
-            if let Some(rank) = SESSION_HEADERS.iter().position(|known| *known == text)
+            if let Some((rank, named)) = session_in(text, value)
                 && session.is_none_or(|(best, _)| rank < best)
-                && !value.is_empty()
             {
-                session = Some((rank, value));
+                session = Some((rank, named));
             }
             let Some(control) = text.strip_prefix("x-strait-") else {
                 continue;
@@ -106,6 +110,11 @@ impl Controls {
                         return Err(bad(name, "has more than 32 tags, or one too long"));
                     }
                 }
+                "priority" => {
+                    let priority = Priority::of(value);
+                    let known = priority.ok_or_else(|| bad(name, "takes high, normal or low"))?;
+                    controls.priority = Some(known);
+                }
                 "user" => controls.user = Some(short(name, value)?),
                 "constraints" => {
                     if controls.constraints.is_some() {
@@ -117,10 +126,31 @@ impl Controls {
                 _ => {}
             }
         }
-        let session = session.and_then(|(_, value)| value.to_str().ok());
-        controls.session = session.map(|value| value.chars().take(MOST_VALUE).collect());
+        controls.session =
+            session.map(|(_, value): (usize, &str)| value.chars().take(MOST_VALUE).collect());
         Ok(controls)
     }
+}
+
+/// Returns the session that a header names, and how much it counts beside others: less is more.
+fn session_in<'v>(name: &str, value: &'v HeaderValue) -> Option<(usize, &'v str)> {
+    let known = SESSION_HEADERS.iter().position(|known| *known == name);
+    let rank = known.or_else(|| match name {
+        "baggage" => Some(SESSION_HEADERS.len() + 1),
+        // Of any harness: `x-NAME-session-id`.
+        _ if name.starts_with("x-") && name.ends_with("-session-id") => Some(SESSION_HEADERS.len()),
+        _ => None,
+    })?;
+    let mut value = value.to_str().ok()?.trim();
+    if name == "baggage" {
+        // W3C: `key=value;property, …`.
+        let mut members = value.split(',');
+        value = members.find_map(|member| {
+            let (key, value) = member.split(';').next()?.split_once('=')?;
+            (key.trim() == "session.id").then_some(value.trim())
+        })?;
+    }
+    (!value.is_empty()).then_some((rank, value))
 }
 
 fn bad(name: &HeaderName, what: &str) -> Error {

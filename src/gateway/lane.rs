@@ -1,5 +1,6 @@
 //! The model lane: one request to a model, from its body to its answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,14 @@ use super::outcome::Lost;
 use super::relay::Delivery;
 use super::reply::{self, Headers};
 use super::storing::{self, Continued};
-use super::{Exchange, Gateway, Head, Now, attempt, degrade, rules, spending, tokens};
+use super::{
+    Exchange, Gateway, Head, Now, attempt, degrade, queue, rules, shadow, spending, tokens,
+};
 use crate::access::Key;
 use crate::cache::{self, Follower, Outcome, Ticket};
 use crate::error::{Error, Kind, Result};
 use crate::limit::Permit;
-use crate::observe::record::{CacheOutcome, CandidateRecord, Phase};
+use crate::observe::record::{ArmRecord, CacheOutcome, CandidateRecord, Phase};
 use crate::protocol::Protocol;
 use crate::protocol::api::Api;
 use crate::protocol::bedrock::invoke;
@@ -31,6 +34,9 @@ use crate::routing::{Route, affinity, constraints};
 
 /// Followers of another identical request start again this often when its leader falls away.
 const MOST_JOINS: usize = 3;
+
+/// Of what names a session, so many characters stand in the record.
+const MOST_SESSION: usize = 256;
 
 /// Candidates that a record names.
 const MOST_CONSIDERED: usize = 32;
@@ -48,6 +54,7 @@ impl Gateway {
     ) -> Result<pingora::Result<()>, Lost> {
         let protocol = asked.protocol;
         x.record.client_protocol = protocol.name();
+        let turn = head.turn();
         let Head { controls, key } = head;
         let reading = Instant::now();
         let body = intake::body(
@@ -168,16 +175,26 @@ impl Gateway {
             previous: previous.as_deref(),
             conversation: None,
             pinned: false,
+            in_session: false,
             request_id: &id,
             created: u64::try_from(x.record.at.as_second()).unwrap_or_default(),
             keep: false,
             ruled: rule.map_or_else(TimeoutOverrides::default, |rule| rule.timeouts),
             watch: false,
             prefix: None,
+            turn,
+            shadow: false,
         };
         let stale = degrade::allowed(key.as_deref(), &route, &controls);
         if route.has_choice() {
-            let session = controls.session.as_deref().map(str::as_bytes);
+            let session = controls.session.as_deref().map(Cow::Borrowed);
+            let session = session.or_else(|| affinity::session(&envelope, &body, protocol));
+            if x.record.session.is_none() {
+                let told = |told: &Cow<'_, str>| told.chars().take(MOST_SESSION).collect();
+                x.record.session = session.as_ref().map(told);
+            }
+            ask.in_session = session.is_some();
+            let session = session.as_deref().map(str::as_bytes);
             ask.pinned = session.is_some() || envelope.goes_on(&body);
             let named = session.or_else(|| envelope.beginning(&body));
             ask.conversation = named.map(|named| affinity::conversation(tenant, &route, named));
@@ -205,18 +222,30 @@ impl Gateway {
             Cached::Ask(keep) => keep,
         };
         ask.keep = keep.is_some();
+        let until = x.started + ask.timeouts_of(&route, None).total;
+        let gate = &self.core.routing.gates.all;
+        let slot = match queue::slot_for(&self.core, gate, &ask.turn, until, session, x).await {
+            Ok(slot) => slot,
+            Err(error) => {
+                give_back(&mut permit);
+                return Err(error.into());
+            }
+        };
         let chain = now
             .table
             .chain(route.clone(), &named, !controls.no_fallback);
         let mut choice = {
             let screen = ask.screen(&chain, key.as_deref());
             let pin = ask.pin(&self.core);
-            choose(&chain, &ask.asked(), pin.as_ref(), &screen)
+            let wanted = ask.asked(&chain);
+            x.record.difficulty = wanted.difficulty.first();
+            choose(&chain, &wanted, pin.as_ref(), &screen)
         };
         let one = envelope.stream && asked.api == Api::Chat && envelope.n.is_none_or(|n| n <= 1);
         let continuation = route.continuation.clone().filter(|_| one);
         ask.watch = continuation.is_some();
         rules::tell(&controls, x, Some(&route), Some(&choice), limits);
+        x.record.arms = assigned(&route, &choice);
         if choice.is_open() {
             x.record.candidates = considered(&choice);
         }
@@ -224,6 +253,7 @@ impl Gateway {
             give_back(&mut permit);
             return Err(error.into());
         }
+        shadow::cast(&self.core, now, &ask, key.as_ref(), &route, said, x);
         let mut won = {
             let attempts = attempt::run(&ask, &route, &choice, &self.core, x);
             tokio::pin!(attempts);
@@ -242,7 +272,7 @@ impl Gateway {
             // What the model asked for demands binds those who stand in for it.
             let all: Vec<_> = chain.iter().chain(&last).cloned().collect();
             let screen = ask.screen(&all, key.as_deref());
-            let instead = choose(&last, &ask.asked(), None, &screen);
+            let instead = choose(&last, &ask.asked(&last), None, &screen);
             let tried = {
                 let attempts = attempt::run(&ask, &to, &instead, &self.core, x);
                 let attempts = std::pin::pin!(attempts);
@@ -270,6 +300,7 @@ impl Gateway {
                         choice: &choice,
                     }),
                     permit: permit.take(),
+                    slot: Some(slot),
                     limits,
                     keep,
                     storing,
@@ -533,6 +564,19 @@ impl Gateway {
             Error::new(Kind::Timeout, message)
         })
     }
+}
+
+/// Returns the arm that a request falls to, where its model has arms.
+fn assigned(route: &Route, choice: &Choice) -> Option<ArmRecord> {
+    if route.leaves.iter().all(|leaf| leaf.arm.is_none()) {
+        return None;
+    }
+    let first = choice.picks.first()?;
+    Some(ArmRecord {
+        model: route.label.clone(),
+        assigned: first.route.leaves[first.target].arm.clone(),
+        answered: None,
+    })
 }
 
 /// Returns what a record says of a choice.

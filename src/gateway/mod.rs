@@ -23,12 +23,14 @@ mod lane;
 mod models;
 mod outcome;
 mod pump;
+mod queue;
 mod raw;
 mod relay;
 mod reply;
 mod responses;
 mod rules;
 mod send;
+mod shadow;
 mod spending;
 mod storing;
 mod through;
@@ -53,6 +55,7 @@ use crate::config::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
+use crate::limit::overload::Turn;
 use crate::observe::metrics::Metrics;
 use crate::observe::record::Phase;
 use crate::observe::writer::Writer;
@@ -64,6 +67,7 @@ use endpoint::Endpoint;
 pub use exchange::Exchange;
 use intake::Controls;
 use outcome::Lost;
+use queue::Scope;
 use reply::Headers;
 
 /// What all requests share, and what outlives a reload.
@@ -248,6 +252,18 @@ struct Head {
     key: Option<Arc<Key>>,
 }
 
+impl Head {
+    /// Returns in whose name the request waits: a header may only lower the key's priority.
+    fn turn(&self) -> Turn {
+        let key = self.key.as_ref();
+        let priority = key.map(|key| key.priority).unwrap_or_default();
+        Turn {
+            key: key.map(|key| key.name.clone()).unwrap_or_default(),
+            priority: priority.max(self.controls.priority.unwrap_or(priority)),
+        }
+    }
+}
+
 impl Gateway {
     /// The whole of one request.
     async fn handle(&self, session: &mut Session, x: &mut Exchange) -> pingora::Result<()> {
@@ -407,6 +423,7 @@ impl Gateway {
         let headers = &session.req_header().headers;
         rules::ask(now, head.key.as_deref(), &head.controls, headers, None, x)?;
         rules::tell(&head.controls, x, None, None, limits);
+        let turn = head.turn();
         let asks = raw::Asks {
             key: head.key.clone(),
             constraints: head.controls.constraints,
@@ -419,7 +436,17 @@ impl Gateway {
         };
         // What it will cost can't be known: it is spent when it is known.
         spending::hold(head.key.as_deref(), || 0, x)?;
-        raw.admitted(permit, std::mem::take(limits));
+        let until = x.started + crate::provider::Timeouts::default().total;
+        let gate = self.core.routing.gates.all.clone();
+        let all = queue::slot(&self.core, &gate, Scope::Server, &turn, until, x).await?;
+        let own = match raw.gate() {
+            Some(gate) => {
+                let scope = Scope::Provider(provider);
+                Some(queue::slot(&self.core, &gate, scope, &turn, until, x).await?)
+            }
+            None => None,
+        };
+        raw.admitted(permit, std::mem::take(limits), (all, own));
         x.record.client_protocol = "raw";
         x.raw = Some(Box::new(raw));
         Ok(())

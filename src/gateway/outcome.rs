@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use super::through::Through;
 use super::verdict::Judgement;
 use crate::error::Error;
+use crate::limit::overload::Slot;
 use crate::protocol::Protocol;
 use crate::protocol::continuation::Prefill;
 use crate::protocol::tap::Whole;
@@ -96,18 +97,25 @@ impl From<Error> for Lost {
 }
 
 /// Counts a request in flight at a target, until it drops.
-pub struct Busy(Arc<AtomicU32>);
+pub struct Busy {
+    count: Arc<AtomicU32>,
+    /// Its place at a provider that is bounded.
+    _slot: Option<Slot>,
+}
 
 impl Busy {
-    pub fn new(count: &Arc<AtomicU32>) -> Self {
+    pub fn new(count: &Arc<AtomicU32>, slot: Option<Slot>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
+        Self {
+            count: count.clone(),
+            _slot: slot,
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

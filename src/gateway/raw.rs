@@ -18,6 +18,7 @@ use super::{Exchange, Now, account, through};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::Permit;
+use crate::limit::overload::{Gate, Slot};
 use crate::observe::record::{AttemptRecord, Mode};
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
@@ -44,6 +45,8 @@ pub struct Raw {
     /// What the key and the request demand.
     demands: Vec<Arc<Constraints>>,
     permit: Option<Permit>,
+    /// Its places among all, and at the provider.
+    slots: Option<(Slot, Option<Slot>)>,
     limits: Headers,
     /// For a request that may not reach every model.
     watch: Option<Watch>,
@@ -110,6 +113,7 @@ pub async fn plan(
         key: asks.key,
         demands: demands.collect(),
         permit: None,
+        slots: None,
         limits: Headers::new(),
         place: None,
         tries: 0,
@@ -126,6 +130,11 @@ pub async fn plan(
 }
 
 impl Raw {
+    /// Returns the gate of its provider, where that is bounded.
+    pub fn gate(&self) -> Option<Arc<Gate>> {
+        self.route.targets[0].gate.clone()
+    }
+
     /// Checks the provider and the models that path and query name, and watches the body where not every model may
     /// be reached.
     fn check(&mut self, query: Option<&str>, headers: &HeaderMap) -> Result<()> {
@@ -204,7 +213,13 @@ impl Raw {
         }
     }
 
-    pub fn admitted(&mut self, permit: Option<Permit>, limits: Headers) {
+    pub fn admitted(
+        &mut self,
+        permit: Option<Permit>,
+        limits: Headers,
+        slots: (Slot, Option<Slot>),
+    ) {
+        self.slots = Some(slots);
         self.permit = permit;
         self.limits = limits;
     }

@@ -19,6 +19,7 @@ use super::through::{Seen, Through};
 use super::{Exchange, account, costed, dress};
 use crate::error::{Error, Kind};
 use crate::limit::Permit;
+use crate::limit::overload::Slot;
 use crate::observe::record::{CacheOutcome, Mode};
 use crate::protocol::api::{self, Api};
 use crate::protocol::chat::Finish;
@@ -38,6 +39,8 @@ pub struct Delivery<'a> {
     /// Who may go on with a stream that breaks off.
     pub rest: Option<Rest<'a>>,
     pub permit: Option<Permit>,
+    /// Its place among all in flight.
+    pub slot: Option<Slot>,
     pub limits: Headers,
     pub keep: Option<Keep>,
     pub storing: Option<Storing>,
@@ -85,17 +88,7 @@ impl Delivery<'_> {
     ) -> pingora::Result<()> {
         let began = Instant::now();
         let Won { mut meta, flow } = won;
-        let candidate = meta.candidate();
-        x.record.provider = candidate.provider.name.clone();
-        x.record.model = candidate.model.to_string();
-        x.record.model_known = &*candidate.label != "other";
-        x.record.upstream_protocol = meta.protocol.name();
-        x.record.dropped = meta.dropped.clone();
-        x.record.mode = match (candidate.provider.demo, meta.protocol == self.ask.protocol) {
-            (true, _) => Mode::Demo,
-            (false, true) => Mode::Pass,
-            (false, false) => Mode::Translate,
-        };
+        note(x, self.ask, &meta);
         session.set_write_timeout(Some(WRITE_STALL));
         x.writing = Some(began);
         match flow {
@@ -131,6 +124,9 @@ impl Delivery<'_> {
         if x.record.degraded {
             headers.push(degraded());
         }
+        if let Some(arm) = &meta.route.leaves[meta.target].arm {
+            headers.push(header("x-strait-arm", header_value(arm)));
+        }
         if let Some(warning) = &candidate.warning {
             headers.push((http::header::WARNING, warning.clone()));
         }
@@ -140,6 +136,7 @@ impl Delivery<'_> {
     /// Settles the limits and gives the permit back: before the last byte, because who has the whole answer may ask
     /// again at once.
     fn settle(&mut self, tokens: u64) {
+        self.slot = None;
         if let Some(mut permit) = self.permit.take() {
             permit.settle(tokens);
         }
@@ -361,6 +358,24 @@ fn broke(error: &Error, meta: &Meta) -> bool {
         error.kind,
         Kind::UpstreamBroken | Kind::UpstreamUnavailable | Kind::RateLimited
     )
+}
+
+/// Notes who answered.
+pub fn note(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta) {
+    let candidate = meta.candidate();
+    x.record.provider = candidate.provider.name.clone();
+    x.record.model = candidate.model.to_string();
+    x.record.model_known = &*candidate.label != "other";
+    x.record.upstream_protocol = meta.protocol.name();
+    x.record.dropped = meta.dropped.clone();
+    x.record.mode = match (candidate.provider.demo, meta.protocol == ask.protocol) {
+        (true, _) => Mode::Demo,
+        (false, true) => Mode::Pass,
+        (false, false) => Mode::Translate,
+    };
+    if let Some(arms) = &mut x.record.arms {
+        arms.answered = Some(meta.route.leaves[meta.target].arm.clone());
+    }
 }
 
 /// Notes that the client had left before its answer came, which others were waiting for.

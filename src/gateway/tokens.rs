@@ -40,7 +40,7 @@ pub async fn count(
         let pin = ask.pin(core);
         let chain = std::slice::from_ref(route);
         let screen = ask.screen(chain, key);
-        let choice = choose(chain, &ask.asked(), pin.as_ref(), &screen);
+        let choice = choose(chain, &ask.asked(chain), pin.as_ref(), &screen);
         match Box::pin(attempt::run(ask, route, &choice, core, x)).await {
             Ok(won) => {
                 let Won { meta, flow } = *won;

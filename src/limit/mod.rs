@@ -13,6 +13,7 @@ mod bucket;
 pub mod budget;
 mod headers;
 mod limiter;
+pub mod overload;
 
 pub use headers::{RateHeaders, Text};
 pub use limiter::{Denied, Limiter, Permit, Which};

@@ -12,14 +12,21 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily, MetricType};
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
 
+use super::arms::Arms;
 use super::process::Process;
 use super::record::Record;
 use super::rows::Table;
 
 /// Rows of (endpoint, provider, model); beyond it new ones count as `other`.
 pub const MOST_ROWS: usize = 2000;
+
+/// Upper bounds of the time in the queue, in seconds.
+const QUEUE_WAITS: [f64; 9] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
 
 /// What is counted. Shared by everything, made once.
 pub struct Metrics {
@@ -40,6 +47,11 @@ pub struct Metrics {
     rules_met: IntCounterVec,
     rule_errors: IntCounterVec,
     continuations: IntCounterVec,
+    queue_depth: IntGauge,
+    queue_wait: Histogram,
+    rejected: IntCounterVec,
+    shadows: IntCounterVec,
+    arms: Arms,
 }
 
 /// What is told seldom: state that others own, shown as it was last told, and cooldowns begun.
@@ -171,6 +183,34 @@ impl Metrics {
                 "Streams that broke off after their beginning, by what came of going on.",
                 "result",
             ),
+            queue_depth: gauge(
+                &registry,
+                "strait_queue_depth",
+                "Requests waiting because too many are in flight.",
+            ),
+            queue_wait: register(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "strait_queue_wait_seconds",
+                        "Time that requests waited because too many were in flight.",
+                    )
+                    .buckets(QUEUE_WAITS.to_vec()),
+                ),
+            ),
+            rejected: counters(
+                &registry,
+                "strait_rejected_total",
+                "Requests refused because too many were in flight: in front of what, and why.",
+                "scope reason",
+            ),
+            shadows: counters(
+                &registry,
+                "strait_shadow_total",
+                "Copies of requests by the model that was asked for, and what came of them.",
+                "model result",
+            ),
+            arms: Arms::new(&registry),
             registry,
         }
     }
@@ -183,6 +223,7 @@ impl Metrics {
     /// Counts a finished exchange.
     pub fn observe(&self, record: &Record) {
         self.table.observe(record);
+        self.arms.observe(record);
     }
 
     /// Counts a request as in flight until the guard is dropped.
@@ -270,6 +311,26 @@ impl Metrics {
     /// `budget` (no retry was left).
     pub fn continuation(&self, result: &str) {
         self.continuations.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a request as waiting for a place until the guard is dropped.
+    pub fn queued(&self) -> Count {
+        self.queue_depth.inc();
+        Count(self.queue_depth.clone())
+    }
+
+    pub fn queue_waited(&self, time: std::time::Duration) {
+        self.queue_wait.observe(time.as_secs_f64());
+    }
+
+    /// Counts a request that found no place: in front of `server` or `provider`, see `overload::Reason::name`.
+    pub fn rejected(&self, scope: &'static str, reason: &'static str) {
+        self.rejected.with_label_values(&[scope, reason]).inc();
+    }
+
+    /// Counts a copy of a request: `ok`, `cut`, `failed` or `skipped`. `model` is a configured name.
+    pub fn shadowed(&self, model: &str, result: &'static str) {
+        self.shadows.with_label_values(&[model, result]).inc();
     }
 
     pub fn records_dropped(&self, count: u64) {

@@ -1,5 +1,6 @@
 //! What happened: one record for each exchange, metrics, the log.
 
+mod arms;
 mod histogram;
 mod json;
 pub mod log;

@@ -19,6 +19,9 @@
 //! | `cache` | `hit`, `miss`, `coalesced`, `stale` or `bypass` |
 //! | `finish`? | why the model stopped |
 //! | `candidates`? | who could answer, in the order of asking, and who was passed over: `[{target, score?, passed?}]`; absent where there was one alone |
+//! | `arm`? `arm_missed`? | the arm of an experiment that answered; the one that it fell to, where that failed |
+//! | `shadow_of`? | the request that this is a copy of, whose answer nobody saw |
+//! | `difficulty`? | how hard a `smart` model found the prompt, from 0 to 1 |
 //! | `attempts` | `[{provider, model, credential?, endpoint?, status?, outcome, ms, reused, retry_after_ms?, estimated_input?}]` |
 //! | `continued`? | `true` when the stream broke off and was gone on with by another attempt |
 //! | `degraded`? | `true` when the model for outages answered |
@@ -74,6 +77,12 @@ pub struct Record {
     pub cache: CacheOutcome,
     /// Those who could answer in the order of asking, then those who were passed over.
     pub candidates: Vec<CandidateRecord>,
+    /// Of the prompt, where a `smart` model judged it.
+    pub difficulty: Option<f32>,
+    /// Of an experiment.
+    pub arms: Option<ArmRecord>,
+    /// The id of the request that this is a copy of.
+    pub shadow_of: Option<String>,
     pub attempts: Vec<AttemptRecord>,
     /// The stream broke off and was gone on with by another attempt.
     pub continued: bool,
@@ -121,6 +130,34 @@ impl CandidateRecord {
             object.decimal("score", score);
         }
         object.text_if("passed", self.passed.as_deref().unwrap_or_default());
+    }
+}
+
+/// The arms of an experiment that a request came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArmRecord {
+    /// The configured name.
+    pub model: Arc<str>,
+    /// The arm that it fell to.
+    pub assigned: Option<Arc<str>>,
+    /// The arm that answered: `Some(None)` when one answered that belongs to none.
+    pub answered: Option<Option<Arc<str>>>,
+}
+
+impl ArmRecord {
+    /// Returns the arm that the request counts for.
+    pub fn arm(&self) -> Option<&str> {
+        match &self.answered {
+            Some(answered) => answered.as_deref(),
+            None => self.assigned.as_deref(),
+        }
+    }
+
+    /// Returns the arm that should have answered, where another did.
+    pub fn missed(&self) -> Option<&str> {
+        let assigned = self.assigned.as_deref()?;
+        let answered = self.answered.as_ref()?;
+        (answered.as_deref() != Some(assigned)).then_some(assigned)
     }
 }
 
@@ -355,6 +392,14 @@ impl Record {
         line.text_if("finish", self.finish.unwrap_or_default());
         if !self.candidates.is_empty() {
             line.objects("candidates", &self.candidates, CandidateRecord::write);
+        }
+        if let Some(arms) = &self.arms {
+            line.text_if("arm", arms.arm().unwrap_or_default());
+            line.text_if("arm_missed", arms.missed().unwrap_or_default());
+        }
+        line.text_if("shadow_of", self.shadow_of.as_deref().unwrap_or_default());
+        if let Some(difficulty) = self.difficulty {
+            line.decimal("difficulty", f64::from(difficulty));
         }
         line.objects("attempts", &self.attempts, AttemptRecord::write);
         for (name, is) in [("continued", self.continued), ("degraded", self.degraded)] {

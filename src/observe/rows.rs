@@ -100,6 +100,10 @@ const TOKENS: [Tokens; 9] = [
     ("image_output", |usage| usage.image_out),
 ];
 
+/// Places in [`TOKENS`].
+const INPUT: usize = 0;
+const READ: usize = 2;
+
 /// The overhead histograms: one for each phase, and the whole.
 const OVERHEADS: usize = Phase::COUNT + 1;
 
@@ -256,14 +260,20 @@ impl Table {
             (false, true) => &record.model,
             (false, false) => OTHER,
         };
-        let row = self.row(record.endpoint, provider, model);
+        // A copy is no request of a client's.
+        let endpoint = if record.shadow_of.is_some() {
+            "shadow"
+        } else {
+            record.endpoint
+        };
+        let row = self.row(endpoint, provider, model);
         row.observe(record);
         for (at, attempt) in record.attempts.iter().enumerate() {
             let own = attempt.provider == record.provider;
             if own {
                 row.attempt(attempt.outcome, attempt.reused);
             } else {
-                let other = self.row(record.endpoint, &attempt.provider, OTHER);
+                let other = self.row(endpoint, &attempt.provider, OTHER);
                 other.attempt(attempt.outcome, attempt.reused);
             }
             let Some(before) = at
@@ -427,6 +437,15 @@ impl Table {
         }
         attempts.end(families);
         connections.end(families);
+        let mut ratios = Rows::gauge(CACHE_READ.0, CACHE_READ.1);
+        for (provider, rows) in &providers {
+            let input = sum_of(rows, |row| &row.tokens[INPUT]);
+            if input > 0 {
+                let read = sum_of(rows, |row| &row.tokens[READ]);
+                ratios.push(&[("provider", provider)], read as f64 / input as f64);
+            }
+        }
+        ratios.end(families);
     }
 
     fn collect_totals(&self, rows: &[Arc<Row>], families: &mut Vec<MetricFamily>) {
@@ -496,6 +515,11 @@ const ATTEMPTS: Metric = (
     "Tries at providers, by how they ended.",
     &["provider", "outcome"],
 );
+const CACHE_READ: Metric = (
+    "strait_cache_read_ratio",
+    "The part of all input tokens that the provider read from its prompt cache.",
+    &["provider"],
+);
 const CONNECTIONS: Metric = (
     "strait_upstream_connections_total",
     "Attempts by whether their connection had been used before.",
@@ -537,7 +561,8 @@ const OVERFLOW: Metric = (
     &[],
 );
 
-const METRICS: [Metric; 16] = [
+const METRICS: [Metric; 17] = [
+    CACHE_READ,
     REQUESTS,
     DURATION,
     OVERHEAD,

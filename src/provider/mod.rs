@@ -46,6 +46,8 @@ pub struct Provider {
     pub data: Data,
     /// PEM file of certificate authorities to trust instead of the system's.
     pub ca: Option<std::path::PathBuf>,
+    /// Requests in flight at it, at most.
+    pub max_inflight: Option<u32>,
     /// The built-in provider `demo`: answered by the gateway itself, no network.
     pub demo: bool,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::affinity::Pin;
 use super::screen::{Reason, Screen};
+use super::smart::{self, Difficulty};
 use super::strategy::{self, Ranked};
 use super::{Candidate, Route};
 
@@ -17,6 +18,8 @@ pub struct Asked {
     pub output: Option<u64>,
     /// Names the conversation, where the client said which: of one session, the same targets are chosen.
     pub session: Option<u64>,
+    /// What `smart` models of the routes make of the prompt.
+    pub difficulty: Difficulty,
 }
 
 /// One who may answer.
@@ -24,7 +27,7 @@ pub struct Asked {
 pub struct Pick {
     pub route: Arc<Route>,
     pub target: usize,
-    /// What the strategy made of it, where it scores: less is better.
+    /// What the strategy made of it, where it scores: less is better. Of `smart`, how hard the prompt is.
     pub score: Option<f64>,
 }
 
@@ -63,8 +66,8 @@ impl Choice {
 
 /// Chooses among the targets of `chain`, whose first route is the one asked for and whose others are fallbacks.
 ///
-/// `pin` names who answered the conversation before: among the first route's targets it goes first. `screen` says who
-/// may not answer.
+/// `pin` names who answered the conversation before: among the first route's targets it goes first, unless
+/// the prompt is harder than its tier is for. `screen` says who may not answer.
 pub fn choose(
     chain: &[Arc<Route>],
     asked: &Asked,
@@ -77,7 +80,8 @@ pub fn choose(
     };
     for (position, route) in chain.iter().enumerate() {
         let mut order = strategy::order(route, asked, pin.filter(|_| position == 0));
-        if let Some(pin) = pin.filter(|_| position == 0) {
+        let holds = |pin: &&Pin| position == 0 && !smart::outgrows(route, &asked.difficulty, pin);
+        if let Some(pin) = pin.filter(holds) {
             // Stable: the others keep their order.
             order.sort_by_key(|ranked| !pin.is_target(&route.targets[ranked.target]));
         }

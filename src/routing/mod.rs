@@ -46,6 +46,27 @@ pub struct Model {
     pub stale_if_error: Option<Duration>,
     /// Another `[models.*]` or `provider/model`, asked when everything else has failed.
     pub degraded: Option<String>,
+    /// Of the strategy `smart`, and of no other.
+    pub smart: Option<Arc<smart::Tiers>>,
+    pub shadow: Option<Shadow>,
+}
+
+/// Another model that gets a copy of some requests, whose answers nobody sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shadow {
+    /// A name of `[models.*]`, or `provider/model`.
+    pub model: String,
+    /// Of the requests, from 0 to 1.
+    pub share: f64,
+    /// Copies at a time; above it they are left out.
+    pub most: u32,
+}
+
+impl Shadow {
+    /// The share when none is given.
+    pub const SHARE: f64 = 1.0;
+    /// The bound when none is given.
+    pub const MOST: u32 = 16;
 }
 
 /// What may answer in a model's name.
@@ -53,6 +74,8 @@ pub struct Model {
 pub struct Target {
     pub to: To,
     pub weight: u32,
+    /// The arm of an experiment that it belongs to.
+    pub arm: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +109,8 @@ pub enum Strategy {
     Cost,
     /// The best by price, availability, latency and throughput together.
     Score,
+    /// By the difficulty of the prompt: the targets are tiers, from the cheapest to the most capable.
+    Smart,
 }
 
 /// What tunes the strategies of a model.
@@ -98,7 +123,7 @@ pub struct Tuning {
 }
 
 impl Strategy {
-    pub const ALL: [(&'static str, Strategy); 7] = [
+    pub const ALL: [(&'static str, Strategy); 8] = [
         ("fallback", Strategy::Fallback),
         ("weighted", Strategy::Weighted),
         ("round-robin", Strategy::RoundRobin),
@@ -106,6 +131,7 @@ impl Strategy {
         ("latency", Strategy::Latency),
         ("cost", Strategy::Cost),
         ("score", Strategy::Score),
+        ("smart", Strategy::Smart),
     ];
 
     pub fn name(self) -> &'static str {

@@ -48,7 +48,7 @@ impl Choosing<'_> {
             return self.branch(child, order);
         }
         match tree.strategy {
-            Strategy::Fallback | Strategy::RoundRobin | Strategy::LeastBusy => {
+            Strategy::Fallback | Strategy::RoundRobin | Strategy::LeastBusy | Strategy::Smart => {
                 for (score, index) in self.plain(tree) {
                     let start = order.len();
                     self.branch(&tree.children[index], order);
@@ -95,6 +95,10 @@ impl Choosing<'_> {
                     .collect()
             }
             Strategy::RoundRobin => from(turn()).collect(),
+            Strategy::Smart => match &tree.smart {
+                Some(tiers) => return tiers.order(&self.asked.difficulty, count),
+                None => from(0).collect(),
+            },
             Strategy::Fallback
             | Strategy::Weighted
             | Strategy::Latency
@@ -156,9 +160,11 @@ fn rank(tree: &Node, views: &[View<'_>], asked: &Asked) -> Vec<rank::Ranked> {
         Strategy::Latency => latency::rank(views, asked, Instant::now(), rng),
         Strategy::Cost => cost::rank(views, asked, Instant::now(), rng),
         Strategy::Score => score::rank(views, asked, &tree.weights, Instant::now(), rng),
-        Strategy::Weighted | Strategy::Fallback | Strategy::RoundRobin | Strategy::LeastBusy => {
-            weighted::rank(views, asked.session, rng)
-        }
+        Strategy::Weighted
+        | Strategy::Fallback
+        | Strategy::RoundRobin
+        | Strategy::LeastBusy
+        | Strategy::Smart => weighted::rank(views, asked.session, rng),
     }
 }
 

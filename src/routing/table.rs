@@ -14,11 +14,15 @@ use super::constraints::Constraints;
 use super::hedge::{Hedge, Share};
 use super::needs::Bounds;
 use super::screen::narrowest;
+use super::smart::Tiers;
 use super::stats::{self, Stats};
 use super::strategy::score::Weights;
-use super::{Blame, Cooldowns, MOST_NESTED, Model, Retries, RetryBudget, Scope, Strategy, To};
+use super::{
+    Blame, Cooldowns, MOST_NESTED, Model, Retries, RetryBudget, Scope, Shadow, Strategy, To,
+};
 use crate::error::{Error, Kind, Result};
 use crate::identity::{Identity, Signable};
+use crate::limit::overload::{Gate, Gates};
 use crate::protocol::api::{self, Api};
 use crate::protocol::{Facts, Protocol};
 use crate::provider::catalogue::{self, Model as Entry, Policy, Standing};
@@ -37,10 +41,13 @@ pub struct State {
     pub cooldowns: Cooldowns,
     pub budget: RetryBudget,
     pub affinity: super::affinity::Affinity,
+    pub gates: Gates,
     inflight: DashMap<(String, String), Arc<AtomicU32>>,
     stats: DashMap<(String, String), Arc<Stats>>,
     turns: DashMap<String, Arc<AtomicUsize>>,
     hedges: DashMap<String, Arc<Share>>,
+    /// Copies that are running, by the model whose requests they copy.
+    shadows: DashMap<String, Arc<AtomicU32>>,
     identities: DashMap<String, Arc<Identity>>,
 }
 
@@ -84,7 +91,11 @@ pub struct Route {
     pub leaves: Vec<Leaf>,
     /// How the targets are chosen between.
     pub tree: Node,
+    /// Of all `smart` models in the tree; empty where there is none.
+    pub tiers: Vec<Arc<Tiers>>,
     pub fallbacks: Vec<String>,
+    /// Who gets a copy, and how many copies are running.
+    pub shadow: Option<(Shadow, Arc<AtomicU32>)>,
     pub timeouts: TimeoutOverrides,
     pub retries: Retries,
     /// What the model demands of whoever answers for it.
@@ -114,12 +125,16 @@ pub struct Leaf {
     pub via: Option<Arc<str>>,
     /// What the nested models that it came by demand.
     pub constraints: Vec<Arc<Constraints>>,
+    /// The arm of an experiment that it belongs to.
+    pub arm: Option<Arc<str>>,
 }
 
 /// One model's choice between its targets.
 pub struct Node {
     pub strategy: Strategy,
     pub weights: Weights,
+    /// Of the strategy `smart`.
+    pub smart: Option<Arc<Tiers>>,
     pub children: Vec<Child>,
     /// Whose turn it is.
     pub turn: Arc<AtomicUsize>,
@@ -145,6 +160,7 @@ struct Growing<'a> {
     made: &'a mut Made,
     targets: Vec<Arc<Candidate>>,
     leaves: Vec<Leaf>,
+    tiers: Vec<Arc<Tiers>>,
 }
 
 /// A provider's model that may answer, with what is known of it.
@@ -180,6 +196,8 @@ pub struct Candidate {
     /// What the configuration says of its price.
     pub(super) own_price: Option<Price>,
     pub(super) flat: Option<Flat>,
+    /// Of its provider, where that is bounded.
+    pub gate: Option<Arc<Gate>>,
     pub model_scope: Scope,
     /// For each credential: all its models, and this one's quota. See [`Self::credential_at`].
     credential_scopes: Vec<(Scope, Scope)>,
@@ -348,16 +366,21 @@ impl Table {
             made,
             targets: Vec::new(),
             leaves: Vec::new(),
+            tiers: Vec::new(),
         };
         let root = Leaf {
             weight: 1,
             timeouts: TimeoutOverrides::default(),
             via: None,
             constraints: Vec::new(),
+            arm: None,
         };
         let tree = self.node(model, &mut growing, &root, 0);
         let Growing {
-            targets, leaves, ..
+            targets,
+            leaves,
+            tiers,
+            ..
         } = growing;
         Route {
             name: model.name.clone(),
@@ -370,7 +393,12 @@ impl Table {
             targets,
             leaves,
             tree,
+            tiers,
             fallbacks: model.fallbacks.clone(),
+            shadow: model.shadow.clone().map(|shadow| {
+                let running = self.state.shadows.entry(model.name.clone());
+                (shadow, running.or_default().clone())
+            }),
             timeouts: model.timeouts,
             retries: model.retries,
             hedge: model.hedge.clone().map(|hedge| {
@@ -387,6 +415,7 @@ impl Table {
     ///
     /// The configuration was checked: models nest without a circle, and not too deep.
     fn node(&self, model: &Model, growing: &mut Growing<'_>, above: &Leaf, depth: usize) -> Node {
+        growing.tiers.extend(model.smart.clone());
         let mut children = Vec::with_capacity(model.targets.len());
         for target in &model.targets {
             let weight = target.weight;
@@ -398,6 +427,7 @@ impl Table {
                     growing.targets.push(candidate);
                     growing.leaves.push(Leaf {
                         weight,
+                        arm: target.arm.clone().or_else(|| above.arm.clone()),
                         ..above.clone()
                     });
                     Branch::Target(growing.targets.len() - 1)
@@ -419,6 +449,7 @@ impl Table {
                             .chain(&nested.constraints)
                             .cloned()
                             .collect(),
+                        arm: target.arm.clone().or_else(|| above.arm.clone()),
                     };
                     Branch::Model(self.node(nested, growing, &within, depth + 1))
                 }
@@ -428,6 +459,7 @@ impl Table {
         Node {
             strategy: model.strategy,
             weights: model.tuning.weights,
+            smart: model.smart.clone(),
             children,
             turn: self
                 .state
@@ -524,6 +556,7 @@ impl Table {
             bounds: Bounds::of(entry),
             spoken: provider.spoken(known, entry),
             inflight,
+            gate: self.state.gates.of(&provider.name),
             provider,
         }
     }
@@ -548,6 +581,7 @@ impl Table {
             timeouts: TimeoutOverrides::default(),
             via: None,
             constraints: Vec::new(),
+            arm: None,
         };
         let children = (0..targets.len()).map(|index| Child {
             weight: 1,
@@ -564,11 +598,14 @@ impl Table {
             tree: Node {
                 weights: Weights::default(),
                 strategy: Strategy::Fallback,
+                smart: None,
                 children: children.collect(),
                 turn: Arc::default(),
             },
+            tiers: Vec::new(),
             targets,
             fallbacks: Vec::new(),
+            shadow: None,
             timeouts: TimeoutOverrides::default(),
             retries: Retries::default(),
             hedge: None,

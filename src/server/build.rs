@@ -114,6 +114,12 @@ fn now(
     if let Err(error) = catalogue::configure(&snapshot.catalogue) {
         tracing::error!(error, "the catalogue before stays in force");
     }
+    let server = &snapshot.server;
+    let providers = snapshot.providers.iter();
+    let bounds = providers.map(|provider| (provider.name.as_str(), provider.max_inflight));
+    state
+        .gates
+        .configure(server.max_inflight, server.queue, bounds);
     let table = Table::new(
         snapshot.providers.clone(),
         pools.follow(&snapshot.providers),

@@ -27,6 +27,7 @@ use pingora::services::listening::Service;
 
 use crate::config::{Snapshot, Store};
 use crate::gateway::Gateway;
+use crate::limit::overload::{MOST_INFLIGHT, Queue};
 use crate::secret::Secret;
 
 use build::Parts;
@@ -54,6 +55,10 @@ pub struct Settings {
     pub drain: Duration,
     /// Where this gateway is, as rules name it; may be empty.
     pub region: String,
+    /// Requests in flight, at most.
+    pub max_inflight: u32,
+    /// Of those above it, and above a provider's.
+    pub queue: Queue,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +86,8 @@ impl Default for Settings {
             open: false,
             drain: Duration::from_secs(30),
             region: String::new(),
+            max_inflight: MOST_INFLIGHT,
+            queue: Queue::default(),
         }
     }
 }

@@ -157,6 +157,18 @@ impl Pool {
         find(&backend).cloned()
     }
 
+    /// Returns the place at `address`, where it is known, healthy, and `avoid` is false for it.
+    pub fn find(
+        &self,
+        address: SocketAddr,
+        avoid: impl Fn(usize, &SocketAddr) -> bool,
+    ) -> Option<Place> {
+        let places = self.shared.places.load();
+        let place = places.iter().find(|place| place.address == address)?;
+        let healthy = self.shared.health.is_none() || self.is_healthy(place);
+        (healthy && !avoid(place.endpoint, &place.address)).then(|| place.clone())
+    }
+
     /// Returns every known address with its endpoint and health.
     pub fn places(&self) -> Vec<(Place, bool)> {
         self.shared

@@ -77,6 +77,7 @@ impl Ours {
             input: sight.request.input,
             output: Some(4096),
             session: None,
+            difficulty: Default::default(),
         };
         let rng = &mut self.rng;
         match self.strategy {

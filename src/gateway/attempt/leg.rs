@@ -42,7 +42,7 @@ impl<'a> Hunt<'a> {
     /// Makes one attempt, records it, and blames what failed.
     pub(super) async fn attempt(&mut self, plan: &Try<'_>, x: &mut Exchange) -> Outcome {
         let leg = self.begin(plan, x);
-        let busy = Busy::new(&plan.candidate().inflight);
+        let busy = Busy::new(&plan.candidate().inflight, self.slot.take());
         let tried = send::attempt(self.ask, plan, busy, x).await;
         self.settle(plan, leg, tried, x)
     }
@@ -103,7 +103,7 @@ impl<'a> Hunt<'a> {
                 record.status = Some(won.meta.status);
                 if let Some(conversation) = self.ask.conversation {
                     let affinity = &self.core.routing.affinity;
-                    affinity.put(conversation, candidate, plan.credential);
+                    affinity.put(conversation, candidate, plan.credential, plan.place.address);
                 }
                 self.learn(candidate, &won.flow, took);
                 self.answered(plan, &won, leg.started, now);

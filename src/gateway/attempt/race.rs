@@ -8,6 +8,7 @@ use super::{Exchange, Failed, Hunt, Pick};
 use crate::gateway::outcome::{Busy, Tried, Try, Won};
 use crate::gateway::send;
 use crate::gateway::verdict::Verdict;
+use crate::limit::overload::Slot;
 use crate::observe::record::Phase;
 use crate::protocol::api::Api;
 use crate::upstream::pool::Place;
@@ -17,6 +18,8 @@ struct Second {
     index: usize,
     credential: Option<usize>,
     place: Place,
+    /// At its provider, where that is bounded.
+    slot: Option<Slot>,
 }
 
 /// Which of two came first.
@@ -31,7 +34,10 @@ impl<'a> Hunt<'a> {
         let (hedge, share) = pick.route.hedge.as_ref()?;
         let ask = self.ask;
         let stream = ask.envelope.stream;
-        let fit = ask.api == Api::Chat && (stream || hedge.whole) && !ask.controls.no_fallback;
+        let fit = ask.api == Api::Chat
+            && (stream || hedge.whole)
+            && !ask.controls.no_fallback
+            && !ask.shadow;
         if !fit || self.hedged || desperate || self.attempts >= self.most {
             return None;
         }
@@ -56,7 +62,7 @@ impl<'a> Hunt<'a> {
         let leg = self.begin(plan, x);
         let mut side = Exchange::side(x.core.clone());
         side.record.attempts.push(x.record.attempts[leg.at].clone());
-        let busy = Busy::new(&plan.candidate().inflight);
+        let busy = Busy::new(&plan.candidate().inflight, self.slot.take());
         let mut first = Box::pin(send::attempt(ask, plan, busy, &mut side));
         let early = tokio::select! {
             biased;
@@ -67,7 +73,7 @@ impl<'a> Hunt<'a> {
             Some(_) => None,
             None => self.second(index, plan),
         };
-        let Some(second) = second else {
+        let Some(mut second) = second else {
             let tried = match early {
                 Some(tried) => tried,
                 None => first.as_mut().await,
@@ -91,7 +97,7 @@ impl<'a> Hunt<'a> {
         let mut other_side = Exchange::side(x.core.clone());
         let record = x.record.attempts[other_leg.at].clone();
         other_side.record.attempts.push(record);
-        let busy = Busy::new(&other_plan.candidate().inflight);
+        let busy = Busy::new(&other_plan.candidate().inflight, second.slot.take());
         let mut other = Box::pin(send::attempt(ask, &other_plan, busy, &mut other_side));
         let came = tokio::select! {
             biased;
@@ -248,10 +254,17 @@ impl<'a> Hunt<'a> {
             return None;
         }
         let credential = self.credential(index, false, now).ok()?;
+        let place = self.place(index, credential, false, now)?;
+        let slot = match &candidate.gate {
+            None => None,
+            // Nobody waits to be asked beside another.
+            Some(gate) => Some(gate.enter()?),
+        };
         Some(Second {
             index,
             credential,
-            place: self.place(index, credential, false, now)?,
+            place,
+            slot,
         })
     }
 }

@@ -157,14 +157,16 @@ impl<'a> Hunt<'a> {
         };
         let fresh =
             |endpoint: usize, address: &SocketAddr| refused(address) || avoid(endpoint, address);
-        let mut place = pool.pick(&fresh, false);
+        let pinned = self.pin.filter(|pin| pin.is_target(candidate));
+        let pinned = pinned.and_then(|pin| pool.find(pin.address, fresh));
+        let mut place = pinned.or_else(|| pool.pick(fresh, false));
         if place.is_none() {
-            place = pool.pick(&avoid, false);
+            place = pool.pick(avoid, false);
         }
         if place.is_none() && desperate {
             // Unhealthy by its own checks, and there is nothing else.
-            place = pool.pick(&avoid, true);
-        } else if place.is_none() && pool.pick(&avoid, true).is_some() {
+            place = pool.pick(avoid, true);
+        } else if place.is_none() && pool.pick(avoid, true).is_some() {
             skipped.set(true);
         }
         self.soonest = soonest.get();

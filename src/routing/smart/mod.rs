@@ -14,12 +14,14 @@ pub mod measure;
 mod model;
 mod prompt;
 pub mod rows;
+mod tiers;
 mod train;
 mod trees;
 mod words;
 
 pub use model::{Classifier, tier};
 pub use prompt::Prompt;
+pub use tiers::{COUNT, Difficulty, Tiers, built_in, outgrows};
 pub use train::{LEAST_ROWS, Trained, train};
 
 /// The model that is built in; `conf/README.md` says how it was made.

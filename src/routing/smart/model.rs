@@ -10,7 +10,7 @@ use super::trees::{LEAVES, QUESTIONS, Tree};
 use crate::error::{Error, Kind, Result};
 
 /// Predicts how much a prompt gains from the strong tier.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Classifier {
     /// The gain of a prompt of which nothing is known.
     pub(super) base: f32,
@@ -226,6 +226,14 @@ impl Classifier {
         }
         let (low, high) = (self.shares[above - 1], self.shares[above]);
         ((above - 1) as f32 + (gain - low) / (high - low)) * step
+    }
+}
+
+impl std::fmt::Debug for Classifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Classifier")
+            .field("trees", &self.trees.len())
+            .finish_non_exhaustive()
     }
 }
 

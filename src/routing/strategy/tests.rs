@@ -30,6 +30,7 @@ const ASKED: Asked = Asked {
     input: 1000,
     output: Some(500),
     session: None,
+    difficulty: crate::routing::smart::Difficulty::NONE,
 };
 
 fn learn(known: &Known, now: Instant) -> Stats {
