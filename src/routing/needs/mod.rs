@@ -278,6 +278,20 @@ impl Needs {
     }
 }
 
+/// Returns whether a conversation holds an image.
+pub fn has_images(body: &[u8], envelope: &Envelope<'_>, protocol: Protocol) -> bool {
+    let conversation = body.get(envelope.conversation.clone());
+    let wanted = Set::from_iter([Need::Images]);
+    let mut found = Set::default();
+    parts::look(
+        conversation.unwrap_or_default(),
+        protocol,
+        wanted,
+        &mut found,
+    );
+    found.has(Need::Images)
+}
+
 /// What a target lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {

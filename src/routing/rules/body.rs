@@ -9,7 +9,7 @@ use cel::common::types::{
 use cel::common::value::Val;
 use serde_json::Value;
 
-use crate::codec::json::{self, Scanner};
+use crate::codec::json;
 use crate::protocol::Protocol;
 use crate::protocol::envelope::Envelope;
 
@@ -85,7 +85,7 @@ fn member(body: &[u8], envelope: &Envelope<'_>, name: &str) -> Option<Range<usiz
     Some(found.value.clone())
 }
 
-/// Returns whether a request offers tools.
+/// Returns whether a request offers tools: those that a provider runs too, which are no need of a model's.
 pub fn has_tools(body: &[u8], envelope: &Envelope<'_>) -> bool {
     envelope.members.iter().any(|member| {
         let holds = matches!(
@@ -103,79 +103,4 @@ fn is_empty(value: &[u8]) -> bool {
         [b'[', inside @ .., b']'] | [b'{', inside @ .., b'}'] => inside.trim_ascii().is_empty(),
         _ => true,
     }
-}
-
-/// Returns whether a conversation holds an image.
-pub fn has_images(body: &[u8], envelope: &Envelope<'_>, protocol: Protocol) -> bool {
-    let Some(turns) = body.get(envelope.conversation.clone()) else {
-        return false;
-    };
-    // Most requests have none, and are seen through at the speed of a search.
-    if memchr::memmem::find(turns, b"mage").is_none() && protocol != Protocol::Gemini {
-        return false;
-    }
-    let mut found = false;
-    let mut scanner = Scanner::new(turns, usize::MAX);
-    let _ = scanner.array(|scanner| {
-        let turn = scanner.skip()?;
-        found |= in_turn(&turns[turn], protocol);
-        Ok(())
-    });
-    found
-}
-
-fn in_turn(turn: &[u8], protocol: Protocol) -> bool {
-    let mut members = Vec::new();
-    if json::members(turn, usize::MAX, &mut members).is_err() {
-        return false;
-    }
-    members.iter().any(|member| {
-        let value = &turn[member.value.clone()];
-        match &*json::key(turn, member) {
-            "content" | "parts" => any_part(value, protocol),
-            // Ollama's: a list of base64.
-            "images" => protocol == Protocol::Ollama && !is_empty(value),
-            // The Responses API has parts at the level of turns too.
-            "type" => json::string(turn, member.value.clone()).is_some_and(|kind| is_image(&kind)),
-            _ => false,
-        }
-    })
-}
-
-fn any_part(parts: &[u8], protocol: Protocol) -> bool {
-    let mut found = false;
-    let mut scanner = Scanner::new(parts, usize::MAX);
-    let _ = scanner.array(|scanner| {
-        let part = scanner.skip()?;
-        found |= is_image_part(&parts[part], protocol);
-        Ok(())
-    });
-    found
-}
-
-fn is_image_part(part: &[u8], protocol: Protocol) -> bool {
-    let mut members = Vec::new();
-    if json::members(part, usize::MAX, &mut members).is_err() {
-        return false;
-    }
-    members.iter().any(|member| {
-        let value = member.value.clone();
-        match &*json::key(part, member) {
-            "type" => json::string(part, value).is_some_and(|kind| is_image(&kind)),
-            "image" => protocol == Protocol::Bedrock,
-            "inlineData" | "inline_data" | "fileData" | "file_data" => {
-                memchr::memmem::find(&part[value], b"\"image/").is_some()
-            }
-            // What a tool answered may hold images (Anthropic).
-            "content" => {
-                memchr::memmem::find(&part[value.clone()], b"mage").is_some()
-                    && any_part(&part[value], protocol)
-            }
-            _ => false,
-        }
-    })
-}
-
-fn is_image(kind: &str) -> bool {
-    matches!(kind, "image" | "image_url" | "input_image")
 }

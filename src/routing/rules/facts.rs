@@ -16,6 +16,7 @@ use super::body;
 use super::language::Pattern;
 use crate::protocol::Protocol;
 use crate::protocol::envelope::Envelope;
+use crate::routing::needs;
 
 /// Data that one evaluation may look at, in entries of maps and lists and in steps of 64 bytes of text. Beyond it a
 /// rule fails as for a key that isn't there.
@@ -172,7 +173,7 @@ impl<'r> Facts<'r> {
     }
 
     pub fn has_images(&self) -> bool {
-        let read = |said: &Said<'_>| body::has_images(said.body, said.envelope, said.protocol);
+        let read = |said: &Said<'_>| needs::has_images(said.body, said.envelope, said.protocol);
         *self
             .has_images
             .get_or_init(|| self.request.said.as_ref().is_some_and(read))

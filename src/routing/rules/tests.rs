@@ -187,6 +187,7 @@ fn images_and_tools_are_seen_in_every_protocol() {
     let tools = compile("has_tools").expect("an expression");
     for (member, has) in [
         (r#""tools":[{}]"#, true),
+        (r#""tools":[{"type":"web_search"}]"#, true),
         (r#""tools":[ ]"#, false),
         (r#""tools":null"#, false),
         (r#""functions":[{}]"#, true),
