@@ -518,3 +518,66 @@ fn explain_tells_who_would_be_asked_and_asks_nobody() {
         assert!(out.is_empty() && err.contains(named), "{out}{err}");
     }
 }
+
+#[test]
+fn explain_asks_for_a_key_at_a_path_as_a_request_would() {
+    let mock = mock("");
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        &(lab(&mock)
+            + r#"
+            [models.two]
+            targets = ["lab/x", "demo/echo"]
+            [[keys]]
+            name = "careful"
+            key = "a-careful-key"
+            constraints = { deny = ["lab"] }
+            [[keys]]
+            name = "narrow"
+            key = "a-narrow-key"
+            models = ["lab/*"]
+            "#),
+    );
+    let claude =
+        r#"{"model":"two","max_tokens":9,"system":"s","messages":[{"role":"user","content":"a"}]}"#;
+    let responses = r#"{"model":"two","input":"a"}"#;
+    let told = |args: &[&str], body: &str| -> Value {
+        let (code, out, err) = run(dir.path(), &[&["explain"], args].concat(), body);
+        assert_eq!(code, Some(0), "{args:?} {err}");
+        serde_json::from_str(&out).unwrap()
+    };
+    for (args, body, endpoint) in [
+        (&[][..], claude, "messages"),
+        (&[], responses, "responses"),
+        (&["--endpoint", "/v1/chat/completions"], claude, "chat"),
+        (&["--endpoint", "/v1/messages"], claude, "messages"),
+        (
+            &["--endpoint", "/v1beta/models/two:streamGenerateContent"],
+            r#"{"contents":[{"parts":[{"text":"a"}]}]}"#,
+            "generate_content",
+        ),
+    ] {
+        let told = told(args, body);
+        assert_eq!(told["endpoint"], endpoint, "{args:?} {told}");
+        assert_eq!(told["candidates"][0]["provider"], "lab", "{args:?} {told}");
+    }
+    for args in [
+        &["--key", "careful"][..],
+        &["--header", "x-strait-constraints: deny=lab"],
+    ] {
+        let told = told(args, claude);
+        assert_eq!(told["candidates"][0]["provider"], "demo", "{args:?} {told}");
+        assert_eq!(told["passed"][0]["provider"], "lab", "{args:?} {told}");
+    }
+    for (args, named) in [
+        (&["--key", "narrow"][..], "may not use the model `two`"),
+        (&["--key", "nobody"], "the name of a key"),
+        (&["--endpoint", "/v1/files"], "a path that asks a model"),
+    ] {
+        let (code, out, err) = run(dir.path(), &[&["explain"], args].concat(), claude);
+        assert_eq!(code, Some(1), "{out}");
+        assert!(err.contains(named), "{args:?} {err}");
+    }
+    assert!(mock.calls().is_empty());
+}

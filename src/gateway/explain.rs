@@ -12,13 +12,16 @@ use serde_json::{Value, json};
 use super::Now;
 use super::endpoint::{self, Endpoint};
 use super::intake::{Controls, MOST_DEPTH};
+use super::lane;
 use crate::access::Key;
+use crate::codec::json;
 use crate::error::{Error, Kind, Result};
 use crate::protocol::Protocol;
 use crate::protocol::api::Api;
 use crate::protocol::envelope::{self, Envelope};
 use crate::protocol::usage::Usage;
 use crate::provider::cost;
+use crate::routing::affinity;
 use crate::routing::choose::{Asked, Pick, choose};
 use crate::routing::needs::{Bounds, Needs};
 use crate::routing::rules::{self, Rule, Verdict};
@@ -28,19 +31,33 @@ use crate::routing::{Route, Standing, Strategy};
 
 /// Output tokens that an estimate assumes when the request sets no bound.
 const LIKELY_OUTPUT: u64 = 500;
+/// What a body is taken for that shows nothing else.
+const CHAT: &str = "/v1/chat/completions";
+
+/// What a dry run is told beside the body; a body in `{"request": …}` may say it, too.
+#[derive(Default)]
+pub struct Given<'g> {
+    /// The path that the request would be posted to.
+    pub endpoint: Option<&'g str>,
+    pub headers: HeaderMap,
+    /// A key by its name.
+    pub key: Option<&'g str>,
+}
 
 /// Explains the routing of a request: of a body alone, or of
 /// `{"request": BODY, "endpoint": "/v1/messages", "headers": {…}, "key": "NAME"}`, of which all but the body may be
-/// left out. A body alone, also one with Anthropic's shape (`max_tokens` and `system`, say), is read as OpenAI chat.
-pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
-    let dry = Dry::read(now, body)?;
+/// left out. `given` goes before what stands there. Without an endpoint the body shows what it is, as far as it can.
+pub fn explain(now: &Now, body: &[u8], given: Given<'_>) -> Result<Value> {
+    let dry = Dry::read(now, body, given)?;
     let protocol = dry.asked.protocol;
+    let key = dry.key.as_deref();
     let said = envelope::Said {
         model: dry.asked.model.as_deref(),
         stream: dry.asked.stream,
     };
+    let chats = dry.asked.api == Api::Chat;
     let envelope = match dry.asked.api {
-        Api::Chat => Envelope::read_said(&dry.body, protocol, MOST_DEPTH, said)?,
+        Api::Chat => Envelope::read_said(dry.body, protocol, MOST_DEPTH, said)?,
         api @ (Api::CountTokens
         | Api::Embeddings
         | Api::Rerank
@@ -49,21 +66,21 @@ pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
         | Api::ImageEdits
         | Api::Speech
         | Api::Transcriptions
-        | Api::Translations) => Envelope::read_api(&dry.body, api, protocol, MOST_DEPTH, said)?,
+        | Api::Translations) => Envelope::read_api(dry.body, api, protocol, MOST_DEPTH, said)?,
     };
     let controls = Controls::read(&dry.headers)?;
     let decision = now.snapshot.rules.decide(&rules::Request {
         endpoint: dry.asked.name(),
         headers: &dry.headers,
         tags: &controls.tags,
-        key: dry.key.as_deref().map_or("", |key| &key.name),
+        key: key.map_or("", |key| &key.name),
         team: "",
         session: controls.session.as_deref().unwrap_or_default(),
         region: &now.snapshot.server.region,
         at: jiff::Timestamp::now(),
         said: Some(rules::Said {
             protocol,
-            body: &dry.body,
+            body: dry.body,
             envelope: &envelope,
             user: controls
                 .user
@@ -86,45 +103,40 @@ pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
             "candidates": [],
         }));
     }
-    if let Some(key) = dry
-        .key
-        .as_deref()
-        .filter(|key| !key.allows(&envelope.model))
-    {
-        let message = format!("The key `{}` may not use the model.", key.name);
-        return Err(Error::new(Kind::ModelNotAllowed, message));
-    }
-    let used = decision.rule.and_then(|rule| match &rule.verdict {
-        Verdict::Use(name) => Some(&**name),
-        Verdict::Keep | Verdict::Deny(_) => None,
-    });
-    let redirected = now.snapshot.catalogue.policy.redirected(&envelope.model);
-    let first = now
+    let (first, named) = lane::routes(now, key, &envelope, decision.rule)?;
+    let chain = now
         .table
-        .resolve(used.or(redirected).unwrap_or(&envelope.model))?;
-    let asked = envelope
-        .fallbacks
-        .iter()
-        .filter(|_| used.is_none())
-        .map(|name| now.table.resolve(name))
-        .collect::<Result<Vec<_>>>()?;
-    let chain = now.table.chain(first.clone(), &asked, true);
+        .chain(first.clone(), &named, !controls.no_fallback);
     let input = envelope.estimate_input();
     let output = envelope.max_output.unwrap_or(LIKELY_OUTPUT);
+    let session = controls.session.as_deref().map(Cow::Borrowed);
+    let session = session.or_else(|| affinity::session(&envelope, dry.body, protocol));
+    let tenant = key.map_or("", |key| &key.name);
     let asked = Asked {
         stream: envelope.stream,
         input,
         output: envelope.max_output,
-        session: None,
-        difficulty: Difficulty::of(&chain, protocol, body),
+        session: session.map(|named| affinity::conversation(tenant, &first, named.as_bytes())),
+        difficulty: if chats {
+            Difficulty::of(&chain, protocol, dry.body)
+        } else {
+            Difficulty::default()
+        },
     };
     let bounds = chain.iter().map(|route| route.bounds);
     let bounds = bounds.fold(Bounds::default(), Bounds::and);
     let screen = Screen {
         protocol,
-        needs: Needs::of(&envelope, body, protocol, &bounds),
+        needs: if chats {
+            Needs::of(&envelope, dry.body, protocol, &bounds)
+        } else {
+            Needs::default()
+        },
         input,
-        demands: [None, None],
+        demands: [
+            key.and_then(|key| key.constraints.as_deref()),
+            controls.constraints.as_ref(),
+        ],
         latency: &|_| None,
     };
     let choice = choose(&chain, &asked, None, &screen);
@@ -170,36 +182,39 @@ pub fn explain(now: &Now, body: &[u8]) -> Result<Value> {
 
 /// A request that nobody sends.
 struct Dry<'b> {
-    body: Cow<'b, [u8]>,
-    asked: endpoint::Asked<'b>,
+    body: &'b [u8],
+    asked: endpoint::Asked<'static>,
     headers: HeaderMap,
     key: Option<Arc<Key>>,
 }
 
 impl<'b> Dry<'b> {
-    fn read(now: &Now, body: &'b [u8]) -> Result<Self> {
-        #[derive(serde::Deserialize)]
+    fn read(now: &Now, body: &'b [u8], given: Given<'b>) -> Result<Self> {
+        #[derive(Default, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Whole<'b> {
             #[serde(borrow)]
-            request: &'b RawValue,
+            request: Option<&'b RawValue>,
             #[serde(borrow)]
-            endpoint: Option<&'b str>,
+            endpoint: Option<Cow<'b, str>>,
             #[serde(default)]
             headers: HashMap<String, String>,
             key: Option<String>,
         }
-        let chat = Endpoint::of("/v1/chat/completions", None);
         let mut members = Vec::new();
-        let is_whole = crate::codec::json::members(body, MOST_DEPTH, &mut members).is_ok()
+        let is_whole = json::members(body, MOST_DEPTH, &mut members).is_ok()
             && members
                 .iter()
-                .any(|member| crate::codec::json::key(body, member) == "request");
-        if !is_whole {
-            return Self::of(body.into(), chat, HeaderMap::new(), None);
-        }
-        let whole: Whole<'b> = serde_json::from_slice(body)
-            .map_err(|error| Error::new(Kind::InvalidRequest, error.to_string()))?;
+                .any(|member| json::key(body, member) == "request");
+        let whole = if is_whole {
+            serde_json::from_slice(body)
+                .map_err(|error| Error::new(Kind::InvalidRequest, error.to_string()))?
+        } else {
+            Whole::default()
+        };
+        let request = whole
+            .request
+            .map_or(body, |request| request.get().as_bytes());
         let mut headers = HeaderMap::new();
         for (name, value) in &whole.headers {
             let read = (
@@ -214,44 +229,69 @@ impl<'b> Dry<'b> {
             };
             headers.insert(name, value);
         }
-        let key = match &whole.key {
+        headers.extend(given.headers);
+        let key = match given.key.or(whole.key.as_deref()) {
             Some(name) => {
                 let unknown = || Error::field("key", "`key` must be the name of a key.");
                 Some(now.keys.named(name).ok_or_else(unknown)?.clone())
             }
             None => None,
         };
-        let endpoint = match whole.endpoint {
-            Some(path) => {
-                let (path, query) = path.split_once('?').unwrap_or((path, ""));
-                Endpoint::of(path, Some(query).filter(|query| !query.is_empty()))
-            }
-            None => chat,
-        };
-        Self::of(
-            whole.request.get().as_bytes().into(),
-            endpoint,
-            headers,
-            key,
-        )
-    }
-
-    fn of(
-        body: Cow<'b, [u8]>,
-        endpoint: Option<Endpoint<'b>>,
-        headers: HeaderMap,
-        key: Option<Arc<Key>>,
-    ) -> Result<Self> {
-        let Some(Endpoint::Ask(asked)) = endpoint else {
-            let message = "`endpoint` must be a path that asks a model, such as /v1/messages.";
-            return Err(Error::field("endpoint", message));
-        };
+        let endpoint = given.endpoint.map(Cow::Borrowed).or(whole.endpoint);
+        let path = endpoint.unwrap_or_else(|| shown(request).into());
         Ok(Self {
-            body,
-            asked,
+            body: request,
+            asked: asked(path)?,
             headers,
             key,
         })
+    }
+}
+
+/// Returns what is asked at a path, which may have a query.
+fn asked(path: Cow<'_, str>) -> Result<endpoint::Asked<'static>> {
+    let (path, query) = path.split_once('?').unwrap_or((&*path, ""));
+    let query = Some(query).filter(|query| !query.is_empty());
+    let Some(Endpoint::Ask(asked)) = Endpoint::of(path, query) else {
+        let message = "`endpoint` must be a path that asks a model, such as /v1/messages.";
+        return Err(Error::field("endpoint", message));
+    };
+    Ok(endpoint::Asked {
+        api: asked.api,
+        protocol: asked.protocol,
+        model: asked.model.map(|model| Cow::Owned(model.into_owned())),
+        stream: asked.stream,
+        coat: asked.coat,
+    })
+}
+
+/// Returns the path that a body was most likely made for, by fields that no other has.
+fn shown(body: &[u8]) -> &'static str {
+    let mut members = Vec::new();
+    if json::members(body, MOST_DEPTH, &mut members).is_err() {
+        return CHAT;
+    }
+    let has = |name: &str| {
+        let mut members = members.iter();
+        members.any(|member| json::key(body, member) == name)
+    };
+    let any = |names: &[&str]| names.iter().any(|name| has(name));
+    if has("messages") {
+        let claude = ["system", "anthropic_version", "thinking", "stop_sequences"];
+        return if any(&claude) { "/v1/messages" } else { CHAT };
+    }
+    if has("input") {
+        let vectors = any(&["encoding_format", "dimensions", "input_type"]);
+        return if vectors {
+            "/v1/embeddings"
+        } else {
+            "/v1/responses"
+        };
+    }
+    if has("prompt") {
+        "/v1/completions"
+    } else {
+        CHAT
     }
 }
 

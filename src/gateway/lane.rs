@@ -124,7 +124,7 @@ impl Gateway {
             rules::tell(&controls, x, None, None, limits);
         }
         let rule = ruled?;
-        let (route, named) = self.routes(now, key.as_deref(), &envelope, rule)?;
+        let (route, named) = routes(now, key.as_deref(), &envelope, rule)?;
         rules::tell(&controls, x, Some(&route), None, limits);
         if let Some(unknown) = unknown {
             let native = route.targets.iter().all(|target| {
@@ -371,47 +371,6 @@ impl Gateway {
         }
     }
 
-    /// Resolves the model and the fallbacks that the request names; the key must allow each.
-    ///
-    /// Where a rule says what to use, the operator has decided: the key need not allow that, and the request's own
-    /// fallbacks are not asked.
-    fn routes(
-        &self,
-        now: &Now,
-        key: Option<&Key>,
-        envelope: &Envelope<'_>,
-        rule: Option<&Rule>,
-    ) -> Result<(Arc<Route>, Vec<Arc<Route>>)> {
-        let allowed = |model: &str, param: &'static str| {
-            if key.is_none_or(|key| key.allows(model)) {
-                return Ok(());
-            }
-            let shown: String = model.chars().take(100).collect();
-            let message = format!("This API key may not use the model `{shown}`.");
-            Err(Error {
-                param: Some(param.into()),
-                ..Error::new(Kind::ModelNotAllowed, message)
-            })
-        };
-        allowed(&envelope.model, "model")?;
-        if let Some(Verdict::Use(name)) = rule.map(|rule| &rule.verdict) {
-            return Ok((now.table.resolve(name)?, Vec::new()));
-        }
-        let policy = &now.snapshot.catalogue.policy;
-        let name = policy.redirected(&envelope.model);
-        let route = now.table.resolve(name.unwrap_or(&envelope.model))?;
-        let mut asked = Vec::with_capacity(envelope.fallbacks.len());
-        for name in &envelope.fallbacks {
-            allowed(name, "fallbacks")?;
-            let route = now.table.resolve(name).map_err(|error| Error {
-                param: Some("fallbacks".into()),
-                ..error
-            })?;
-            asked.push(route);
-        }
-        Ok((route, asked))
-    }
-
     /// Admits the request within the key's limits. The limits' headers go with every answer.
     pub(super) fn admit(
         &self,
@@ -564,6 +523,46 @@ impl Gateway {
             Error::new(Kind::Timeout, message)
         })
     }
+}
+
+/// Resolves the model and the fallbacks that the request names; the key must allow each.
+///
+/// Where a rule says what to use, the operator has decided: the key need not allow that, and the request's own
+/// fallbacks are not asked.
+pub fn routes(
+    now: &Now,
+    key: Option<&Key>,
+    envelope: &Envelope<'_>,
+    rule: Option<&Rule>,
+) -> Result<(Arc<Route>, Vec<Arc<Route>>)> {
+    let allowed = |model: &str, param: &'static str| {
+        if key.is_none_or(|key| key.allows(model)) {
+            return Ok(());
+        }
+        let shown: String = model.chars().take(100).collect();
+        let message = format!("This API key may not use the model `{shown}`.");
+        Err(Error {
+            param: Some(param.into()),
+            ..Error::new(Kind::ModelNotAllowed, message)
+        })
+    };
+    allowed(&envelope.model, "model")?;
+    if let Some(Verdict::Use(name)) = rule.map(|rule| &rule.verdict) {
+        return Ok((now.table.resolve(name)?, Vec::new()));
+    }
+    let policy = &now.snapshot.catalogue.policy;
+    let name = policy.redirected(&envelope.model);
+    let route = now.table.resolve(name.unwrap_or(&envelope.model))?;
+    let mut asked = Vec::with_capacity(envelope.fallbacks.len());
+    for name in &envelope.fallbacks {
+        allowed(name, "fallbacks")?;
+        let route = now.table.resolve(name).map_err(|error| Error {
+            param: Some("fallbacks".into()),
+            ..error
+        })?;
+        asked.push(route);
+    }
+    Ok((route, asked))
 }
 
 /// Returns the arm that a request falls to, where its model has arms.

@@ -10,7 +10,7 @@ use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 
 use super::control::Link;
-use crate::gateway::explain;
+use crate::gateway::explain::{self, Given};
 use crate::observe::metrics::{Cooldown, Health};
 use crate::routing::Waiting;
 use crate::secret::Secret;
@@ -196,7 +196,7 @@ impl Admin {
             }
         }
         let now = self.link.core.now.load_full();
-        match explain::explain(&now, &body) {
+        match explain::explain(&now, &body, Given::default()) {
             Ok(explained) => json_answer(StatusCode::OK, &explained),
             Err(error) => {
                 let status =
