@@ -134,7 +134,7 @@ impl Ask<'_> {
             needs: Needs::default(),
             input: self.envelope.estimate_input(),
             demands: self.demands(key),
-            latency: &|_| None,
+            stream: self.envelope.stream,
         };
         if self.api == Api::Chat {
             let bounds = chain.iter().map(|route| route.bounds);

@@ -137,7 +137,7 @@ pub fn explain(now: &Now, body: &[u8], given: Given<'_>) -> Result<Value> {
             key.and_then(|key| key.constraints.as_deref()),
             controls.constraints.as_ref(),
         ],
-        latency: &|_| None,
+        stream: envelope.stream,
     };
     let choice = choose(&chain, &asked, None, &screen);
     let passed = choice.passed.iter().map(|passed| {

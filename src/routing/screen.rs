@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::choose::{Choice, Passed, Pick};
 use super::constraints::{self, Against, Constraints, Subject};
@@ -36,8 +36,8 @@ pub struct Screen<'a> {
     pub input: u64,
     /// Of the key and of the request. Those of the models stand in their routes.
     pub demands: [Option<&'a Constraints>; 2],
-    /// How long a target has taken of late, where it is known.
-    pub latency: &'a (dyn Fn(&Candidate) -> Option<Duration> + Sync),
+    /// The request is for a stream: what counts is then its first token.
+    pub stream: bool,
 }
 
 impl Screen<'_> {
@@ -84,7 +84,7 @@ impl Screen<'_> {
         let demands = self.demands.into_iter().flatten();
         let models = first.constraints.iter().chain(other.into_iter().flatten());
         let models = models.chain(&leaf.constraints).map(|shared| &**shared);
-        let latency = || (self.latency)(candidate);
+        let latency = || candidate.takes(self.stream, self.input);
         let subject = Subject {
             provider: &candidate.provider,
             model: &candidate.model,
@@ -104,6 +104,16 @@ impl Screen<'_> {
         let translates = candidate.speaks(self.protocol).protocol != self.protocol;
         let missing = candidate.bounds.miss(&self.needs, translates);
         missing.map(Reason::Missing)
+    }
+}
+
+impl Candidate {
+    /// Returns how long such requests take. It is not known after one alone, and no more after a time without any: who was
+    /// too slow once is asked again.
+    fn takes(&self, stream: bool, input: u64) -> Option<Duration> {
+        let known = self.stats.latency(stream, input, Instant::now())?;
+        let seconds = (known.variance < known.noise).then(|| known.mean.exp())?;
+        Duration::try_from_secs_f32(seconds).ok()
     }
 }
 

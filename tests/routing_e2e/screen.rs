@@ -373,3 +373,22 @@ fn explain_tells_who_is_passed_over_and_why() {
     );
     assert_eq!(small.counts().count + large.counts().count, 0);
 }
+
+#[test]
+fn who_takes_longer_than_is_allowed_is_passed_over_once_that_is_known() {
+    let (slow, fast) = (mock("[default]\ndelay_head = \"1500ms\""), mock(""));
+    let strait = Strait::start(&format!(
+        "{}{}[models.m]\ntargets = [\"slow/x\", \"fast/x\"]\nconstraints = {{ max_latency = \"1s\" }}\n",
+        provider("slow", &slow),
+        provider("fast", &fast)
+    ));
+    let body = Dialect::OpenAi.body("m", "hi", false);
+    let answers: Vec<String> = (0..6)
+        .map(|_| answered_by(&strait.post("/v1/chat/completions", &body)))
+        .collect();
+    assert_eq!(
+        answers,
+        ["slow", "slow", "fast", "fast", "fast", "fast"],
+        "one alone proves nothing"
+    );
+}
