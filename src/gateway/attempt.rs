@@ -36,7 +36,7 @@ const MOST_ROUNDS: u32 = 8;
 struct Hunt<'a> {
     ask: &'a Ask<'a>,
     core: &'a Core,
-    picks: &'a [Pick],
+    picks: &'a [Pick<'a>],
     deadline: Instant,
     most: u32,
     attempts: u32,
@@ -78,7 +78,7 @@ enum Failed {
 pub async fn run(
     ask: &Ask<'_>,
     first: &Arc<Route>,
-    choice: &Choice,
+    choice: &Choice<'_>,
     core: &Core,
     x: &mut Exchange,
 ) -> Result<Box<Won>, Lost> {
@@ -189,9 +189,8 @@ enum Step {
 impl<'a> Hunt<'a> {
     /// Tries one target: every credential and address that its failures leave open.
     async fn target(&mut self, index: usize, desperate: bool, x: &mut Exchange) -> Step {
-        let pick: &'a Pick = &self.picks[index];
-        let Pick { route, target, .. } = pick;
-        let target = *target;
+        let pick: &'a Pick<'a> = &self.picks[index];
+        let Pick { route, target, .. } = *pick;
         let candidate: &'a Candidate = pick.candidate();
         let timers = self.ask.timeouts_of(route, Some(target));
         if let Some((kind, message)) = &candidate.refused {

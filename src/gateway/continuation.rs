@@ -31,7 +31,7 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 pub struct Rest<'a> {
     pub settings: &'a Settings,
     pub route: &'a Arc<Route>,
-    pub choice: &'a Choice,
+    pub choice: &'a Choice<'a>,
 }
 
 /// What the attempts that broke off took.
@@ -211,11 +211,11 @@ impl Rest<'_> {
     }
 
     /// Returns those who may be asked for the rest: who has failed already comes last.
-    fn others(&self, dead: &[Arc<Candidate>]) -> Choice {
+    fn others(&self, dead: &[Arc<Candidate>]) -> Choice<'_> {
         let picks = self.choice.picks.iter();
         let mut picks: Vec<_> = picks
             .filter(|pick| !pick.candidate().provider.demo)
-            .cloned()
+            .copied()
             .collect();
         picks.sort_by_key(|pick| {
             let failed = |dead: &Arc<Candidate>| std::ptr::eq(&**dead, pick.candidate());

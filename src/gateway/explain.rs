@@ -311,7 +311,7 @@ struct Place {
     protocol: Protocol,
 }
 
-fn explained(now: &Now, pick: &Pick, place: &Place) -> Value {
+fn explained(now: &Now, pick: &Pick<'_>, place: &Place) -> Value {
     let candidate = pick.candidate();
     let leaf = &pick.route.leaves[pick.target];
     let spoken = candidate.speaks(place.protocol).protocol;
@@ -339,7 +339,7 @@ fn explained(now: &Now, pick: &Pick, place: &Place) -> Value {
         "model": &*candidate.model,
         "protocol": spoken.name(),
         "mode": if candidate.provider.demo { "demo" } else if spoken == place.protocol { "pass" } else { "translate" },
-        "reason": reason(&pick.route, place),
+        "reason": reason(pick.route, place),
         "via": leaf.via.as_deref(),
         "score": pick.score,
         "available": waiting.is_none(),

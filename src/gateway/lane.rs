@@ -234,6 +234,7 @@ impl Gateway {
         let chain = now
             .table
             .chain(route.clone(), &named, !controls.no_fallback);
+        let last: Vec<Arc<Route>>;
         let mut choice = {
             let screen = ask.screen(&chain, key.as_deref());
             let pin = ask.pin(&self.core);
@@ -268,7 +269,7 @@ impl Gateway {
             && let Some(to) = route.degraded.as_deref()
             && let Ok(to) = now.table.resolve(to)
         {
-            let last = now.table.chain(to.clone(), &[], true);
+            last = now.table.chain(to.clone(), &[], true);
             // What the model asked for demands binds those who stand in for it.
             let all: Vec<_> = chain.iter().chain(&last).cloned().collect();
             let screen = ask.screen(&all, key.as_deref());
@@ -566,7 +567,7 @@ pub fn routes(
 }
 
 /// Returns the arm that a request falls to, where its model has arms.
-fn assigned(route: &Route, choice: &Choice) -> Option<ArmRecord> {
+fn assigned(route: &Route, choice: &Choice<'_>) -> Option<ArmRecord> {
     if route.leaves.iter().all(|leaf| leaf.arm.is_none()) {
         return None;
     }
@@ -579,7 +580,7 @@ fn assigned(route: &Route, choice: &Choice) -> Option<ArmRecord> {
 }
 
 /// Returns what a record says of a choice.
-fn considered(choice: &Choice) -> Vec<CandidateRecord> {
+fn considered(choice: &Choice<'_>) -> Vec<CandidateRecord> {
     let picks = choice.picks.iter().map(|pick| CandidateRecord {
         target: pick.candidate().name.clone(),
         score: pick.score,

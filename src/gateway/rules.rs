@@ -80,7 +80,7 @@ pub fn tell(
     controls: &Controls,
     x: &Exchange,
     route: Option<&Route>,
-    choice: Option<&Choice>,
+    choice: Option<&Choice<'_>>,
     headers: &mut Headers,
 ) {
     if !controls.explain {

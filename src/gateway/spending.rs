@@ -47,7 +47,7 @@ pub fn hold(key: Option<&Key>, most: impl FnOnce() -> u64, x: &mut Exchange) -> 
 /// Returns what a request may cost at most at any of those who may answer it.
 ///
 /// Two bytes of text are a token at least; the estimate counts four to one. What has no price costs nothing here.
-pub fn most(ask: &Ask<'_>, choice: &Choice) -> u64 {
+pub fn most(ask: &Ask<'_>, choice: &Choice<'_>) -> u64 {
     let input = ask.input_estimate().saturating_mul(2);
     let each = choice.picks.iter().map(|pick| {
         let candidate: &Candidate = pick.candidate();

@@ -22,42 +22,42 @@ pub struct Asked {
     pub difficulty: Difficulty,
 }
 
-/// One who may answer.
-#[derive(Clone)]
-pub struct Pick {
-    pub route: Arc<Route>,
+/// One who may answer. A choice of a thousand holds a thousand: they borrow their routes.
+#[derive(Clone, Copy)]
+pub struct Pick<'r> {
+    pub route: &'r Arc<Route>,
     pub target: usize,
     /// What the strategy made of it, where it scores: less is better. Of `smart`, how hard the prompt is.
     pub score: Option<f64>,
 }
 
-impl Pick {
-    pub fn candidate(&self) -> &Candidate {
+impl<'r> Pick<'r> {
+    pub fn candidate(&self) -> &'r Candidate {
         &self.route.targets[self.target]
     }
 }
 
 /// One who may not answer this request.
-pub struct Passed {
-    pub route: Arc<Route>,
+pub struct Passed<'r> {
+    pub route: &'r Arc<Route>,
     pub target: usize,
     pub reason: Reason,
 }
 
-impl Passed {
-    pub fn candidate(&self) -> &Candidate {
+impl<'r> Passed<'r> {
+    pub fn candidate(&self) -> &'r Candidate {
         &self.route.targets[self.target]
     }
 }
 
 /// Those who may answer, in the order of asking; those who may not, with the reason.
 #[derive(Default)]
-pub struct Choice {
-    pub picks: Vec<Pick>,
-    pub passed: Vec<Passed>,
+pub struct Choice<'r> {
+    pub picks: Vec<Pick<'r>>,
+    pub passed: Vec<Passed<'r>>,
 }
 
-impl Choice {
+impl Choice<'_> {
     /// Returns whether there was anything to decide.
     pub fn is_open(&self) -> bool {
         self.picks.len() > 1 || !self.passed.is_empty()
@@ -68,12 +68,12 @@ impl Choice {
 ///
 /// `pin` names who answered the conversation before: among the first route's targets it goes first, unless
 /// the prompt is harder than its tier is for. `screen` says who may not answer.
-pub fn choose(
-    chain: &[Arc<Route>],
+pub fn choose<'r>(
+    chain: &'r [Arc<Route>],
     asked: &Asked,
     pin: Option<&Pin>,
     screen: &Screen<'_>,
-) -> Choice {
+) -> Choice<'r> {
     let mut choice = Choice {
         picks: Vec::with_capacity(chain.iter().map(|route| route.targets.len()).sum()),
         passed: Vec::new(),
@@ -82,11 +82,14 @@ pub fn choose(
         let mut order = strategy::order(route, asked, pin.filter(|_| position == 0));
         let holds = |pin: &&Pin| position == 0 && !smart::outgrows(route, &asked.difficulty, pin);
         if let Some(pin) = pin.filter(holds) {
-            // Stable: the others keep their order.
-            order.sort_by_key(|ranked| !pin.is_target(&route.targets[ranked.target]));
+            let is_pinned = |ranked: &Ranked| pin.is_target(&route.targets[ranked.target]);
+            if let Some(place) = order.iter().position(is_pinned) {
+                // The others keep their order.
+                order[..=place].rotate_right(1);
+            }
         }
         let picks = order.into_iter().map(|Ranked { target, score }| Pick {
-            route: route.clone(),
+            route,
             target,
             score,
         });

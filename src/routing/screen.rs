@@ -45,7 +45,7 @@ impl Screen<'_> {
     /// its fallbacks too.
     ///
     /// Who lacks only what our own translation makes do without is asked when there is nobody else.
-    pub fn sift(&self, chain: &[Arc<Route>], choice: &mut Choice) {
+    pub fn sift<'r>(&self, chain: &'r [Arc<Route>], choice: &mut Choice<'r>) {
         let Some(first) = chain.first() else {
             return;
         };
@@ -69,18 +69,19 @@ impl Screen<'_> {
         }
     }
 
-    /// Returns whether there is nothing to measure by: the case of most requests.
+    /// Returns whether nothing stands against anyone: the case of most requests.
     fn is_open(&self, chain: &[Arc<Route>]) -> bool {
+        let narrowest = chain.iter().map(|route| route.bounds);
+        let narrowest = narrowest.fold(Bounds::default(), Bounds::and);
         self.demands.iter().all(Option::is_none)
-            && chain
-                .iter()
-                .all(|route| route.bounds.is_open() && !route.is_constrained)
+            && chain.iter().all(|route| !route.is_constrained)
+            && narrowest.hold(&self.needs)
     }
 
-    fn reason(&self, first: &Arc<Route>, pick: &Pick) -> Option<Reason> {
+    fn reason(&self, first: &Arc<Route>, pick: &Pick<'_>) -> Option<Reason> {
         let candidate = pick.candidate();
         let leaf = &pick.route.leaves[pick.target];
-        let other = (!Arc::ptr_eq(first, &pick.route)).then_some(&pick.route.constraints);
+        let other = (!Arc::ptr_eq(first, pick.route)).then_some(&pick.route.constraints);
         let demands = self.demands.into_iter().flatten();
         let models = first.constraints.iter().chain(other.into_iter().flatten());
         let models = models.chain(&leaf.constraints).map(|shared| &**shared);
@@ -117,7 +118,7 @@ impl Candidate {
     }
 }
 
-fn passed(pick: Pick, reason: Reason) -> Passed {
+fn passed(pick: Pick<'_>, reason: Reason) -> Passed<'_> {
     Passed {
         route: pick.route,
         target: pick.target,
@@ -128,7 +129,7 @@ fn passed(pick: Pick, reason: Reason) -> Passed {
 /// Returns why a request for `model` can't be answered when nobody is left to ask: what every target lacks, or which
 /// demand none of them meets. `None` where somebody is.
 pub fn refusal(
-    choice: &Choice,
+    choice: &Choice<'_>,
     model: &str,
     protocol: Protocol,
     body: &[u8],

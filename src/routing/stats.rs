@@ -253,6 +253,12 @@ impl Stats {
     }
 }
 
+/// Returns the tokens that stand for all prompts of a size.
+pub(super) fn size(input_tokens: u64) -> u64 {
+    let above = SIZES[SIZES.len() - 1] + 1;
+    *SIZES.get(bucket(input_tokens)).unwrap_or(&above)
+}
+
 fn bucket(input_tokens: u64) -> usize {
     SIZES
         .iter()

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use rank::View;
+use rank::{Common, Draw, View, sort_front};
+use shortlist::{HOPE, Kind, Shortlist};
 
 use super::affinity::Pin;
 use super::choose::Asked;
@@ -15,6 +16,7 @@ pub mod cost;
 pub mod latency;
 pub mod rank;
 pub mod score;
+pub mod shortlist;
 #[cfg(test)]
 mod tests;
 pub mod weighted;
@@ -57,9 +59,14 @@ impl Choosing<'_> {
                     }
                 }
             }
-            Strategy::Weighted | Strategy::Latency | Strategy::Cost | Strategy::Score => {
-                self.compare(tree, order);
+            Strategy::Weighted => {
+                let shares = tree.children.iter().map(|child| (child.id, child.weight));
+                let mut rng = fastrand::Rng::new();
+                for ranked in weighted::rank(shares, self.asked.session, &mut rng) {
+                    self.branch(&tree.children[ranked.index], order);
+                }
             }
+            Strategy::Latency | Strategy::Cost | Strategy::Score => self.compare(tree, order),
         }
     }
 
@@ -85,13 +92,14 @@ impl Choosing<'_> {
                     let child = &tree.children[index];
                     f64::from(inflight(self.route, child)) / f64::from(child.weight.max(1))
                 };
-                let mut loads: Vec<_> = from(turn())
-                    .map(|(_, index)| (load(index), index))
+                let turns = from(turn()).enumerate();
+                let mut loads: Vec<_> = turns
+                    .map(|(turn, (_, index))| (load(index), turn, index))
                     .collect();
-                loads.sort_by(|a, b| a.0.total_cmp(&b.0));
+                sort_front(&mut loads, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 loads
                     .into_iter()
-                    .map(|(load, index)| (Some(load), index))
+                    .map(|(load, _, index)| (Some(load), index))
                     .collect()
             }
             Strategy::RoundRobin => from(turn()).collect(),
@@ -115,37 +123,103 @@ impl Choosing<'_> {
     /// Orders the children of one model by what is known of each; a nested model is seen as the target that it
     /// would ask first.
     fn compare(&self, tree: &Node, order: &mut Vec<Ranked>) {
-        let mut own = Vec::with_capacity(tree.children.len());
-        let mut starts = Vec::with_capacity(tree.children.len() + 1);
-        for child in &tree.children {
-            starts.push(own.len());
-            self.branch(child, &mut own);
+        let now = Instant::now();
+        let mut rng = fastrand::Rng::new();
+        let Some(lists) = &tree.shortlists else {
+            let seen = self.see(tree, 0..tree.children.len(), self.asked);
+            let ranked = rank(
+                tree,
+                &seen.views,
+                self.asked,
+                None,
+                now,
+                &mut Draw::Chance(&mut rng),
+            );
+            return seen.tell(ranked, order);
+        };
+        let kind = Kind::of(tree.strategy, self.asked);
+        let list = lists.of(kind, now, || self.list(tree, kind, now, &mut rng.clone()));
+        let seen = self.see(tree, list.front(), self.asked);
+        let common = Some(&list.common);
+        let mut draw = Draw::Chance(&mut rng);
+        let ranked = rank(tree, &seen.views, self.asked, common, now, &mut draw);
+        seen.tell(ranked, order);
+        for index in list.rest() {
+            self.branch(&tree.children[index], order);
         }
-        starts.push(own.len());
+    }
+
+    /// Compares all children, for all requests of a kind.
+    fn list(&self, tree: &Node, kind: Kind, now: Instant, rng: &mut fastrand::Rng) -> Shortlist {
+        let asked = kind.asked();
+        let seen = self.see(tree, 0..tree.children.len(), &asked);
+        let common = Common::of(&seen.views, &asked, now);
+        let mut by = |hope: f32| {
+            let mut draw = Draw::Hope(hope, rng);
+            rank(tree, &seen.views, &asked, Some(&common), now, &mut draw)
+        };
+        let (known, hoped) = (by(0.0), by(HOPE));
+        Shortlist::new(kind, now, &known, &hoped, common)
+    }
+
+    /// Looks at some children of one model.
+    fn see(
+        &self,
+        tree: &Node,
+        children: impl Iterator<Item = usize> + Clone,
+        asked: &Asked,
+    ) -> Seen<'_> {
+        let count = children.size_hint().0;
+        let mut targets = Vec::with_capacity(count);
+        let mut starts = Vec::with_capacity(count + 1);
+        for index in children.clone() {
+            starts.push(targets.len());
+            self.branch(&tree.children[index], &mut targets);
+        }
+        starts.push(targets.len());
         let priced = matches!(tree.strategy, Strategy::Cost | Strategy::Score);
         let at = if priced {
             Timestamp::now()
         } else {
             Timestamp::UNIX_EPOCH
         };
-        let views = tree.children.iter().zip(&starts).map(|(child, start)| {
+        let views = children.zip(&starts).map(|(index, start)| {
+            let child = &tree.children[index];
             // A model holds a target at the least: the configuration was checked.
-            let target = own.get(*start).map_or(0, |ranked| ranked.target);
+            let target = targets.get(*start).map_or(0, |ranked| ranked.target);
             let candidate = &self.route.targets[target];
             let pinned = self.pin.is_some_and(|pin| pin.is_target(candidate));
-            let bill = || candidate.bill(self.asked.input, pinned, at);
+            let bill = || candidate.bill(asked.input, pinned, at);
             View {
-                id: candidate.id,
                 stats: &candidate.stats,
                 weight: child.weight,
                 inflight: inflight(self.route, child),
                 bill: priced.then(bill).flatten(),
             }
         });
-        let views: Vec<View<'_>> = views.collect();
-        for rank::Ranked { index, score } in rank(tree, &views, self.asked) {
-            let ranked = own[starts[index]..starts[index + 1]].iter();
-            order.extend(ranked.map(|ranked| Ranked {
+        Seen {
+            views: views.collect(),
+            targets,
+            starts,
+        }
+    }
+}
+
+/// Children of one model as strategies see them.
+struct Seen<'a> {
+    views: Vec<View<'a>>,
+    /// The targets of each child, one after the other.
+    targets: Vec<Ranked>,
+    /// Where they begin, and where the last end.
+    starts: Vec<usize>,
+}
+
+impl Seen<'_> {
+    /// Adds the targets in the order of their children.
+    fn tell(self, ranked: Vec<rank::Ranked>, order: &mut Vec<Ranked>) {
+        for rank::Ranked { index, score } in ranked {
+            let own = self.targets[self.starts[index]..self.starts[index + 1]].iter();
+            order.extend(own.map(|ranked| Ranked {
                 score: ranked.score.or(score),
                 ..*ranked
             }));
@@ -153,18 +227,23 @@ impl Choosing<'_> {
     }
 }
 
-fn rank(tree: &Node, views: &[View<'_>], asked: &Asked) -> Vec<rank::Ranked> {
-    let mut rng = fastrand::Rng::new();
-    let rng = &mut rng;
+fn rank(
+    tree: &Node,
+    views: &[View<'_>],
+    asked: &Asked,
+    common: Option<&Common>,
+    now: Instant,
+    draw: &mut Draw<'_>,
+) -> Vec<rank::Ranked> {
     match tree.strategy {
-        Strategy::Latency => latency::rank(views, asked, Instant::now(), rng),
-        Strategy::Cost => cost::rank(views, asked, Instant::now(), rng),
-        Strategy::Score => score::rank(views, asked, &tree.weights, Instant::now(), rng),
-        Strategy::Weighted
+        Strategy::Latency => latency::order(views, asked, common, now, draw),
+        Strategy::Cost => cost::order(views, asked, common, now, draw),
+        Strategy::Score
+        | Strategy::Weighted
         | Strategy::Fallback
         | Strategy::RoundRobin
         | Strategy::LeastBusy
-        | Strategy::Smart => weighted::rank(views, asked.session, rng),
+        | Strategy::Smart => score::order(views, asked, &tree.weights, common, now, draw),
     }
 }
 

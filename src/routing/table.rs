@@ -17,6 +17,7 @@ use super::screen::narrowest;
 use super::smart::Tiers;
 use super::stats::{self, Stats};
 use super::strategy::score::Weights;
+use super::strategy::shortlist::Shortlists;
 use super::{
     Blame, Cooldowns, MOST_NESTED, Model, Retries, RetryBudget, Scope, Shadow, Strategy, To,
 };
@@ -136,11 +137,15 @@ pub struct Node {
     /// Of the strategy `smart`.
     pub smart: Option<Arc<Tiers>>,
     pub children: Vec<Child>,
+    /// Where there are too many to compare them all for each request.
+    pub shortlists: Option<Shortlists>,
     /// Whose turn it is.
     pub turn: Arc<AtomicUsize>,
 }
 
 pub struct Child {
+    /// A hash of its name.
+    pub id: u64,
     pub weight: u32,
     pub branch: Branch,
 }
@@ -419,18 +424,19 @@ impl Table {
         let mut children = Vec::with_capacity(model.targets.len());
         for target in &model.targets {
             let weight = target.weight;
-            let branch = match &target.to {
+            let (id, branch) = match &target.to {
                 To::Provider { provider, model } => {
                     let key = (*provider, model.clone());
                     let make = || Arc::new(self.candidate(*provider, model, true));
                     let candidate = growing.made.entry(key).or_insert_with(make).clone();
+                    let id = candidate.id;
                     growing.targets.push(candidate);
                     growing.leaves.push(Leaf {
                         weight,
                         arm: target.arm.clone().or_else(|| above.arm.clone()),
                         ..above.clone()
                     });
-                    Branch::Target(growing.targets.len() - 1)
+                    (id, Branch::Target(growing.targets.len() - 1))
                 }
                 To::Model(name) => {
                     let Some(nested) = growing.models.get(name) else {
@@ -451,15 +457,17 @@ impl Table {
                             .collect(),
                         arm: target.arm.clone().or_else(|| above.arm.clone()),
                     };
-                    Branch::Model(self.node(nested, growing, &within, depth + 1))
+                    let branch = self.node(nested, growing, &within, depth + 1);
+                    (affinity::target_of("", name), Branch::Model(branch))
                 }
             };
-            children.push(Child { weight, branch });
+            children.push(Child { id, weight, branch });
         }
         Node {
             strategy: model.strategy,
             weights: model.tuning.weights,
             smart: model.smart.clone(),
+            shortlists: Shortlists::new(model.strategy, children.len()),
             children,
             turn: self
                 .state
@@ -584,6 +592,7 @@ impl Table {
             arm: None,
         };
         let children = (0..targets.len()).map(|index| Child {
+            id: targets[index].id,
             weight: 1,
             branch: Branch::Target(index),
         });
@@ -599,6 +608,7 @@ impl Table {
                 weights: Weights::default(),
                 strategy: Strategy::Fallback,
                 smart: None,
+                shortlists: None,
                 children: children.collect(),
                 turn: Arc::default(),
             },

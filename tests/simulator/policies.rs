@@ -61,7 +61,6 @@ impl Ours {
             .map(|(index, stats)| {
                 let (input, output) = sight.prices[index];
                 View {
-                    id: index as u64,
                     stats,
                     weight: 1,
                     inflight: sight.inflight[index],
@@ -81,7 +80,7 @@ impl Ours {
         };
         let rng = &mut self.rng;
         match self.strategy {
-            Strategy::Weighted => weighted::rank(&views, None, rng),
+            Strategy::Weighted => weighted::rank((0..).zip(vec![1; views.len()]), None, rng),
             Strategy::Latency => latency::rank(&views, &asked, now, rng),
             Strategy::Cost => cost::rank(&views, &asked, now, rng),
             Strategy::Score => score::rank(&views, &asked, &Weights::default(), now, rng),

@@ -147,7 +147,7 @@ impl Hunt<'_> {
     }
 
     /// Returns until when a target is not asked, and whether that is for want of allowance.
-    fn until(&self, pick: &Pick, now: Instant) -> Option<(Instant, bool)> {
+    fn until(&self, pick: &Pick<'_>, now: Instant) -> Option<(Instant, bool)> {
         let candidate = pick.candidate();
         let until = |scope: Scope| match self.core.routing.cooldowns.standing(scope, now) {
             Standing::Good => now,

@@ -30,7 +30,7 @@ enum First {
 
 impl<'a> Hunt<'a> {
     /// Returns when an attempt at `pick` is late; `None` where nothing is hedged.
-    pub(super) fn due(&self, pick: &Pick, desperate: bool) -> Option<Duration> {
+    pub(super) fn due(&self, pick: &Pick<'_>, desperate: bool) -> Option<Duration> {
         let (hedge, share) = pick.route.hedge.as_ref()?;
         let ask = self.ask;
         let stream = ask.envelope.stream;
@@ -83,13 +83,13 @@ impl<'a> Hunt<'a> {
             return self.settle(plan, leg, tried, x);
         };
         self.attempts += 1;
-        let pick: &'a Pick = &self.picks[second.index];
+        let pick: &'a Pick<'a> = &self.picks[second.index];
         let other_plan = Try {
-            route: &pick.route,
+            route: pick.route,
             target: pick.target,
             credential: second.credential,
             place: &second.place,
-            timers: ask.timeouts_of(&pick.route, Some(pick.target)),
+            timers: ask.timeouts_of(pick.route, Some(pick.target)),
             deadline: self.deadline,
             strip: self.strip,
         };
@@ -218,9 +218,9 @@ impl<'a> Hunt<'a> {
     fn other(&mut self, index: usize, plan: &Try<'_>) -> Option<Second> {
         let now = Instant::now();
         for other in index + 1..self.picks.len() {
-            let pick: &'a Pick = &self.picks[other];
+            let pick: &'a Pick<'a> = &self.picks[other];
             let candidate = pick.candidate();
-            let fit = std::sync::Arc::ptr_eq(&pick.route, plan.route)
+            let fit = std::sync::Arc::ptr_eq(pick.route, plan.route)
                 && !std::ptr::eq(candidate, plan.candidate())
                 && candidate.refused.is_none()
                 && !candidate.provider.demo;

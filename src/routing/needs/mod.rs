@@ -181,6 +181,15 @@ impl Bounds {
         *self == Self::default()
     }
 
+    /// Returns whether no target within these bounds can lack anything of what is needed.
+    pub fn hold(&self, needs: &Needs) -> bool {
+        let output = needs.output.unwrap_or(0);
+        self.lacks.and(needs.set).is_empty()
+            && needs.input <= self.input
+            && output <= self.output
+            && needs.input.saturating_add(output) <= self.context
+    }
+
     /// Returns what a target with these bounds lacks of what is needed.
     ///
     /// `translates`: it is asked in another protocol than the client's. Then our own translation keeps an answer's

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::latency::delays;
-use super::rank::{Key, Ranked, Shelf, View, outputs, ranked, sort};
+use super::rank::{Common, Draw, Key, Ranked, Shelf, View, outputs, ranked, sort};
 use crate::provider::cost::PICO;
 use crate::routing::choose::Asked;
 
@@ -23,10 +23,21 @@ pub fn rank(
     now: Instant,
     rng: &mut fastrand::Rng,
 ) -> Vec<Ranked> {
+    order(views, asked, None, now, &mut Draw::Chance(rng))
+}
+
+/// Orders them; among equal prices by latencies that are drawn in this way.
+pub(super) fn order(
+    views: &[View<'_>],
+    asked: &Asked,
+    common: Option<&Common>,
+    now: Instant,
+    draw: &mut Draw<'_>,
+) -> Vec<Ranked> {
     let mut scores = vec![None; views.len()];
     let mut keys = Vec::with_capacity(views.len());
-    let outputs = outputs(views, asked, now);
-    let delays = delays(views, asked, now, rng);
+    let outputs = outputs(views, asked, common, now);
+    let delays = delays(views, asked, common, now, draw);
     for (index, (view, (output, delay))) in views
         .iter()
         .zip(outputs.into_iter().zip(delays))

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::rank::{Key, Load, Ranked, View, draw, ranked, sort};
+use super::rank::{Common, Draw, Key, Load, Ranked, View, middling, ranked, sort};
 use crate::routing::choose::Asked;
 use crate::routing::stats::Estimate;
 
@@ -24,9 +24,20 @@ pub fn rank(
     now: Instant,
     rng: &mut fastrand::Rng,
 ) -> Vec<Ranked> {
+    order(views, asked, None, now, &mut Draw::Chance(rng))
+}
+
+/// Orders them by latencies that are drawn in this way. `common` is what they have in common with more than these.
+pub(super) fn order(
+    views: &[View<'_>],
+    asked: &Asked,
+    common: Option<&Common>,
+    now: Instant,
+    draw: &mut Draw<'_>,
+) -> Vec<Ranked> {
     let mut scores = vec![None; views.len()];
     let mut keys = Vec::with_capacity(views.len());
-    let each = delays(views, asked, now, rng);
+    let each = delays(views, asked, common, now, draw);
     for (index, (view, delay)) in views.iter().zip(each).enumerate() {
         scores[index] = delay.known.map(|log| f64::from(log.exp()) * 1000.0);
         keys.push(Key {
@@ -47,20 +58,21 @@ pub(super) struct Delay {
 }
 
 /// Draws the delay of each target.
-pub(super) fn delays<'v>(
+pub(super) fn delays<'v, 'd>(
     views: &'v [View<'_>],
     asked: &Asked,
+    common: Option<&Common>,
     now: Instant,
-    rng: &'v mut fastrand::Rng,
-) -> impl Iterator<Item = Delay> + use<'v> {
+    draw: &'v mut Draw<'d>,
+) -> impl Iterator<Item = Delay> + use<'v, 'd> {
     let load = Load::of(views);
-    let known = estimates(views, asked, now);
+    let known = estimates(views, asked, common, now);
     views
         .iter()
         .zip(known)
         .map(move |(view, (estimate, is_known))| {
             let risk = Risk::of(view, now);
-            let drawn = draw(estimate.mean, estimate.variance, rng);
+            let drawn = draw.of(estimate.mean, estimate.variance);
             Delay {
                 drawn: risk.with(drawn) + LOAD * load.share(view),
                 known: is_known.then(|| risk.with(estimate.mean)),
@@ -74,20 +86,18 @@ pub(super) fn delays<'v>(
 pub(super) fn estimates(
     views: &[View<'_>],
     asked: &Asked,
+    common: Option<&Common>,
     now: Instant,
 ) -> impl Iterator<Item = (Estimate, bool)> + use<> {
     let known: Vec<Option<Estimate>> = views
         .iter()
         .map(|view| view.stats.latency(asked.stream, asked.input, now))
         .collect();
-    let (sum, count) = known
-        .iter()
-        .flatten()
-        .fold((0.0, 0u32), |(sum, count), estimate| {
-            (sum + estimate.mean, count + 1)
-        });
     let middling = Estimate {
-        mean: sum / count.max(1) as f32,
+        mean: match common {
+            Some(common) => common.middling,
+            None => middling(known.iter().flatten().copied()),
+        },
         ..Estimate::UNKNOWN
     };
     known

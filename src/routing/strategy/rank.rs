@@ -1,14 +1,14 @@
 //! What every strategy looks at, and the order that it answers with.
 
+use std::cmp::Ordering;
 use std::time::Instant;
 
+use super::score::Best;
 use crate::routing::choose::Asked;
-use crate::routing::stats::{Stats, normal};
+use crate::routing::stats::{Estimate, Stats, normal};
 
 /// What a strategy sees of one target. A nested model is seen as the target that it would ask first.
 pub struct View<'a> {
-    /// A hash of its name: the same after a reload, and after others were added.
-    pub id: u64,
     pub stats: &'a Stats,
     /// A target of weight 0 is asked when nothing else is left.
     pub weight: u32,
@@ -56,6 +56,16 @@ pub(super) enum Shelf {
     Last,
 }
 
+impl Shelf {
+    pub fn of(weight: u32) -> Self {
+        if weight == 0 {
+            Shelf::Last
+        } else {
+            Shelf::First
+        }
+    }
+}
+
 /// What one target is sorted by.
 pub(super) struct Key {
     pub shelf: Shelf,
@@ -65,15 +75,19 @@ pub(super) struct Key {
 
 /// Sorts the targets: by shelf, then by value.
 pub(super) fn sort(keys: &mut [Key]) {
-    let order = |a: &Key, b: &Key| {
+    sort_front(keys, |a, b| {
         let shelves = a.shelf.cmp(&b.shelf);
         shelves.then(a.value.total_cmp(&b.value))
-    };
-    let front = if keys.len() > MOST_SORTED {
-        keys.select_nth_unstable_by(MOST_SORTED, order);
-        &mut keys[..MOST_SORTED]
+    });
+}
+
+/// Sorts as much of the front as can matter.
+pub(super) fn sort_front<T>(all: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
+    let front = if all.len() > MOST_SORTED {
+        all.select_nth_unstable_by(MOST_SORTED, &order);
+        &mut all[..MOST_SORTED]
     } else {
-        keys
+        all
     };
     front.sort_unstable_by(order);
 }
@@ -92,11 +106,7 @@ pub(super) fn ranked(keys: &[Key], score: impl Fn(usize) -> Option<f64>) -> Vec<
 
 impl View<'_> {
     pub(super) fn shelf(&self) -> Shelf {
-        if self.weight == 0 {
-            Shelf::Last
-        } else {
-            Shelf::First
-        }
+        Shelf::of(self.weight)
     }
 
     /// Requests in flight for its weight.
@@ -125,9 +135,63 @@ impl Load {
     }
 }
 
-/// Draws from a normal distribution.
-pub(super) fn draw(mean: f32, variance: f32, rng: &mut fastrand::Rng) -> f32 {
-    mean + variance.sqrt() * normal(rng.f64()) as f32
+/// How a number is taken from what is known of it.
+pub(super) enum Draw<'r> {
+    /// By chance (Thompson sampling).
+    Chance(&'r mut fastrand::Rng),
+    /// So many deviations better than its mean; among equals by chance.
+    Hope(f32, &'r mut fastrand::Rng),
+}
+
+impl Draw<'_> {
+    /// Draws from a normal distribution.
+    pub fn of(&mut self, mean: f32, variance: f32) -> f32 {
+        const LITTLE: f32 = 1e-3;
+        match self {
+            Draw::Chance(rng) => mean + variance.sqrt() * normal(rng.f64()) as f32,
+            Draw::Hope(deviations, rng) => {
+                mean - *deviations * variance.sqrt() - LITTLE * rng.f32()
+            }
+        }
+    }
+}
+
+/// What many targets have in common: it stands in for what isn't known of one.
+#[derive(Debug, Clone, Copy)]
+pub struct Common {
+    /// The mean of the logarithms of latencies.
+    pub(super) middling: f32,
+    /// The output of one answer, in tokens.
+    pub(super) usual: f32,
+    pub(super) best: Best,
+}
+
+impl Common {
+    pub fn of(views: &[View<'_>], asked: &Asked, now: Instant) -> Self {
+        let latencies = views
+            .iter()
+            .map(|view| view.stats.latency(asked.stream, asked.input, now));
+        Self {
+            middling: middling(latencies.flatten()),
+            usual: usual(views.iter().map(|view| view.stats.output(now)), asked),
+            best: Best::among(views, asked, now),
+        }
+    }
+}
+
+/// Returns the mean of the logarithms of what is known.
+pub(super) fn middling(known: impl Iterator<Item = Estimate>) -> f32 {
+    let (sum, count) = known.fold((0.0, 0u32), |(sum, count), estimate| {
+        (sum + estimate.mean, count + 1)
+    });
+    sum / count.max(1) as f32
+}
+
+/// Returns the output of one answer among all that were written, in tokens.
+fn usual(written: impl Iterator<Item = (f32, f32)>, asked: &Asked) -> f32 {
+    let (tokens, answers) = written.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let default = asked.output.unwrap_or(u64::MAX).min(LIKELY_OUTPUT) as f32;
+    (tokens + default) / (answers + 1.0)
 }
 
 /// What all targets wrote counts as so many answers of each.
@@ -137,14 +201,18 @@ const COMMON: f32 = 100.0;
 ///
 /// A model that wrote too little to judge by is taken to write what the others write: a default would make it look
 /// cheaper or dearer than they are.
-pub(super) fn outputs(views: &[View<'_>], asked: &Asked, now: Instant) -> Vec<f32> {
+pub(super) fn outputs(
+    views: &[View<'_>],
+    asked: &Asked,
+    common: Option<&Common>,
+    now: Instant,
+) -> Vec<f32> {
     let most = asked.output.map_or(f32::INFINITY, |most| most as f32);
     let written: Vec<(f32, f32)> = views.iter().map(|view| view.stats.output(now)).collect();
-    let (tokens, answers) = written
-        .iter()
-        .fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    let default = asked.output.unwrap_or(u64::MAX).min(LIKELY_OUTPUT) as f32;
-    let usual = (tokens + default) / (answers + 1.0);
+    let usual = match common {
+        Some(common) => common.usual,
+        None => usual(written.iter().copied(), asked),
+    };
     let each = written.into_iter();
     each.map(|(tokens, answers)| ((tokens + COMMON * usual) / (answers + COMMON)).min(most))
         .collect()

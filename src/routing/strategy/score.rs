@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::latency::estimates;
-use super::rank::{Key, Load, Ranked, View, draw, outputs, ranked, sort};
+use super::rank::{Common, Draw, Key, Load, Ranked, View, outputs, ranked, sort};
 use crate::routing::choose::Asked;
 use crate::routing::stats::Estimate;
 
@@ -52,8 +52,23 @@ pub fn rank(
     now: Instant,
     rng: &mut fastrand::Rng,
 ) -> Vec<Ranked> {
-    let facts = facts(views, asked, now);
-    let best = Best::of(views, &facts);
+    order(views, asked, weights, None, now, &mut Draw::Chance(rng))
+}
+
+/// Orders them by scores whose latencies are drawn in this way.
+pub(super) fn order(
+    views: &[View<'_>],
+    asked: &Asked,
+    weights: &Weights,
+    common: Option<&Common>,
+    now: Instant,
+    draw: &mut Draw<'_>,
+) -> Vec<Ranked> {
+    let facts = facts(views, asked, common, now);
+    let best = match common {
+        Some(common) => common.best,
+        None => Best::of(views, &facts),
+    };
     let load = Load::of(views);
     let sum = weights.sum();
     let weigh = |weight: f32, loss: f32| weight / sum.max(f32::MIN_POSITIVE) * loss;
@@ -71,7 +86,7 @@ pub fn rank(
             + weigh(weights.throughput, best.slowness(facts.speed))
             + weigh(weights.availability, gone)
             + penalty;
-        let drawn = draw(facts.latency.mean, facts.latency.variance, rng);
+        let drawn = draw.of(facts.latency.mean, facts.latency.variance);
         let late = |log: f32| weigh(weights.latency, best.lateness(log));
         scores[index] = Some(f64::from(base + late(facts.latency.mean)));
         keys.push(Key {
@@ -99,9 +114,9 @@ impl Facts {
     }
 }
 
-fn facts(views: &[View<'_>], asked: &Asked, now: Instant) -> Vec<Facts> {
-    let outputs = outputs(views, asked, now).into_iter();
-    let latencies = estimates(views, asked, now);
+fn facts(views: &[View<'_>], asked: &Asked, common: Option<&Common>, now: Instant) -> Vec<Facts> {
+    let outputs = outputs(views, asked, common, now).into_iter();
+    let latencies = estimates(views, asked, common, now);
     let known = views.iter().zip(outputs.zip(latencies));
     let facts = known.map(|(view, (output, (latency, _)))| Facts {
         pico: view.bill.map(|bill| bill.with(output)),
@@ -113,7 +128,8 @@ fn facts(views: &[View<'_>], asked: &Asked, now: Instant) -> Vec<Facts> {
 }
 
 /// The best of each part among the targets that are in question: who fails sets no measure.
-struct Best {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Best {
     /// Above 0, unless nothing has a price.
     pico: f64,
     latency: f32,
@@ -123,6 +139,10 @@ struct Best {
 }
 
 impl Best {
+    pub fn among(views: &[View<'_>], asked: &Asked, now: Instant) -> Self {
+        Self::of(views, &facts(views, asked, None, now))
+    }
+
     fn of(views: &[View<'_>], facts: &[Facts]) -> Self {
         let all = || views.iter().zip(facts);
         let good = |view: &View<'_>, facts: &Facts| view.weight > 0 && !facts.is_below();

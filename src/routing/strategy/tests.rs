@@ -49,7 +49,6 @@ fn learn(known: &Known, now: Instant) -> Stats {
 
 fn view<'a>(stats: &'a Stats, known: &Known) -> View<'a> {
     View {
-        id: 1,
         stats,
         weight: 1,
         inflight: 0,
@@ -449,7 +448,7 @@ fn weight_0_is_asked_when_nothing_else_is_left() {
             0 => latency::rank(&views, &ASKED, now, &mut rng),
             1 => cost::rank(&views, &ASKED, now, &mut rng),
             2 => score::rank(&views, &ASKED, &Weights::default(), now, &mut rng),
-            _ => weighted::rank(&views, Some(turn), &mut rng),
+            _ => weighted::rank(shares(&views), Some(turn), &mut rng),
         };
         assert_eq!(order[2].index, 0, "turn {turn}");
     }
@@ -533,15 +532,13 @@ fn weights_decide_what_counts() {
 
 #[test]
 fn ten_thousand_requests_split_as_their_weights_say() {
-    let now = Instant::now();
-    let stats = Stats::new(HALF_LIFE, now);
-    let views = weigh(&stats, &[(10, 70), (11, 20), (12, 10)]);
+    let shares = [(10, 70), (11, 20), (12, 10)];
     let mut rng = fastrand::Rng::with_seed(14);
-    let by_chance = firsts(3, 10_000, || weighted::rank(&views, None, &mut rng));
+    let by_chance = firsts(3, 10_000, || draw(&shares, None, &mut rng));
     let mut session = 0u64;
     let by_session = firsts(3, 10_000, || {
         session = session.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        weighted::rank(&views, Some(session), &mut rng)
+        draw(&shares, Some(session), &mut rng)
     });
     for firsts in [by_chance, by_session] {
         // Five standard deviations of a binomial: √(10,000 · p · (1 − p)) is 46, 40 and 30.
@@ -553,43 +550,41 @@ fn ten_thousand_requests_split_as_their_weights_say() {
 
 #[test]
 fn a_session_keeps_its_order_whatever_else_happens() {
-    let now = Instant::now();
-    let stats = Stats::new(HALF_LIFE, now);
-    let views = weigh(&stats, &[(10, 70), (11, 20), (12, 10)]);
+    let shares = [(10, 70), (11, 20), (12, 10)];
     let mut rng = fastrand::Rng::with_seed(15);
     for session in 0..50 {
-        let first = weighted::rank(&views, Some(session), &mut rng);
+        let first = draw(&shares, Some(session), &mut rng);
         for _ in 0..100 {
-            assert_eq!(weighted::rank(&views, Some(session), &mut rng), first);
+            assert_eq!(draw(&shares, Some(session), &mut rng), first);
         }
     }
 }
 
 #[test]
 fn a_change_of_weights_moves_only_the_sessions_that_must() {
-    let now = Instant::now();
-    let stats = Stats::new(HALF_LIFE, now);
-    let before = weigh(&stats, &[(10, 50), (11, 50)]);
-    // A third one comes first in the file, and takes a third.
-    let after = weigh(&stats, &[(12, 50), (10, 50), (11, 50)]);
-    let mut rng = fastrand::Rng::with_seed(16);
-    let mut moved = 0;
-    for session in 0..9000u64 {
-        let old = before[weighted::rank(&before, Some(session), &mut rng)[0].index].id;
-        let new = after[weighted::rank(&after, Some(session), &mut rng)[0].index].id;
-        assert!(old == new || new == 12, "between the old ones nobody moves");
-        moved += u32::from(old != new);
+    let before = [(10, 50), (11, 50)];
+    // A third one comes first in the file, and takes a third or a fifth.
+    for (weight, share) in [(50, 3000), (25, 1800)] {
+        let after = [(12, weight), (10, 50), (11, 50)];
+        let mut rng = fastrand::Rng::with_seed(16);
+        let mut moved = 0;
+        for session in 0..9000u64 {
+            let old = before[draw(&before, Some(session), &mut rng)[0].index].0;
+            let new = after[draw(&after, Some(session), &mut rng)[0].index].0;
+            assert!(old == new || new == 12, "between the old ones nobody moves");
+            moved += u32::from(old != new);
+        }
+        assert!(moved.abs_diff(share) < 250, "{moved} of 9000, not {share}");
     }
-    assert!(moved.abs_diff(3000) < 250, "a third of them: {moved}");
 }
 
-fn weigh<'a>(stats: &'a Stats, targets: &[(u64, u32)]) -> Vec<View<'a>> {
-    let views = targets.iter().map(|(id, weight)| View {
-        id: *id,
-        weight: *weight,
-        ..view(stats, &USUAL)
-    });
-    views.collect()
+fn draw(shares: &[(u64, u32)], session: Option<u64>, rng: &mut fastrand::Rng) -> Vec<Ranked> {
+    weighted::rank(shares.iter().copied(), session, rng)
+}
+
+fn shares<'v>(views: &'v [View<'_>]) -> impl Iterator<Item = (u64, u32)> + Clone + use<'v> {
+    let ids = 1..;
+    ids.zip(views).map(|(id, view)| (id, view.weight))
 }
 
 #[test]
@@ -598,7 +593,6 @@ fn of_a_thousand_the_best_come_first_and_in_order() {
     let stats = Stats::new(HALF_LIFE, now);
     let views: Vec<View<'_>> = (0..1000u64)
         .map(|index| View {
-            id: index,
             bill: Some(bill(1000, 1 + (index * 7919) % 1000, 1)),
             ..view(&stats, &USUAL)
         })
@@ -624,5 +618,5 @@ fn nothing_to_choose_from_is_no_panic() {
     assert!(latency::rank(&[], &ASKED, now, &mut rng).is_empty());
     assert!(cost::rank(&[], &ASKED, now, &mut rng).is_empty());
     assert!(score::rank(&[], &ASKED, &Weights::default(), now, &mut rng).is_empty());
-    assert!(weighted::rank(&[], Some(1), &mut rng).is_empty());
+    assert!(weighted::rank(std::iter::empty(), Some(1), &mut rng).is_empty());
 }

@@ -1,21 +1,34 @@
 //! `weighted`: a share of the requests for each target; a session keeps its target.
 
-use super::rank::{Key, Ranked, View, ranked, sort};
+use super::rank::{Key, Ranked, Shelf, ranked, sort};
 
-/// Orders the targets by chance, in proportion to their weights; a session's chance is always the same.
+/// Orders the targets, each told by a hash of its name and its weight, by chance in proportion to their weights; a
+/// session's chance is always the same.
 ///
 /// Sorting by −ln(u)/w draws without replacement in proportion to weight (Efraimidis and Spirakis). With u made of
 /// the session and the target's name it is weighted rendezvous hashing: when a weight grows, a target comes or one
 /// goes, only the sessions move that must.
-pub fn rank(views: &[View<'_>], session: Option<u64>, rng: &mut fastrand::Rng) -> Vec<Ranked> {
-    let keys = views.iter().enumerate().map(|(index, view)| {
+pub fn rank(
+    targets: impl Iterator<Item = (u64, u32)> + Clone,
+    session: Option<u64>,
+    rng: &mut fastrand::Rng,
+) -> Vec<Ranked> {
+    let mut weights = targets.clone().map(|(_, weight)| weight);
+    let one = weights.next();
+    // Among equals the chance alone gives the same order, without its logarithm.
+    let even = weights.all(|weight| Some(weight) == one);
+    let keys = targets.enumerate().map(|(index, (id, weight))| {
         let chance = match session {
-            Some(session) => unit(mix(session ^ mix(view.id))),
+            Some(session) => unit(mix(session ^ mix(id))),
             None => rng.f64(),
         };
         Key {
-            shelf: view.shelf(),
-            value: (-(1.0 - chance).ln() / f64::from(view.weight.max(1))) as f32,
+            shelf: Shelf::of(weight),
+            value: if even {
+                chance as f32
+            } else {
+                (-(1.0 - chance).ln() / f64::from(weight.max(1))) as f32
+            },
             index: index as u32,
         }
     });
