@@ -8,8 +8,8 @@
 //! *exchange* one request from its first byte to its record; *record* what is kept of it;
 //! *usage* the tokens it took; *snapshot* one checked configuration, never changed after.
 //!
-//! Arrows of dependency run one way: `command → server → gateway → config → {guard, limit, cache, routing,
-//! access, observe, state} → upstream → provider → protocol → codec, secret, error`.
+//! Arrows of dependency run one way: `command → server → gateway → config → directory → {guard, limit, cache,
+//! routing, access, observe, state} → upstream → provider → protocol → codec, secret, error`.
 
 /// Who asks: client keys.
 pub mod access;
@@ -21,6 +21,8 @@ pub mod codec;
 pub mod command;
 /// What was wished: the file, checked into a snapshot and swapped.
 pub mod config;
+/// Who asks, where the configuration doesn't say: organisations, teams, projects, users, keys.
+pub mod directory;
 pub mod error;
 /// One request, start to finish.
 pub mod gateway;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use strait::config::{self, Mistake, Snapshot};
 use strait::error::Kind;
 use strait::provider::{catalogue, cost, region};
-use strait::routing::constraints::{self, Constraints, Origin, Subject, Who};
+use strait::routing::constraints::{self, Constraints, Demands, Origin, Subject, Who};
 
 fn read(text: &str) -> Result<Snapshot, Vec<Mistake>> {
     let env = |name: &str| (name == "AWS_REGION").then(|| "eu-central-1".to_owned());
@@ -27,6 +27,7 @@ fn slow(now: &Snapshot, target: &str, header: &str, takes: Option<Duration>) -> 
     let (name, model) = target.split_once('/').unwrap();
     let provider = &now.providers[now.provider_index[name]];
     let subject = Subject {
+        names: &[],
         provider,
         model,
         entry: catalogue::model(&provider.catalogue, model),
@@ -469,6 +470,7 @@ fn the_refusal_names_the_demand_and_whose_it_is() {
     let now = good(LAB);
     let provider = &now.providers[now.provider_index["dark"]];
     let subject = Subject {
+        names: &[],
         provider,
         model: "x",
         entry: None,
@@ -501,8 +503,13 @@ fn the_refusal_names_the_demand_and_whose_it_is() {
 #[test]
 fn what_is_demanded_tells_cached_answers_apart() {
     let demand = |header| Constraints::read_header(header).unwrap();
-    let of = |demand: &Constraints| constraints::fingerprint(&[None, Some(demand)]);
-    assert_eq!(constraints::fingerprint(&[None, None]), 0);
+    let of = |demand: &Constraints| {
+        constraints::fingerprint(Demands {
+            key: &[],
+            request: Some(demand),
+        })
+    };
+    assert_eq!(constraints::fingerprint(Demands::default()), 0);
     assert_ne!(of(&demand("region=eu")), of(&demand("region=us")));
     assert_eq!(of(&demand("region=eu")), of(&demand("region=eu;")));
     assert_ne!(of(&demand("allow=a")), of(&demand("deny=a")));

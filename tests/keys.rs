@@ -17,6 +17,7 @@ fn settings(at: usize) -> KeySettings {
             rpm: Some(600),
             tpm: Some(200_000),
             concurrent: Some(50),
+            ..Limits::default()
         },
         budgets: Vec::new(),
         constraints: None,

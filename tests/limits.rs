@@ -17,6 +17,7 @@ fn limits(rpm: Option<u32>, tpm: Option<u64>, concurrent: Option<u32>) -> Limits
         rpm,
         tpm,
         concurrent,
+        ..Limits::default()
     }
 }
 

@@ -273,10 +273,13 @@ fn without_a_place_to_write_nothing_is_kept_and_the_health_says_why() {
     let place = dir.path().join("state");
     std::fs::write(&place, "a file, not a directory").unwrap();
     assert_eq!(
-        State::open(&place, Settings::default()).err().unwrap().kind,
+        State::open(place.as_path(), Settings::default())
+            .err()
+            .unwrap()
+            .kind,
         Kind::StateUnavailable
     );
-    let state = State::start(&place, Settings::default());
+    let state = State::start(place.as_path(), Settings::default());
     assert_eq!(state.responses().put(stored("resp_1")), Put::Unavailable);
     let counts = state.counts();
     assert_eq!((counts.available, counts.dropped.unavailable), (false, 1));

@@ -1,10 +1,12 @@
 //! Who asks: client keys, hashed in memory.
 
+mod gate;
 mod presented;
 mod table;
 
 use std::sync::Arc;
 
+pub use gate::{Gate, Lists, Net};
 pub use presented::presented;
 pub use table::{Key, Keys};
 
@@ -31,4 +33,13 @@ pub struct KeySettings {
     pub stale_if_error: Option<std::time::Duration>,
     /// Where not all can be served at once.
     pub priority: Priority,
+}
+
+/// Whom a key of the directory belongs to, by id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    pub organisation: Arc<str>,
+    pub team: Arc<str>,
+    pub project: Arc<str>,
+    pub user: Option<Arc<str>>,
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use http::HeaderMap;
 use ring::hmac;
 
-use super::KeySettings;
 use super::presented::presented;
+use super::{Gate, KeySettings, Owner};
 use crate::error::{Error, Kind, Result};
 use crate::glob::Glob;
-use crate::limit::Limits;
+use crate::limit::Limited;
 use crate::limit::budget::Scope;
 use crate::limit::overload::Priority;
 use crate::routing::constraints::Constraints;
@@ -19,32 +19,65 @@ use crate::routing::constraints::Constraints;
 /// A client key, without its text.
 #[derive(Debug)]
 pub struct Key {
+    /// Unique: a key of the directory goes by its id.
     pub name: Arc<str>,
     /// The same for the same name, in every process.
     pub id: u64,
     /// Empty allows every model.
     models: Box<[Glob]>,
-    pub limits: Limits,
-    /// Who spends, with what it may spend; `None` without a budget.
-    pub spends: Option<Scope>,
+    /// The rules of a key of the directory, and of all that it belongs to.
+    pub gates: Box<[Arc<Gate>]>,
+    /// Its limits and those of all that it belongs to, the widest first.
+    pub limits: Box<[Limited]>,
+    /// Who spends with it, and what each may spend; empty without a budget.
+    pub spends: Box<[Scope]>,
     /// What is demanded of whoever answers its requests.
-    pub constraints: Option<Arc<Constraints>>,
+    pub constraints: Box<[Arc<Constraints>]>,
     /// It may ask why a request went where it went.
     pub explain: bool,
     /// See [`KeySettings::stale_if_error`].
     pub stale_if_error: Option<std::time::Duration>,
     pub priority: Priority,
+    /// `None`: it stands in the configuration.
+    pub owner: Option<Arc<Owner>>,
+    /// Of the directory that it was put together from.
+    pub generation: u64,
 }
 
 impl Key {
+    /// Returns a key of the directory that may do everything.
+    pub fn owned(name: Arc<str>, owner: Arc<Owner>, generation: u64) -> Self {
+        Self {
+            id: id_of(&name),
+            name,
+            models: Box::default(),
+            gates: Box::default(),
+            limits: Box::default(),
+            spends: Box::default(),
+            constraints: Box::default(),
+            explain: false,
+            stale_if_error: None,
+            priority: Priority::default(),
+            owner: Some(owner),
+            generation,
+        }
+    }
+
     /// Returns whether there are models that the key may not use.
     pub fn is_restricted(&self) -> bool {
-        !self.models.is_empty()
+        !self.models.is_empty() || self.gates.iter().any(|gate| !gate.models.is_empty())
     }
 
     /// Returns whether the key may use `model`, named as the client names it.
     pub fn allows(&self, model: &str) -> bool {
-        self.models.is_empty() || self.models.iter().any(|glob| glob.matches(model))
+        self.allows_any(&[model])
+    }
+
+    /// Returns whether the key may use a model that has these names.
+    pub fn allows_any(&self, names: &[&str]) -> bool {
+        let named = |glob: &Glob| names.iter().any(|name| glob.matches(name));
+        (self.models.is_empty() || self.models.iter().any(named))
+            && self.gates.iter().all(|gate| gate.allows_model(names))
     }
 }
 
@@ -80,6 +113,11 @@ impl Keys {
     /// Returns the key of that name.
     pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
         self.table.values().find(|key| &*key.name == name)
+    }
+
+    /// Returns all keys.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.table.values()
     }
 
     /// Returns whether no key is configured: everybody may ask.
@@ -133,23 +171,36 @@ impl std::fmt::Debug for Keys {
 
 impl Key {
     fn new(settings: &KeySettings) -> Self {
+        let name: Arc<str> = settings.name.as_str().into();
         Self {
-            name: settings.name.as_str().into(),
+            name: name.clone(),
             id: id_of(&settings.name),
             models: settings
                 .models
                 .iter()
                 .map(|pattern| Glob::new(pattern))
                 .collect(),
-            limits: settings.limits,
-            spends: (!settings.budgets.is_empty()).then(|| Scope {
-                name: format!("key:{}", settings.name).into(),
-                budgets: settings.budgets.as_slice().into(),
-            }),
-            constraints: settings.constraints.clone(),
+            gates: Box::default(),
+            limits: match settings.limits.is_unlimited() {
+                true => Box::default(),
+                false => Box::new([Limited {
+                    name: name.clone(),
+                    limits: settings.limits,
+                }]),
+            },
+            spends: match settings.budgets.is_empty() {
+                true => Box::default(),
+                false => Box::new([Scope {
+                    name: format!("key:{name}").into(),
+                    budgets: settings.budgets.as_slice().into(),
+                }]),
+            },
+            constraints: settings.constraints.iter().cloned().collect(),
             explain: settings.explain,
             stale_if_error: settings.stale_if_error,
             priority: settings.priority,
+            owner: None,
+            generation: 0,
         }
     }
 }
@@ -216,6 +267,7 @@ impl Hasher for FirstBytes {
 mod tests {
 
     use super::*;
+    use crate::limit::Limits;
     use crate::secret::Secret;
 
     const PEPPER: [u8; 32] = [7; 32];

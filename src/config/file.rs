@@ -24,7 +24,8 @@ pub(super) struct File {
     pub listen: At<Vec<At<Listen>>>,
     pub admin_listen: Option<At<Listen>>,
     pub admin_token: Option<At<Reference>>,
-    pub state_dir: Option<PathBuf>,
+    pub admin_keys: bool,
+    pub state: State,
     pub providers: Vec<Row>,
     pub models: Vec<super::model::Model>,
     pub rules: Vec<super::rules::Written>,
@@ -65,8 +66,12 @@ impl File {
             server,
             listen,
             admin_listen,
+            admin_keys: admin
+                .as_ref()
+                .and_then(|admin| reader.get(admin, "keys", truth))
+                .is_some_and(|at| at.value),
             admin_token: admin.and_then(|admin| reader.get(&admin, "token", secret)),
-            state_dir: state_dir(reader, &root),
+            state: state(reader, &root),
             providers: providers(reader, &root),
             models: super::model::models(reader, &root),
             rules: super::rules::rules(reader, &root),
@@ -188,9 +193,20 @@ fn region(value: &DeValue<'_>) -> Result<String, Wrong> {
     Ok(region)
 }
 
-fn state_dir(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<PathBuf> {
-    let table = reader.table(root, "state", "state")?;
-    reader.get(&table, "database", database);
+/// The `[state]` table: its secrets aren't fetched yet.
+#[derive(Default)]
+pub(super) struct State {
+    pub dir: Option<PathBuf>,
+    /// `None`: SQLite.
+    pub database: Option<At<Reference>>,
+    pub pepper: Option<At<Reference>>,
+    pub master_key: Option<At<Reference>>,
+}
+
+fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
+    let Some(table) = reader.table(root, "state", "state") else {
+        return State::default();
+    };
     reader.get(&table, "redis", |value| match text(value)?.as_str() {
         "" => Ok(()),
         _ => Err(Wrong::later("Redis")),
@@ -199,17 +215,20 @@ fn state_dir(reader: &mut Reader<'_>, root: &Table<'_>) -> Option<PathBuf> {
         "" => Err("must name a directory".into()),
         dir => Ok(PathBuf::from(dir)),
     });
-    dir.map(|at| at.value)
-}
-
-// The value isn't shown: the URL of a database may hold a password.
-fn database(value: &DeValue<'_>) -> Result<(), Wrong> {
-    match text(value)?.as_str() {
-        "sqlite" => Ok(()),
-        url if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
-            Err(Wrong::later("PostgreSQL"))
-        }
-        _ => Err(Wrong::suggest("must be \"sqlite\"", Some("\"sqlite\""))),
+    let database = reader.get(&table, "database", |value| match text(value)?.as_str() {
+        "sqlite" => Ok(None),
+        _ => secret(value).map(Some),
+    });
+    State {
+        pepper: reader.get(&table, "pepper", secret),
+        master_key: reader.get(&table, "master_key", secret),
+        dir: dir.map(|at| at.value),
+        database: database.and_then(|at| {
+            Some(At {
+                value: at.value?,
+                place: at.place,
+            })
+        }),
     }
 }
 
@@ -313,6 +332,8 @@ fn limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Limits {
     Limits {
         rpm: limit("rpm", u32::MAX.into()).map(|at| at.value as u32),
         tpm: limit("tpm", i64::MAX.unsigned_abs()).map(|at| at.value),
+        rpd: limit("rpd", i64::MAX.unsigned_abs()).map(|at| at.value),
+        tpd: limit("tpd", i64::MAX.unsigned_abs()).map(|at| at.value),
         concurrent: limit("concurrent", u32::MAX.into()).map(|at| at.value as u32),
     }
 }

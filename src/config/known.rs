@@ -53,11 +53,11 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "admin",
-        keys: &["listen", "token"],
+        keys: &["listen", "token", "keys"],
     },
     Section {
         path: "state",
-        keys: &["dir", "database", "redis"],
+        keys: &["dir", "database", "pepper", "master_key", "redis"],
     },
     Section {
         path: "providers.*",
@@ -237,7 +237,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "keys[].limits",
-        keys: &["rpm", "tpm", "concurrent"],
+        keys: &["rpm", "tpm", "rpd", "tpd", "concurrent"],
     },
     Section {
         path: "keys[].budget",

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use super::file::{File, Key};
 use super::mistake::{At, Mistake, Wrong, nearest, quoted};
 use super::row::Row;
+use super::secrets::Reference;
 use super::{Env, Snapshot};
 use crate::access::KeySettings;
 use crate::provider::Provider;
 use crate::routing;
+use crate::secret::Secret;
 use crate::server;
+use crate::state::{self, Location};
 
 /// The provider that answers without a network.
 const DEMO: &str = "demo";
@@ -62,11 +65,24 @@ pub(super) fn snapshot(
                 None
             }
         });
+    let state_dir = file.state.dir.unwrap_or_else(|| default_state_dir(env));
+    let database = match file.state.database {
+        None => Location::Dir(state_dir.clone()),
+        Some(written) => database(&written, env).unwrap_or_else(|wrong| {
+            mistakes.push(written.wrong(wrong));
+            Location::Dir(state_dir.clone())
+        }),
+    };
+    let secrets = state::Secrets {
+        pepper: own_secret(file.state.pepper, env, mistakes),
+        master_key: own_secret(file.state.master_key, env, mistakes),
+    };
     Snapshot {
         generation: 1,
         file: None,
         server: file.server,
         admin: server::AdminSettings {
+            keys: file.admin_keys,
             listen: file
                 .admin_listen
                 .map_or(server::AdminSettings::default().listen, |at| {
@@ -74,7 +90,9 @@ pub(super) fn snapshot(
                 }),
             token,
         },
-        state_dir: file.state_dir.unwrap_or_else(|| default_state_dir(env)),
+        database,
+        secrets,
+        state_dir,
         providers: providers.enabled,
         provider_index: providers.index,
         disabled: providers.disabled,
@@ -99,6 +117,46 @@ fn default_state_dir(env: Env<'_>) -> PathBuf {
         .as_deref()
         .and_then(|directories| directories.split(':').next());
     PathBuf::from(first.unwrap_or("./strait-data"))
+}
+
+/// Fetches where the database is. The value isn't shown: the URL may hold a password.
+fn database(written: &At<Reference>, env: Env<'_>) -> Result<Location, Wrong> {
+    let url = written.value.resolve_text(env)?;
+    match url.expose() {
+        "sqlite" => Err("a reference must lead to the URL of a PostgreSQL database".into()),
+        text => {
+            let meant = (!text.contains(':')).then_some("\"sqlite\"");
+            let checked = state::database::check_url(text);
+            checked.map_err(|wrong| Wrong::suggest(wrong, meant))?;
+            Ok(Location::Server(url))
+        }
+    }
+}
+
+/// Shorter ones can be guessed, and what is hashed or sealed with one would be open.
+const SHORTEST_SECRET: usize = 16;
+
+/// Fetches a secret of the gateway's own.
+fn own_secret(
+    written: Option<At<Reference>>,
+    env: Env<'_>,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Secret> {
+    let written = written?;
+    match written.value.resolve_text(env) {
+        Ok(secret) if secret.expose().trim().len() >= SHORTEST_SECRET => {
+            Some(Secret::new(secret.expose().trim()))
+        }
+        Ok(_) => {
+            let message = format!("is shorter than {SHORTEST_SECRET} characters");
+            mistakes.push(written.wrong(message));
+            None
+        }
+        Err(wrong) => {
+            mistakes.push(written.wrong(wrong));
+            None
+        }
+    }
 }
 
 fn check_listeners(file: &File, mistakes: &mut Vec<Mistake>) {
@@ -129,8 +187,9 @@ fn check_listeners(file: &File, mistakes: &mut Vec<Mistake>) {
             .any(|mistake| mistake.key.starts_with("keys"))
     };
     let is_exposed = file.listen.value.iter().any(|one| !one.value.loopback);
-    if is_exposed && file.keys.is_empty() && !file.server.open && !keys_wrong() {
-        let message = "anyone who reaches this address could spend your credentials: add [[keys]], listen on 127.0.0.1, or write server.open = true";
+    let is_guarded = !file.keys.is_empty() || file.admin_keys;
+    if is_exposed && !is_guarded && !file.server.open && !keys_wrong() {
+        let message = "anyone who reaches this address could spend your credentials: add [[keys]], write admin.keys = true, listen on 127.0.0.1, or write server.open = true";
         mistakes.push(file.listen.wrong(message));
     }
 }

@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub server: server::Settings,
     pub admin: server::AdminSettings,
     pub state_dir: PathBuf,
+    pub database: state::Location,
+    pub secrets: state::Secrets,
     /// Enabled providers: those of the file, and those of the catalogue whose usual key variable is set.
     pub providers: Vec<Arc<Provider>>,
     /// Name or alias → index into `providers`.

@@ -90,6 +90,13 @@ fn only_at_start(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
         ("server.threads", old.server.threads != new.server.threads),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("state.dir", old.state_dir != new.state_dir),
+        ("state.database", old.database != new.database),
+        ("state.pepper", old.secrets.pepper != new.secrets.pepper),
+        (
+            "state.master_key",
+            old.secrets.master_key != new.secrets.master_key,
+        ),
+        ("admin.keys", old.admin.keys != new.admin.keys),
     ];
     differ
         .into_iter()

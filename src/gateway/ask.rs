@@ -23,7 +23,7 @@ use crate::protocol::{self, Protocol, Shape};
 use crate::provider::{Platform, TimeoutOverrides, Timeouts, platform};
 use crate::routing::affinity::Pin;
 use crate::routing::choose::Asked;
-use crate::routing::constraints::Constraints;
+use crate::routing::constraints::Demands;
 use crate::routing::needs::{Bounds, Needs};
 use crate::routing::screen::Screen;
 use crate::routing::smart::Difficulty;
@@ -133,6 +133,7 @@ impl Ask<'_> {
             protocol: self.protocol,
             needs: Needs::default(),
             input: self.envelope.estimate_input(),
+            asked: &self.envelope.model,
             demands: self.demands(key),
             stream: self.envelope.stream,
         };
@@ -145,9 +146,11 @@ impl Ask<'_> {
     }
 
     /// Returns what is demanded beside what the models demand.
-    pub fn demands<'s>(&'s self, key: Option<&'s Key>) -> [Option<&'s Constraints>; 2] {
-        let key = key.and_then(|key| key.constraints.as_deref());
-        [key, self.controls.constraints.as_ref()]
+    pub fn demands<'s>(&'s self, key: Option<&'s Key>) -> Demands<'s> {
+        Demands {
+            key: key.map_or(&[], |key| &key.constraints),
+            request: self.controls.constraints.as_ref(),
+        }
     }
 
     /// Whether the client is to see the usage of a stream: it asked for it, or for its cost.

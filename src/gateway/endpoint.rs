@@ -26,6 +26,8 @@ pub enum Endpoint<'p> {
         provider: &'p str,
         rest: &'p str,
     },
+    /// `/v1/key`: what the key that asks may do, and what it has spent.
+    OwnKey,
     /// `/` and `/health`: alive, without a key.
     Alive,
 }
@@ -151,6 +153,7 @@ impl<'p> Endpoint<'p> {
             "messages" => return ask(Api::Chat, Protocol::Anthropic),
             "messages/count_tokens" => return ask(Api::CountTokens, Protocol::Anthropic),
             "models" => return Some(Self::Models),
+            "key" => return Some(Self::OwnKey),
             _ => {}
         }
         if let Some(id) = rest.strip_prefix("models/").filter(|id| !id.is_empty()) {
@@ -195,6 +198,7 @@ impl<'p> Endpoint<'p> {
         match self {
             Self::Ask(asked) => asked.name(),
             Self::Models | Self::Model(_) => "models",
+            Self::OwnKey => "key",
             Self::Stored { .. } => "responses",
             Self::Raw(_) | Self::Native { .. } => "raw",
             Self::Alive => "alive",
@@ -204,9 +208,12 @@ impl<'p> Endpoint<'p> {
     pub fn allows(&self, method: &Method) -> bool {
         match self {
             Self::Raw(_) | Self::Native { .. } => true,
-            Self::Ask(_) | Self::Models | Self::Model(_) | Self::Stored { .. } | Self::Alive => {
-                self.allow().split(", ").any(|name| method.as_str() == name)
-            }
+            Self::Ask(_)
+            | Self::Models
+            | Self::Model(_)
+            | Self::Stored { .. }
+            | Self::OwnKey
+            | Self::Alive => self.allow().split(", ").any(|name| method.as_str() == name),
         }
     }
 
@@ -219,6 +226,7 @@ impl<'p> Endpoint<'p> {
             Self::Models
             | Self::Model(_)
             | Self::Alive
+            | Self::OwnKey
             | Self::Stored {
                 part: Part::InputItems,
                 ..

@@ -23,6 +23,7 @@ use crate::protocol::usage::Usage;
 use crate::provider::cost;
 use crate::routing::affinity;
 use crate::routing::choose::{Asked, Pick, choose};
+use crate::routing::constraints::Demands;
 use crate::routing::needs::{Bounds, Needs};
 use crate::routing::rules::{self, Rule, Verdict};
 use crate::routing::screen::Screen;
@@ -133,10 +134,11 @@ pub fn explain(now: &Now, body: &[u8], given: Given<'_>) -> Result<Value> {
             Needs::default()
         },
         input,
-        demands: [
-            key.and_then(|key| key.constraints.as_deref()),
-            controls.constraints.as_ref(),
-        ],
+        asked: &envelope.model,
+        demands: Demands {
+            key: key.map_or(&[], |key| &key.constraints),
+            request: controls.constraints.as_ref(),
+        },
         stream: envelope.stream,
     };
     let choice = choose(&chain, &asked, None, &screen);

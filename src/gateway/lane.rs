@@ -380,10 +380,7 @@ impl Gateway {
         x: &mut Exchange,
         limits: &mut Headers,
     ) -> Result<Permit> {
-        let outcome = self
-            .core
-            .limiter
-            .admit(&key.name, &key.limits, tokens, x.started);
+        let outcome = self.core.limiter.admit_all(&key.limits, tokens, x.started);
         match outcome {
             Ok(permit) => {
                 for (name, value) in permit.headers().iter() {
@@ -433,7 +430,7 @@ impl Gateway {
         let scope = cache::Scope {
             tenant,
             protocol: ask.protocol,
-            route: route.fingerprint ^ constraints::fingerprint(&ask.demands(caller)),
+            route: route.fingerprint ^ constraints::fingerprint(ask.demands(caller)),
             beta,
         };
         let looking = Instant::now();

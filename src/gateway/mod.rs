@@ -22,6 +22,7 @@ mod kept;
 mod lane;
 mod models;
 mod outcome;
+mod own_key;
 mod pump;
 mod queue;
 mod raw;
@@ -52,6 +53,7 @@ use pingora::upstreams::peer::HttpPeer;
 use crate::access::{self, Key, Keys};
 use crate::cache::Cache;
 use crate::config::Snapshot;
+use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
@@ -83,6 +85,8 @@ pub struct Core {
     pub drain: ArcSwap<Option<Instant>>,
     /// What is kept on disk.
     pub state: State,
+    /// Keys that are not written in the configuration.
+    pub directory: Directory,
 }
 
 /// One configuration in force. A request keeps the one that it began with.
@@ -327,6 +331,11 @@ impl Gateway {
         let head = self.admit_caller(now, session, x)?;
         x.phase(Phase::Access, x.started);
         match endpoint {
+            Endpoint::OwnKey => {
+                let body = own_key::describe(head.key.as_deref(), &self.core);
+                let headers = vec![(http::header::CONTENT_TYPE, reply::JSON)];
+                Ok(reply::whole(session, x, 200, headers, body).await)
+            }
             Endpoint::Models => Ok(models::list(now, head.key.as_deref(), session, x).await),
             Endpoint::Model(id) => {
                 Ok(models::one(now, head.key.as_deref(), &id, session, x).await?)
@@ -385,7 +394,7 @@ impl Gateway {
     /// Who asks, and what they ask of the gateway itself.
     fn admit_caller(&self, now: &Now, session: &Session, x: &mut Exchange) -> Result<Head> {
         let headers = &session.req_header().headers;
-        let key = if now.keys.is_open() {
+        let key = if now.keys.is_open() && !self.core.directory.view().is_closed() {
             None
         } else {
             let query = session.req_header().uri.query();
@@ -393,18 +402,43 @@ impl Gateway {
             let presented = access::presented(headers, query, by_query)?.ok_or_else(|| {
                 Error::new(Kind::InvalidKey, "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
             })?;
-            let key = now.keys.find(&presented);
-            Some(
-                key.ok_or_else(|| Error::new(Kind::InvalidKey, "The API key is not known here."))?
-                    .clone(),
-            )
+            Some(self.key_of(now, &presented)?)
         };
         x.record.key = key.as_ref().map(|key| key.name.clone());
+        if let Some(key) = key.as_ref().filter(|key| !key.gates.is_empty()) {
+            let client = session.client_addr();
+            let client = client.and_then(|client| Some(client.as_inet()?.ip()));
+            rules::may_enter(key, x.record.endpoint, client)?;
+        }
         let controls = Controls::read(headers)?;
         x.record.session.clone_from(&controls.session);
         x.record.tags.clone_from(&controls.tags);
         rules::may_explain(&controls, key.as_deref())?;
         Ok(Head { controls, key })
+    }
+
+    /// Finds whose key was shown: in the configuration or in the directory.
+    fn key_of(&self, now: &Now, presented: &str) -> Result<Arc<Key>> {
+        let refused = |what: &'static str| Err(Error::new(Kind::InvalidKey, what));
+        let seconds = || jiff::Timestamp::now().as_second();
+        let of_file = || now.keys.find(presented).cloned();
+        match self.core.directory.view().find(presented, seconds) {
+            Found::Key(key) => Ok(key),
+            Found::Expired => refused("The API key has expired."),
+            Found::Disabled => refused("The API key is disabled."),
+            // The configuration may hold any text as a key.
+            found @ (Found::Foreign | Found::Unknown | Found::Unready) => {
+                match (of_file(), found) {
+                    (Some(key), _) => Ok(key),
+                    (None, Found::Unready) => {
+                        let error = "The API key can't be checked now: the state database is away.";
+                        let error = Error::new(Kind::StateUnavailable, error);
+                        Err(error.with_retry_after(Duration::from_secs(2)))
+                    }
+                    (None, _) => refused("The API key is not known here."),
+                }
+            }
+        }
     }
 
     /// What only a provider understands: access, limits and models here, the rest by Pingora's own flow.

@@ -100,8 +100,9 @@ pub async fn plan(
         ));
     }
     let path = format!("/{rest}");
-    let keys = asks.key.as_ref().and_then(|key| key.constraints.clone());
-    let demands = keys.into_iter().chain(asks.constraints.map(Arc::new));
+    let keys = asks.key.iter().flat_map(|key| key.constraints.iter());
+    let demands = keys.cloned().chain(asks.constraints.map(Arc::new));
+    let demands: Vec<Arc<Constraints>> = demands.collect();
     let mut raw = Raw {
         now: now.clone(),
         credential: credential(candidate),
@@ -111,7 +112,7 @@ pub async fn plan(
         path,
         watch: None,
         key: asks.key,
-        demands: demands.collect(),
+        demands,
         permit: None,
         slots: None,
         limits: Headers::new(),
@@ -194,6 +195,7 @@ impl Raw {
         let subject = |model| Subject {
             provider,
             model,
+            names: &[],
             entry: catalogue::model(&provider.catalogue, provider.known_as(model)),
             place: candidate.region,
             input: 0,
@@ -530,7 +532,7 @@ impl Raw {
 
 /// Returns whether a key may use a model that is named as its provider names it.
 fn allows(key: &Key, provider: &str, model: &str) -> bool {
-    key.allows(model) || key.allows(&format!("{provider}/{model}"))
+    key.allows_any(&[model, &format!("{provider}/{model}")])
 }
 
 fn refusal(model: &str) -> Error {

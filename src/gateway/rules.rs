@@ -37,7 +37,9 @@ pub fn ask<'n>(
         headers,
         tags: &controls.tags,
         key: key.map_or("", |key| &key.name),
-        team: "",
+        team: key
+            .and_then(|key| key.owner.as_deref())
+            .map_or("", |owner| &owner.team),
         session: controls.session.as_deref().unwrap_or_default(),
         region: &now.snapshot.server.region,
         at: x.record.at,
@@ -59,6 +61,23 @@ pub fn ask<'n>(
         Verdict::Deny(message) => Err(Error::new(Kind::Denied, message.to_string())),
         Verdict::Use(_) | Verdict::Keep => Ok(Some(rule)),
     }
+}
+
+/// Refuses a request to an endpoint, or from an address, that the key's rules don't let through. Which models there are
+/// and what it may do, a key may ask in any case.
+pub fn may_enter(key: &Key, endpoint: &str, client: Option<std::net::IpAddr>) -> Result<()> {
+    let mut gates = key.gates.iter();
+    if gates.any(|gate| !gate.allows_address(client)) {
+        let message = "This API key may not be used from this address.";
+        return Err(Error::new(Kind::Denied, message));
+    }
+    let open = matches!(endpoint, "models" | "key");
+    let mut gates = key.gates.iter();
+    if !open && gates.any(|gate| !gate.allows_endpoint(endpoint)) {
+        let message = format!("This API key may not use the endpoint `{endpoint}`.");
+        return Err(Error::new(Kind::Denied, message));
+    }
+    Ok(())
 }
 
 /// Refuses a request that asks why, of a key that may not.

@@ -8,7 +8,7 @@ use super::account;
 use super::ask::Ask;
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
-use crate::limit::budget::{Every, Over};
+use crate::limit::budget::{Every, Over, Scope};
 use crate::protocol::usage::Usage;
 use crate::provider::cost;
 use crate::routing::Candidate;
@@ -17,12 +17,12 @@ use crate::routing::choose::Choice;
 /// Output of a model whose limit is not known, when the request sets none.
 const UNKNOWN_OUTPUT: u64 = 4096;
 
-/// Refuses a key whose budget is spent: before the cache, because what is kept is for those who may ask.
+/// Refuses a key whose budget is spent, or that of somebody it belongs to: before the cache, because what is kept is for
+/// those who may ask.
 pub fn check(key: Option<&Key>, x: &Exchange) -> Result<()> {
-    let Some(scope) = key.and_then(|key| key.spends.as_ref()) else {
+    let Some(scopes) = scopes(key) else {
         return Ok(());
     };
-    let scopes = std::slice::from_ref(scope);
     match x.core.budgets.reserve(scopes, 0, Timestamp::now()) {
         // Nothing is held.
         Ok(none) => drop(none),
@@ -31,17 +31,22 @@ pub fn check(key: Option<&Key>, x: &Exchange) -> Result<()> {
     Ok(())
 }
 
-/// Holds what the request may cost at `most`, in 10⁻¹² USD, in the budgets of its key, until its record is made.
+/// Holds what the request may cost at `most`, in 10⁻¹² USD, in every budget that it is spent from, until its record is
+/// made.
 pub fn hold(key: Option<&Key>, most: impl FnOnce() -> u64, x: &mut Exchange) -> Result<()> {
-    let Some(scope) = key.and_then(|key| key.spends.as_ref()) else {
+    let Some(scopes) = scopes(key) else {
         return Ok(());
     };
-    let scopes = std::slice::from_ref(scope);
     match x.core.budgets.reserve(scopes, most(), Timestamp::now()) {
         Ok(held) => x.held = Some(held),
         Err(over) => return Err(refused(&over, x)),
     }
     Ok(())
+}
+
+fn scopes(key: Option<&Key>) -> Option<&[Scope]> {
+    key.map(|key| &*key.spends)
+        .filter(|scopes| !scopes.is_empty())
 }
 
 /// Returns what a request may cost at most at any of those who may answer it.

@@ -1,4 +1,4 @@
-//! One per-minute limit as a GCRA: a single instant says how full the bucket is.
+//! One limit per minute or day as a GCRA: a single instant says how full the bucket is.
 //!
 //! That instant, when the bucket will be full again, moves into the future with every charge by the time in which
 //! the charge refills. All times are nanoseconds since the limiter was made.
@@ -7,12 +7,15 @@ use std::time::Duration;
 
 /// What a bucket refills in.
 pub const MINUTE: u64 = 60_000_000_000;
+pub const DAY: u64 = 24 * 60 * MINUTE;
 /// A debt beyond this is forgiven: one wild usage figure must not lock a key out for days.
 pub const MOST_DEBT: Duration = Duration::from_secs(3600);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bucket {
     limit: u64,
+    /// What an empty one refills in.
+    period: u64,
     /// When it will be full again.
     full_at: u64,
     /// When it was last seen full.
@@ -28,8 +31,24 @@ pub struct Level {
     pub reset: Duration,
 }
 
+impl Default for Bucket {
+    fn default() -> Self {
+        Self::over(MINUTE)
+    }
+}
+
 impl Bucket {
-    /// Takes on a limit that may have changed: what was used stays used, but no more than a whole minute.
+    /// Returns a full one that refills in `period`.
+    pub fn over(period: u64) -> Self {
+        Self {
+            limit: 0,
+            period,
+            full_at: 0,
+            seen_full: 0,
+        }
+    }
+
+    /// Takes on a limit that may have changed: what was used stays used, but no more than a whole period.
     pub fn set_limit(&mut self, limit: u64, now: u64) {
         if self.limit == limit {
             return;
@@ -37,7 +56,7 @@ impl Bucket {
         let missing = self.full_at.saturating_sub(now);
         if self.limit > 0 && limit > 0 && missing > 0 {
             let scaled = u128::from(missing) * u128::from(self.limit) / u128::from(limit);
-            let most = u128::from(missing.max(MINUTE));
+            let most = u128::from(missing.max(self.period));
             self.full_at = now.saturating_add(scaled.min(most) as u64);
         }
         self.limit = limit;
@@ -49,7 +68,7 @@ impl Bucket {
             return None;
         }
         let after = self.full_at.max(now).saturating_add(self.time(amount));
-        Some(after.saturating_sub(now.saturating_add(MINUTE)))
+        Some(after.saturating_sub(now.saturating_add(self.period)))
     }
 
     /// Takes `amount`, as a debt where it is not there.
@@ -59,12 +78,19 @@ impl Bucket {
             self.seen_full = now;
         }
         let most = now
-            .saturating_add(MINUTE)
+            .saturating_add(self.period)
             .saturating_add(MOST_DEBT.as_nanos() as u64);
         self.full_at = self
             .full_at
             .saturating_add(self.time(amount))
             .min(most.max(self.full_at));
+    }
+
+    /// [`Bucket::charge`] of what was used beyond an estimate; nothing where there is no limit.
+    pub fn owe(&mut self, amount: u64, now: u64) {
+        if self.limit > 0 {
+            self.charge(amount, now);
+        }
     }
 
     /// Gives back `amount` of a charge made at `charged`.
@@ -85,8 +111,8 @@ impl Bucket {
 
     pub fn level(&self, now: u64) -> Level {
         let missing = self.full_at.saturating_sub(now);
-        let left = MINUTE.saturating_sub(missing);
-        let remaining = u128::from(left) * u128::from(self.limit) / u128::from(MINUTE);
+        let left = self.period.saturating_sub(missing);
+        let remaining = u128::from(left) * u128::from(self.limit) / u128::from(self.period);
         Level {
             limit: self.limit,
             remaining: remaining as u64,
@@ -97,13 +123,13 @@ impl Bucket {
     /// Returns the time in which `amount` refills, rounded up: never a token too many.
     fn time(&self, amount: u64) -> u64 {
         let time =
-            (u128::from(amount) * u128::from(MINUTE)).div_ceil(u128::from(self.limit.max(1)));
+            (u128::from(amount) * u128::from(self.period)).div_ceil(u128::from(self.limit.max(1)));
         u64::try_from(time).unwrap_or(u64::MAX)
     }
 
     /// The same rounded down, for what is given back.
     fn time_down(&self, amount: u64) -> u64 {
-        let time = u128::from(amount) * u128::from(MINUTE) / u128::from(self.limit.max(1));
+        let time = u128::from(amount) * u128::from(self.period) / u128::from(self.limit.max(1));
         u64::try_from(time).unwrap_or(u64::MAX)
     }
 }

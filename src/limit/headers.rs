@@ -38,6 +38,18 @@ impl RateHeaders {
             })
     }
 
+    /// Returns of both what has less left.
+    pub fn tightest(self, other: Self) -> Self {
+        let less = |one: Option<Level>, other: Option<Level>| match (one, other) {
+            (Some(one), Some(other)) if other.remaining < one.remaining => Some(other),
+            (one, other) => one.or(other),
+        };
+        Self {
+            requests: less(self.requests, other.requests),
+            tokens: less(self.tokens, other.tokens),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.requests.is_none() && self.tokens.is_none()
     }

@@ -1,4 +1,4 @@
-//! Admission: every limit of a key asked and charged in one step, and a permit that gives back what it holds.
+//! Admission: every limit of a key, and of whoever it belongs to, asked and charged in one step, and a permit that gives back what it holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::Limits;
-use super::bucket::Bucket;
+use super::bucket::{Bucket, DAY};
 use super::headers::RateHeaders;
+use super::{Limited, Limits};
 use crate::error::{Error, Kind};
 
 /// Keys are not swept below this.
@@ -33,11 +33,24 @@ struct Entry {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     requests: Bucket,
     tokens: Bucket,
+    day_requests: Bucket,
+    day_tokens: Bucket,
     running: u32,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            requests: Bucket::default(),
+            tokens: Bucket::default(),
+            day_requests: Bucket::over(DAY),
+            day_tokens: Bucket::over(DAY),
+            running: 0,
+        }
+    }
 }
 
 /// The right to run one request. Dropped, on whatever path, it ends the request.
@@ -47,8 +60,11 @@ struct State {
 #[derive(Default)]
 #[must_use = "dropped at once it limits nothing"]
 pub struct Permit {
-    /// `None`: the key has no limits.
+    /// `None`: there are no limits.
     held: Option<Held>,
+    /// Where more than one has limits.
+    more: Vec<Held>,
+    headers: RateHeaders,
 }
 
 struct Held {
@@ -57,7 +73,6 @@ struct Held {
     admitted: u64,
     /// Tokens charged so far; `None` without a token limit.
     charged: Option<u64>,
-    headers: RateHeaders,
 }
 
 /// Which limit refused.
@@ -65,17 +80,27 @@ struct Held {
 pub enum Which {
     Rpm,
     Tpm,
+    Rpd,
+    Tpd,
     Concurrent,
 }
 
 impl Which {
-    pub const ALL: [Which; 3] = [Which::Rpm, Which::Tpm, Which::Concurrent];
+    pub const ALL: [Which; 5] = [
+        Which::Rpm,
+        Which::Tpm,
+        Which::Rpd,
+        Which::Tpd,
+        Which::Concurrent,
+    ];
 
     /// Returns the name that configuration and metrics use.
     pub fn name(self) -> &'static str {
         match self {
             Which::Rpm => "rpm",
             Which::Tpm => "tpm",
+            Which::Rpd => "rpd",
+            Which::Tpd => "tpd",
             Which::Concurrent => "concurrent",
         }
     }
@@ -84,6 +109,8 @@ impl Which {
         match self {
             Which::Rpm => "requests per minute (rpm)",
             Which::Tpm => "tokens per minute (tpm)",
+            Which::Rpd => "requests per day (rpd)",
+            Which::Tpd => "tokens per day (tpd)",
             Which::Concurrent => "concurrent requests",
         }
     }
@@ -125,48 +152,69 @@ impl Limiter {
         tokens: u64,
         now: Instant,
     ) -> Result<Permit, Denied> {
-        if limits.is_unlimited() {
-            return Ok(Permit::default());
+        let limited = Limited {
+            name: key.clone(),
+            limits: *limits,
+        };
+        self.admit_all(std::slice::from_ref(&limited), tokens, now)
+    }
+
+    /// Admits one request that is estimated at `tokens` within the limits of all, or refuses it and charges nobody.
+    ///
+    /// Each of `all` is another, from the widest to the narrowest: so that no two requests wait for each other's locks.
+    pub fn admit_all(&self, all: &[Limited], tokens: u64, now: Instant) -> Result<Permit, Denied> {
+        let limited = all.iter().filter(|limited| !limited.limits.is_unlimited());
+        let mut permit = Permit::default();
+        match all {
+            [] => return Ok(permit),
+            [one] if one.limits.is_unlimited() => return Ok(permit),
+            [one] => {
+                let entry = self.entry(&one.name, now);
+                let now = nanos(self.begun, now);
+                let mut state = entry.state.lock();
+                if let Err(refusal) = state.check(&one.limits, tokens, now) {
+                    return Err(refusal.of(one, state.headers(&one.limits, now)));
+                }
+                let charged = state.charge(&one.limits, tokens, now);
+                permit.headers = state.headers(&one.limits, now);
+                drop(state);
+                permit.hold(entry, self.begun, now, charged);
+                return Ok(permit);
+            }
+            _ => {}
         }
-        let entry = self.entry(key, now);
+        let entries: Vec<(&Limited, Arc<Entry>)> = limited
+            .map(|limited| (limited, self.entry(&limited.name, now)))
+            .collect();
         let now = nanos(self.begun, now);
-        let mut state = entry.state.lock();
-        if let Err(refusal) = state.check(limits, tokens, now) {
-            let headers = state.headers(limits, now);
-            let Refusal {
-                which,
-                limit,
-                requested,
-                wait,
-            } = refusal;
-            return Err(Denied {
-                key: key.clone(),
-                which,
-                limit,
-                requested,
-                retry_after: wait,
-                headers,
-            });
+        let mut states: Vec<_> = entries
+            .iter()
+            .map(|(_, entry)| entry.state.lock())
+            .collect();
+        let mut worst: Option<(usize, Refusal)> = None;
+        for (at, ((limited, _), state)) in entries.iter().zip(&mut states).enumerate() {
+            if let Err(refusal) = state.check(&limited.limits, tokens, now)
+                && worst
+                    .as_ref()
+                    .is_none_or(|(_, worst)| refusal.is_longer(worst))
+            {
+                worst = Some((at, refusal));
+            }
         }
-        if limits.rpm.is_some() {
-            state.requests.charge(1, now);
+        if let Some((at, refusal)) = worst {
+            let limited = entries[at].0;
+            return Err(refusal.of(limited, states[at].headers(&limited.limits, now)));
         }
-        if limits.tpm.is_some() {
-            state.tokens.charge(tokens, now);
+        let mut charges = Vec::with_capacity(entries.len());
+        for ((limited, _), state) in entries.iter().zip(&mut states) {
+            charges.push(state.charge(&limited.limits, tokens, now));
+            permit.headers = permit.headers.tightest(state.headers(&limited.limits, now));
         }
-        state.running += 1;
-        let headers = state.headers(limits, now);
-        drop(state);
-        let charged = limits.tpm.map(|_| tokens);
-        Ok(Permit {
-            held: Some(Held {
-                entry,
-                begun: self.begun,
-                admitted: now,
-                charged,
-                headers,
-            }),
-        })
+        drop(states);
+        for ((_, entry), charged) in entries.into_iter().zip(charges) {
+            permit.hold(entry, self.begun, now, charged);
+        }
+        Ok(permit)
     }
 
     /// Returns how many requests of `key` are running under its limits.
@@ -221,6 +269,27 @@ struct Refusal {
     wait: Option<Duration>,
 }
 
+impl Refusal {
+    fn is_longer(&self, other: &Self) -> bool {
+        match (self.wait, other.wait) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(wait), Some(other)) => wait > other,
+        }
+    }
+
+    fn of(self, limited: &Limited, headers: RateHeaders) -> Denied {
+        Denied {
+            key: limited.name.clone(),
+            which: self.which,
+            limit: self.limit,
+            requested: self.requested,
+            retry_after: self.wait,
+            headers,
+        }
+    }
+}
+
 impl State {
     /// Asks every limit; the one that takes longest is named.
     fn check(&mut self, limits: &Limits, tokens: u64, now: u64) -> Result<(), Refusal> {
@@ -228,6 +297,8 @@ impl State {
         let rows = [
             (Which::Rpm, &mut self.requests, limits.rpm.map(u64::from), 1),
             (Which::Tpm, &mut self.tokens, limits.tpm, tokens),
+            (Which::Rpd, &mut self.day_requests, limits.rpd, 1),
+            (Which::Tpd, &mut self.day_tokens, limits.tpd, tokens),
         ];
         for (which, bucket, limit, requested) in rows {
             let Some(limit) = limit else { continue };
@@ -236,16 +307,14 @@ impl State {
                 Some(0) => continue,
                 wait => wait.map(Duration::from_nanos),
             };
-            let longer = worst
-                .as_ref()
-                .is_none_or(|worst| wait.is_none() || worst.wait.is_some_and(|w| Some(w) < wait));
-            if longer {
-                worst = Some(Refusal {
-                    which,
-                    limit,
-                    requested,
-                    wait,
-                });
+            let refusal = Refusal {
+                which,
+                limit,
+                requested,
+                wait,
+            };
+            if worst.as_ref().is_none_or(|worst| refusal.is_longer(worst)) {
+                worst = Some(refusal);
             }
         }
         if let Some(refusal) = worst {
@@ -262,15 +331,47 @@ impl State {
         }
     }
 
+    /// Charges a request that was checked; returns the tokens that may come back.
+    fn charge(&mut self, limits: &Limits, tokens: u64, now: u64) -> Option<u64> {
+        if limits.rpm.is_some() {
+            self.requests.charge(1, now);
+        }
+        if limits.rpd.is_some() {
+            self.day_requests.charge(1, now);
+        }
+        if limits.tpm.is_some() {
+            self.tokens.charge(tokens, now);
+        }
+        if limits.tpd.is_some() {
+            self.day_tokens.charge(tokens, now);
+        }
+        self.running += 1;
+        (limits.tpm.is_some() || limits.tpd.is_some()).then_some(tokens)
+    }
+
+    /// Returns what is left of each, of a minute or of a day, whichever is less.
     fn headers(&self, limits: &Limits, now: u64) -> RateHeaders {
-        RateHeaders {
+        let minute = RateHeaders {
             requests: limits.rpm.map(|_| self.requests.level(now)),
             tokens: limits.tpm.map(|_| self.tokens.level(now)),
+        };
+        if limits.rpd.is_none() && limits.tpd.is_none() {
+            return minute;
         }
+        minute.tightest(RateHeaders {
+            requests: limits.rpd.map(|_| self.day_requests.level(now)),
+            tokens: limits.tpd.map(|_| self.day_tokens.level(now)),
+        })
     }
 
     fn is_idle(&self, now: u64) -> bool {
-        self.running == 0 && self.requests.is_full(now) && self.tokens.is_full(now)
+        let buckets = [
+            &self.requests,
+            &self.tokens,
+            &self.day_requests,
+            &self.day_tokens,
+        ];
+        self.running == 0 && buckets.iter().all(|bucket| bucket.is_full(now))
     }
 }
 
@@ -282,17 +383,21 @@ impl Permit {
 
     /// [`Permit::settle`] at a given time.
     pub fn settle_at(&mut self, tokens: u64, now: Instant) {
-        let Some(held) = &mut self.held else { return };
-        let Some(charged) = held.charged.replace(tokens) else {
-            held.charged = None;
-            return;
+        for held in self.held.iter_mut().chain(&mut self.more) {
+            held.settle(tokens, now);
+        }
+    }
+
+    fn hold(&mut self, entry: Arc<Entry>, begun: Instant, admitted: u64, charged: Option<u64>) {
+        let held = Held {
+            entry,
+            begun,
+            admitted,
+            charged,
         };
-        let now = nanos(held.begun, now);
-        let mut state = held.entry.state.lock();
-        if tokens > charged {
-            state.tokens.charge(tokens - charged, now);
-        } else {
-            state.tokens.refund(charged - tokens, held.admitted, now);
+        match self.held {
+            None => self.held = Some(held),
+            Some(_) => self.more.push(held),
         }
     }
 
@@ -301,12 +406,9 @@ impl Permit {
         self.settle(0);
     }
 
-    /// Returns what the key had left at admission.
+    /// Returns what was left at admission to the one with the least.
     pub fn headers(&self) -> RateHeaders {
-        self.held
-            .as_ref()
-            .map(|held| held.headers)
-            .unwrap_or_default()
+        self.headers
     }
 }
 
@@ -315,6 +417,30 @@ impl std::fmt::Debug for Permit {
         f.debug_struct("Permit")
             .field("headers", &self.headers())
             .finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    fn settle(&mut self, tokens: u64, now: Instant) {
+        let Some(charged) = self.charged.replace(tokens) else {
+            self.charged = None;
+            return;
+        };
+        let now = nanos(self.begun, now);
+        let mut state = self.entry.state.lock();
+        let State {
+            tokens: minute,
+            day_tokens: day,
+            ..
+        } = &mut *state;
+        // One that has no limit was never charged: it is full, and takes nothing back.
+        for bucket in [minute, day] {
+            if tokens > charged {
+                bucket.owe(tokens - charged, now);
+            } else {
+                bucket.refund(charged - tokens, self.admitted, now);
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! How much: requests and tokens per minute, and requests at a time, for each key.
+//! How much: requests and tokens per minute and day, and requests at a time, for each key and for whoever it belongs to.
 //!
-//! Each per-minute limit is a bucket that holds the whole limit, starts full and refills evenly: 600 requests a
-//! minute are 600 in the first second, then 10 a second. So no window of `t` minutes lets more than
+//! Each limit per minute is a bucket that holds the whole limit, starts full and refills evenly: 600 requests a
+//! minute are 600 in the first second, then 10 a second; a day's bucket refills over a day. So no window of `t` minutes lets more than
 //! `limit × (1 + t)` pass. Requests that are refused cost nothing, whichever limit refused them.
 //!
 //! Tokens are charged by estimate at admission and settled by usage at the end. The difference is owed, and a debt
@@ -18,19 +18,49 @@ pub mod overload;
 pub use headers::{RateHeaders, Text};
 pub use limiter::{Denied, Limiter, Permit, Which};
 
-/// Limits of one key; `None` is no limit.
+/// Whose limits a request is held to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    /// Unique among all: what is used is counted by it.
+    pub name: std::sync::Arc<str>,
+    pub limits: Limits,
+}
+
+/// Limits of one key, or of what it belongs to; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Requests a minute.
     pub rpm: Option<u32>,
     /// Tokens a minute, input and output together.
     pub tpm: Option<u64>,
+    /// Requests a day.
+    pub rpd: Option<u64>,
+    /// Tokens a day.
+    pub tpd: Option<u64>,
     /// Requests at a time.
     pub concurrent: Option<u32>,
 }
 
 impl Limits {
     pub fn is_unlimited(&self) -> bool {
-        self.rpm.is_none() && self.tpm.is_none() && self.concurrent.is_none()
+        *self == Self::default()
+    }
+
+    /// Returns those that hold where both do.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            rpm: least(self.rpm, other.rpm),
+            tpm: least(self.tpm, other.tpm),
+            rpd: least(self.rpd, other.rpd),
+            tpd: least(self.tpd, other.tpd),
+            concurrent: least(self.concurrent, other.concurrent),
+        }
+    }
+}
+
+fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

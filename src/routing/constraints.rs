@@ -4,6 +4,7 @@
 //! demand for that fact; but for the time that it takes, which nobody would ever know of a target that is not asked.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -29,6 +30,10 @@ pub struct Constraints {
     /// None: everyone.
     pub allow: Vec<Who>,
     pub deny: Vec<Who>,
+    /// Over every name that a target goes by: the model asked for, the model it stands in, `provider/model`, and the
+    /// provider's own. None: every model.
+    pub allow_models: Vec<Who>,
+    pub deny_models: Vec<Who>,
 }
 
 /// Who demands it.
@@ -36,6 +41,8 @@ pub struct Constraints {
 pub enum Origin {
     Model(String),
     Key(String),
+    /// Whom a key belongs to, and its name: `team acme`.
+    Owner(String),
     Request,
 }
 
@@ -89,10 +96,30 @@ impl Who {
     }
 }
 
+/// What is demanded beside what the models demand.
+#[derive(Debug, Clone, Copy, Default, Hash)]
+pub struct Demands<'a> {
+    pub key: &'a [Arc<Constraints>],
+    pub request: Option<&'a Constraints>,
+}
+
+impl<'a> Demands<'a> {
+    pub fn is_empty(&self) -> bool {
+        self.key.is_empty() && self.request.is_none()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &'a Constraints> + use<'a> {
+        let key = self.key.iter().map(|shared| &**shared);
+        key.chain(self.request)
+    }
+}
+
 /// A target, with what is known of it.
 pub struct Subject<'a> {
     pub provider: &'a Provider,
     pub model: &'a str,
+    /// Names that it was come by.
+    pub names: &'a [&'a str],
     pub entry: Option<&'a Model>,
     pub place: cost::Place,
     /// Tokens of input, estimated: prices have tiers.
@@ -113,6 +140,8 @@ impl Constraints {
             zero_retention: false,
             allow: Vec::new(),
             deny: Vec::new(),
+            allow_models: Vec::new(),
+            deny_models: Vec::new(),
         }
     }
 
@@ -126,6 +155,8 @@ impl Constraints {
         // A profile of Bedrock's may lead to another region.
         let bedrock = matches!(provider.platform, Platform::Bedrock { .. });
         who.any(Who::names_models)
+            || !self.allow_models.is_empty()
+            || !self.deny_models.is_empty()
             || self.max_price != Ceiling::default()
             || bedrock && !self.regions.is_empty()
     }
@@ -170,6 +201,9 @@ impl Constraints {
         if !self.allow.is_empty() && !listed(&self.allow) {
             return Some(Unmet::NotAllowed);
         }
+        if let Some(unmet) = self.models(subject) {
+            return Some(unmet);
+        }
         // The gateway's own answers go nowhere and cost nothing.
         if provider.demo {
             return None;
@@ -177,6 +211,23 @@ impl Constraints {
         self.data(provider, model)
             .or_else(|| self.price(subject))
             .or_else(|| self.latency(subject))
+    }
+
+    fn models(&self, subject: &Subject<'_>) -> Option<Unmet> {
+        if self.allow_models.is_empty() && self.deny_models.is_empty() {
+            return None;
+        }
+        let full = format!("{}/{}", subject.provider.name, subject.model);
+        let own = [full.as_str(), subject.model];
+        let listed = |list: &[Who]| {
+            let is = |name: &&str| list.iter().any(|who| who.glob.matches(name));
+            subject.names.iter().chain(&own).any(is)
+        };
+        if listed(&self.deny_models) {
+            return Some(Unmet::Denied);
+        }
+        let allows = self.allow_models.is_empty() || listed(&self.allow_models);
+        (!allows).then_some(Unmet::NotAllowed)
     }
 
     fn data(&self, provider: &Provider, model: &str) -> Option<Unmet> {
@@ -432,6 +483,7 @@ impl fmt::Display for Origin {
         match self {
             Origin::Model(name) => write!(f, "model {name}"),
             Origin::Key(name) => write!(f, "key {name}"),
+            Origin::Owner(name) => f.write_str(name),
             Origin::Request => f.write_str(HEADER),
         }
     }
@@ -448,9 +500,9 @@ fn per_million(pico: u64) -> String {
 }
 
 /// Returns a number that differs where what is demanded does; 0 where nothing is.
-pub fn fingerprint(demands: &[Option<&Constraints>]) -> u64 {
+pub fn fingerprint(demands: Demands<'_>) -> u64 {
     use std::hash::{Hash, Hasher};
-    if demands.iter().all(Option::is_none) {
+    if demands.is_empty() {
         return 0;
     }
     let mut hasher = std::hash::DefaultHasher::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::choose::{Choice, Passed, Pick};
-use super::constraints::{self, Against, Constraints, Subject};
+use super::constraints::{self, Against, Demands, Subject};
 use super::needs::{self, Bounds, Missing, Needs};
 use super::{Candidate, Route};
 use crate::codec::json::Member;
@@ -34,8 +34,10 @@ pub struct Screen<'a> {
     pub needs: Needs,
     /// Tokens of input, estimated: prices have tiers.
     pub input: u64,
+    /// The model as the request names it.
+    pub asked: &'a str,
     /// Of the key and of the request. Those of the models stand in their routes.
-    pub demands: [Option<&'a Constraints>; 2],
+    pub demands: Demands<'a>,
     /// The request is for a stream: what counts is then its first token.
     pub stream: bool,
 }
@@ -73,7 +75,7 @@ impl Screen<'_> {
     fn is_open(&self, chain: &[Arc<Route>]) -> bool {
         let narrowest = chain.iter().map(|route| route.bounds);
         let narrowest = narrowest.fold(Bounds::default(), Bounds::and);
-        self.demands.iter().all(Option::is_none)
+        self.demands.is_empty()
             && chain.iter().all(|route| !route.is_constrained)
             && narrowest.hold(&self.needs)
     }
@@ -82,11 +84,15 @@ impl Screen<'_> {
         let candidate = pick.candidate();
         let leaf = &pick.route.leaves[pick.target];
         let other = (!Arc::ptr_eq(first, pick.route)).then_some(&pick.route.constraints);
-        let demands = self.demands.into_iter().flatten();
+        let demands = self.demands.iter();
         let models = first.constraints.iter().chain(other.into_iter().flatten());
         let models = models.chain(&leaf.constraints).map(|shared| &**shared);
         let latency = || candidate.takes(self.stream, self.input);
+        // What was asked for stands for the targets of its own route, and for nobody's who steps in for them.
+        let asked = if other.is_none() { self.asked } else { "" };
+        let via = leaf.via.as_deref().unwrap_or_default();
         let subject = Subject {
+            names: &[asked, &pick.route.name, via],
             provider: &candidate.provider,
             model: &candidate.model,
             entry: candidate.entry,

@@ -10,12 +10,20 @@ use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 
 use super::control::Link;
+use super::objects::{Asked, Caller};
+use super::openapi;
+use super::reply::{Fault, Reply};
+use super::routes::{self, Does, Led};
 use crate::gateway::explain::{self, Given};
 use crate::observe::metrics::{Cooldown, Health};
 use crate::routing::Waiting;
 use crate::secret::Secret;
 
 const MOST_BODY: usize = 16 << 20;
+/// Objects of the directory are far smaller.
+const MOST_OBJECT: usize = 256 << 10;
+/// Longer tokens are refused unread.
+const LONGEST_TOKEN: usize = 512;
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 pub struct Admin {
@@ -38,7 +46,8 @@ impl Admin {
         }
     }
 
-    fn is_admin(&self, session: &ServerSession) -> bool {
+    /// Returns who asks: whoever has the admin token, or a person with one of their own.
+    fn caller(&self, session: &ServerSession) -> Option<Caller> {
         let header = session
             .get_header("authorization")
             .and_then(|value| value.to_str().ok());
@@ -46,7 +55,12 @@ impl Admin {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
-        token.is_some_and(|token| sha256(token.as_bytes()) == self.token)
+        let token = token.filter(|token| token.len() <= LONGEST_TOKEN)?;
+        if sha256(token.as_bytes()) == self.token {
+            return Some(Caller::Operator);
+        }
+        let person = self.link.core.directory.view().person(token);
+        person.map(Caller::Person)
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
@@ -64,38 +78,103 @@ impl Admin {
                 "not_found",
                 "There is nothing at this path.",
             ),
-            _ if !self.is_admin(session) => {
+            _ => match self.caller(session) {
+                Some(caller) => self.routed(&caller, &method, &path, session).await,
+                None => {
+                    let mut answer = fault(
+                        StatusCode::UNAUTHORIZED,
+                        "invalid_admin_token",
+                        "Send the admin token, or one of your own, as `Authorization: Bearer TOKEN`.",
+                    );
+                    answer
+                        .headers_mut()
+                        .insert("www-authenticate", http::HeaderValue::from_static("Bearer"));
+                    answer
+                }
+            },
+        }
+    }
+
+    /// Does what the table of routes says.
+    async fn routed(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        path: &str,
+        session: &mut ServerSession,
+    ) -> Response<Vec<u8>> {
+        let (route, id) = match routes::find(method.as_str(), path) {
+            Led::To(route, id) => (route, id),
+            Led::Elsewhere(allowed) => {
                 let mut answer = fault(
-                    StatusCode::UNAUTHORIZED,
-                    "invalid_admin_token",
-                    "Send the admin token as `Authorization: Bearer TOKEN`.",
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method_not_allowed",
+                    "This path takes another method.",
                 );
-                answer
-                    .headers_mut()
-                    .insert("www-authenticate", http::HeaderValue::from_static("Bearer"));
-                answer
+                if let Ok(allowed) = http::HeaderValue::from_str(&allowed) {
+                    answer.headers_mut().insert(http::header::ALLOW, allowed);
+                }
+                return answer;
             }
-            "/admin/v1/reload" if method == Method::POST => self.reload().await,
-            "/admin/v1/explain" if method == Method::POST => self.explain(session).await,
-            "/admin/v1/status" if reads => self.status(),
-            "/admin/v1/cooldowns" if reads => self.cooldowns(),
-            "/admin/v1/cooldowns" if method == Method::DELETE => {
+            Led::Nowhere => return Fault::missing().into_answer(),
+        };
+        if !caller.may_somewhere(route.least) {
+            return Fault::forbidden(route.least).into_answer();
+        }
+        match route.does {
+            Does::Reload => self.reload().await,
+            Does::Explain => self.explain(session).await,
+            Does::Status => self.status(),
+            Does::Cooldowns => self.cooldowns(),
+            Does::ClearCooldowns => {
                 self.link.core.routing.cooldowns.clear();
                 self.cooldowns()
             }
-            "/admin/v1/reload"
-            | "/admin/v1/explain"
-            | "/admin/v1/status"
-            | "/admin/v1/cooldowns" => fault(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "This path takes another method.",
-            ),
-            _ => fault(
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "There is nothing at this path.",
-            ),
+            Does::Document => Reply::json(openapi::document()).into_answer(),
+            does @ (Does::Me
+            | Does::List(_)
+            | Does::Create(_)
+            | Does::Read(_)
+            | Does::Change(_)
+            | Does::Delete(_)
+            | Does::RotateKey
+            | Does::MakeToken
+            | Does::DropToken) => self.object(does, caller, id, session).await,
+        }
+    }
+
+    async fn object(
+        &self,
+        does: Does,
+        caller: &Caller,
+        id: Option<&str>,
+        session: &mut ServerSession,
+    ) -> Response<Vec<u8>> {
+        let Some(body) = read_body(session, MOST_OBJECT).await else {
+            return too_large();
+        };
+        let header = |name: &str| {
+            let value = session.get_header(name)?;
+            Some(value.to_str().unwrap_or_default().to_owned())
+        };
+        let (if_match, once) = (header("if-match"), header("idempotency-key"));
+        let query = session.req_header().uri.query().map(str::to_owned);
+        let now = self.link.core.now.load_full();
+        let asked = Asked {
+            caller,
+            directory: &self.link.core.directory,
+            snapshot: &now.snapshot,
+            keys: &now.keys,
+            id,
+            query: query.as_deref(),
+            body: &body,
+            if_match: if_match.as_deref(),
+            once: once.as_deref(),
+        };
+        // Boxed: large, and rare.
+        match Box::pin(asked.run(does)).await {
+            Ok(reply) => reply.into_answer(),
+            Err(fault) => fault.into_answer(),
         }
     }
 
@@ -113,6 +192,7 @@ impl Admin {
                 "status": if ready { "ready" } else { "not ready" },
                 "config_generation": generation,
                 "state": super::state::health(&self.link.core.state),
+                "directory": super::state::directory(&self.link.core.directory),
             }),
         )
     }
@@ -175,26 +255,9 @@ impl Admin {
     }
 
     async fn explain(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let mut body = Vec::new();
-        let reading = async {
-            while let Ok(Some(piece)) = session.read_request_body().await {
-                body.extend_from_slice(&piece);
-                if body.len() > MOST_BODY {
-                    return false;
-                }
-            }
-            true
+        let Some(body) = read_body(session, MOST_BODY).await else {
+            return too_large();
         };
-        match tokio::time::timeout(BODY_TIME, reading).await {
-            Ok(true) => {}
-            Ok(false) | Err(_) => {
-                return fault(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "request_too_large",
-                    "The body is too large or too slow.",
-                );
-            }
-        }
         let now = self.link.core.now.load_full();
         match explain::explain(&now, &body, Given::default()) {
             Ok(explained) => json_answer(StatusCode::OK, &explained),
@@ -265,6 +328,30 @@ impl Admin {
             .collect();
         json_answer(StatusCode::OK, &json!({"cooldowns": cooling}))
     }
+}
+
+/// Reads a whole body; `None` when it is too large or too slow.
+async fn read_body(session: &mut ServerSession, most: usize) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    let reading = async {
+        while let Ok(Some(piece)) = session.read_request_body().await {
+            body.extend_from_slice(&piece);
+            if body.len() > most {
+                return false;
+            }
+        }
+        true
+    };
+    let whole = tokio::time::timeout(BODY_TIME, reading).await;
+    (whole == Ok(true)).then_some(body)
+}
+
+fn too_large() -> Response<Vec<u8>> {
+    fault(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "request_too_large",
+        "The body is too large or too slow.",
+    )
 }
 
 fn json_answer(status: StatusCode, body: &Value) -> Response<Vec<u8>> {

@@ -12,13 +12,15 @@ use super::refresh;
 use crate::access::Keys;
 use crate::cache::Cache;
 use crate::config::Snapshot;
+use crate::directory::{self, Directory};
 use crate::gateway::{Core, Now};
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
-use crate::provider::{Provider, catalogue};
+use crate::provider::{Credential, Provider, catalogue};
 use crate::routing::{self, Table};
+use crate::secret::Secret;
 use crate::state::{State, spent};
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
@@ -103,12 +105,13 @@ fn same(a: &Provider, b: &Provider) -> bool {
     a.endpoints == b.endpoints && a.health == b.health && a.ca == b.ca
 }
 
-/// Builds what a request needs from a snapshot.
+/// Builds what a request needs from a snapshot, and from the credentials of the directory.
 fn now(
     snapshot: Arc<Snapshot>,
     pools: &Pools,
     state: &Arc<routing::State>,
     pepper: &[u8; 32],
+    directory: Option<&Directory>,
 ) -> Now {
     // Before the table: its routes hold what they find.
     if let Err(error) = catalogue::configure(&snapshot.catalogue) {
@@ -120,9 +123,11 @@ fn now(
     state
         .gates
         .configure(server.max_inflight, server.queue, bounds);
+    let stored = directory.map_or_else(Vec::new, Directory::credentials);
+    let providers = with_credentials(&snapshot.providers, &stored);
     let table = Table::new(
-        snapshot.providers.clone(),
-        pools.follow(&snapshot.providers),
+        providers.clone(),
+        pools.follow(&providers),
         snapshot.provider_index.clone(),
         &snapshot.models,
         state.clone(),
@@ -133,6 +138,53 @@ fn now(
         table,
         snapshot,
     }
+}
+
+/// Returns the providers with what the directory has for them, after their own.
+fn with_credentials(
+    providers: &[Arc<Provider>],
+    stored: &[(Box<str>, Credential)],
+) -> Vec<Arc<Provider>> {
+    let with = |provider: &Arc<Provider>| {
+        let mut theirs = stored
+            .iter()
+            .filter(|(name, _)| **name == *provider.name)
+            .peekable();
+        if theirs.peek().is_none() {
+            return provider.clone();
+        }
+        let mut provider = Provider::clone(provider);
+        for (_, credential) in theirs {
+            // Cooldowns and records tell credentials by name.
+            let taken = |own: &Credential| own.name == credential.name;
+            let mut credential = credential.clone();
+            if provider.credentials.iter().any(taken) {
+                credential.name.push_str(" (stored)");
+            }
+            provider.credentials.push(credential);
+        }
+        Arc::new(provider)
+    };
+    providers.iter().map(with).collect()
+}
+
+/// Opens the directory. Where its secrets can't be kept they last as long as the process.
+fn directory(snapshot: &Snapshot) -> Directory {
+    let secret = |name, configured: &Option<Secret>| {
+        directory::secret_of(&snapshot.state_dir, name, configured.as_ref()).unwrap_or_else(
+            |error| {
+                tracing::error!(%error, name, "a secret can't be kept in state.dir: keys and credentials that are made now end with the process");
+                let random = pepper();
+                Secret::new(directory::token::hex(&random))
+            },
+        )
+    };
+    Directory::start(directory::Settings {
+        location: snapshot.database.clone(),
+        pepper: secret(directory::PEPPER, &snapshot.secrets.pepper),
+        master: secret(directory::MASTER, &snapshot.secrets.master_key),
+        required: snapshot.admin.keys,
+    })
 }
 
 /// Takes up what was spent before.
@@ -151,7 +203,13 @@ fn budgets(dir: &Path) -> Arc<Budgets> {
 pub fn dry(snapshot: Arc<Snapshot>) -> Now {
     let (start, _) = mpsc::unbounded_channel();
     refresh::read_last_good(&snapshot.catalogue, &snapshot.state_dir);
-    now(snapshot, &Pools::new(start), &Arc::default(), &pepper())
+    now(
+        snapshot,
+        &Pools::new(start),
+        &Arc::default(),
+        &pepper(),
+        None,
+    )
 }
 
 impl Parts {
@@ -162,9 +220,18 @@ impl Parts {
         let pools = Arc::new(Pools::new(start));
         let state = Arc::new(routing::State::default());
         refresh::read_last_good(&snapshot.catalogue, &snapshot.state_dir);
-        let now = now(snapshot.clone(), &pools, &state, &pepper());
+        let kept = State::start(snapshot.database.clone(), snapshot.responses.clone());
+        // After it, so that the tables are there.
+        let directory = directory(snapshot);
+        metrics.add(super::state::Known::new(directory.clone()));
+        let now = now(
+            snapshot.clone(),
+            &pools,
+            &state,
+            &pepper(),
+            Some(&directory),
+        );
         metrics.set_generation(snapshot.generation);
-        let kept = State::start(&snapshot.state_dir, snapshot.responses.clone());
         metrics.add(super::state::Kept::new(kept.clone()));
         let core = Core {
             now: ArcSwap::from_pointee(now),
@@ -176,6 +243,7 @@ impl Parts {
             metrics,
             drain: ArcSwap::from_pointee(None),
             state: kept,
+            directory,
         };
         Ok(Self {
             core: Arc::new(core),
@@ -192,6 +260,7 @@ impl Parts {
             pools,
             &core.routing,
             &pepper(),
+            Some(&core.directory),
         )));
         if before.snapshot.cache != snapshot.cache {
             match (core.cache.load_full().as_ref(), snapshot.cache.enabled) {

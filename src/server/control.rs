@@ -222,6 +222,7 @@ impl BackgroundService for Control {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0u32;
         let mut kept = self.link.core.budgets.changes();
+        let mut credentials = self.link.core.directory.view().credentials_changed();
         let watched = file_watched(&_watch);
         loop {
             tokio::select! {
@@ -249,6 +250,11 @@ impl BackgroundService for Control {
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
                     self.keep_spent(&mut kept);
+                    let changed = self.link.core.directory.view().credentials_changed();
+                    if std::mem::replace(&mut credentials, changed) != changed {
+                        let link = self.link.clone();
+                        let _ = tokio::task::spawn_blocking(move || link.rebuild()).await;
+                    }
                     if ticks.is_multiple_of(SWEEP_EVERY) {
                         self.sweep();
                     }

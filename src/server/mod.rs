@@ -3,7 +3,11 @@
 mod admin;
 mod build;
 mod control;
+mod objects;
+mod openapi;
 mod refresh;
+mod reply;
+pub mod routes;
 pub mod state;
 
 use std::io::Read;
@@ -73,6 +77,8 @@ pub struct AdminSettings {
     pub listen: String,
     /// `None`: generated into the state directory at first start.
     pub token: Option<Secret>,
+    /// Nobody is served without a key, even before the first is made over the administration API.
+    pub keys: bool,
 }
 
 impl Default for Settings {
@@ -97,6 +103,7 @@ impl Default for AdminSettings {
         Self {
             listen: "127.0.0.1:8081".into(),
             token: None,
+            keys: false,
         }
     }
 }

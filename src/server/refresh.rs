@@ -217,7 +217,7 @@ impl BackgroundService for Refresh {
 
 impl Link {
     /// Builds everything anew from the configuration in force.
-    fn rebuild(&self) {
+    pub(super) fn rebuild(&self) {
         loop {
             let snapshot = self.store.full();
             Parts::apply(&self.core, &self.pools, &snapshot);

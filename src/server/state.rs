@@ -4,6 +4,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use serde_json::{Value, json};
 
+use crate::directory::Directory;
 use crate::observe::metrics::{Rows, desc};
 use crate::state::State;
 
@@ -82,6 +83,56 @@ impl Collector for Kept {
         }
         rows.end(&mut families);
         families
+    }
+}
+
+/// The directory's metrics.
+pub struct Known {
+    directory: Directory,
+    descs: Vec<Desc>,
+}
+
+const DIRECTORY: (&str, &str) = (
+    "strait_directory_available",
+    "1 when changes of keys are seen and made, 0 when what was known is in force.",
+);
+const KEYS: (&str, &str) = ("strait_directory_keys", "Keys of the directory.");
+
+impl Known {
+    pub fn new(directory: Directory) -> Self {
+        let descs = [DIRECTORY, KEYS].map(|(name, help)| desc(name, help, &[]));
+        Self {
+            directory,
+            descs: Vec::from(descs),
+        }
+    }
+}
+
+impl Collector for Known {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let available = u64::from(self.directory.health().is_none());
+        let mut families = Vec::new();
+        for ((name, help), value) in [
+            (DIRECTORY, available),
+            (KEYS, self.directory.view().keys() as u64),
+        ] {
+            let mut rows = Rows::gauge(name, help);
+            rows.push(&[], value as f64);
+            rows.end(&mut families);
+        }
+        families
+    }
+}
+
+/// Returns what `/health/ready` says of the directory.
+pub fn directory(directory: &Directory) -> Value {
+    match directory.health() {
+        None => json!({"status": "ok", "detail": null}),
+        Some(detail) => json!({"status": "unavailable", "detail": detail}),
     }
 }
 

@@ -1,31 +1,37 @@
-//! What must last: the state database, a SQLite file in `state.dir`.
+//! What must last: the state database, a SQLite file in `state.dir` or a PostgreSQL that several nodes share.
 //!
 //! A request waits for it only where the answer itself is in it. What is written goes through a bounded queue to a
 //! thread of its own, in batches; what waits there is found all the same, so whoever was told an id can use it at
 //! once. What doesn't fit is dropped and counted. Without a database the gateway serves on and keeps nothing; the
 //! thread tries again until there is one.
 //!
-//! The file is in WAL mode: a process that is killed loses what was still queued, and never damages what was written.
+//! A server that restarts is waited for a while; what comes meanwhile is queued. SQLite's file is in WAL mode: a process that is killed loses what was still queued, and never damages what was written.
 
-mod database;
+pub mod database;
 mod queue;
 pub mod responses;
 pub mod spent;
 mod worker;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use crate::error::{Error, Kind, Result};
+pub use database::{FILE, Location};
 use queue::Queue;
 pub use responses::{Chain, Put, Responses, Stored};
 use worker::Tallies;
 
-/// The file's name in `state.dir`.
-pub const FILE: &str = "strait.db";
+/// What the `[state]` table says of the gateway's own secrets; each is made and kept in `state.dir` where it is not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// Keys are hashed with it.
+    pub pepper: Option<crate::secret::Secret>,
+    /// Credentials are sealed with it.
+    pub master_key: Option<crate::secret::Secret>,
+}
 
 /// The `[responses]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,9 +124,9 @@ impl Dropped {
 }
 
 impl State {
-    /// Opens the database in `dir`, making both where they are not there. Errors: it can't be used now.
-    pub fn open(dir: &Path, settings: Settings) -> Result<Self> {
-        let (state, opened) = Self::launch(dir, settings, worker::Patience::Once)?;
+    /// Opens the database; a directory and its file are made where they are not there. Errors: it can't be used now.
+    pub fn open(location: impl Into<Location>, settings: Settings) -> Result<Self> {
+        let (state, opened) = Self::launch(location.into(), settings, worker::Patience::Once)?;
         let failure = |what: String| Error::new(Kind::StateUnavailable, what);
         match opened.recv() {
             Ok(Ok(())) => Ok(state),
@@ -131,8 +137,8 @@ impl State {
 
     /// As [`State::open`], but where the database can't be used now, it is tried again in the background. Until then
     /// nothing is kept, and [`State::health`] says why.
-    pub fn start(dir: &Path, settings: Settings) -> Self {
-        match Self::launch(dir, settings.clone(), worker::Patience::Ever) {
+    pub fn start(location: impl Into<Location>, settings: Settings) -> Self {
+        match Self::launch(location.into(), settings.clone(), worker::Patience::Ever) {
             Ok((state, opened)) => {
                 // The first try is over within moments, or the queue holds what comes meanwhile.
                 let _ = opened.recv_timeout(worker::FIRST_TRY);
@@ -159,16 +165,16 @@ impl State {
     }
 
     fn launch(
-        dir: &Path,
+        location: Location,
         settings: Settings,
         patience: worker::Patience,
     ) -> Result<(Self, std::sync::mpsc::Receiver<Result<(), String>>)> {
         let state = Self::new(settings);
         let (tell, opened) = std::sync::mpsc::channel();
-        let (shared, dir) = (state.shared.clone(), dir.to_path_buf());
+        let shared = state.shared.clone();
         std::thread::Builder::new()
             .name("state".into())
-            .spawn(move || worker::run(&shared, &dir, patience, &tell))
+            .spawn(move || worker::run(&shared, &location, patience, &tell))
             .map_err(|error| {
                 Error::new(
                     Kind::StateUnavailable,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::Row as _;
@@ -16,6 +17,8 @@ use crate::error::{Error, Kind, Result};
 const CHUNK: i64 = 500;
 /// Of one answer so many items are found by their ids.
 const MOST_ITEMS: usize = 1000;
+/// Nobody waits longer for an answer of the database.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// What a row takes beside its texts.
 const ROW: usize = 200;
 
@@ -227,9 +230,9 @@ impl<'s> Responses<'s> {
 
     async fn ask(&self, by: By, key: Key) -> Result<Option<Arc<Stored>>> {
         let answered = self.shared.queue.read(by, key).ok_or_else(unavailable)?;
-        match answered.await {
-            Ok(found) => Ok(found.map(Arc::new)),
-            Err(_) => Err(unavailable()),
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(found)) => Ok(found.map(Arc::new)),
+            Ok(Err(_)) | Err(_) => Err(unavailable()),
         }
     }
 
@@ -239,9 +242,9 @@ impl<'s> Responses<'s> {
         let key = Key::new(tenant, id);
         let waits = matches!(self.shared.queue.look(&key), Some(Waiting::Put(_)));
         let told = self.shared.queue.delete(key).ok_or_else(unavailable)?;
-        match told.await {
-            Ok(existed) => Ok(existed || waits),
-            Err(_) => Err(unavailable()),
+        match tokio::time::timeout(PATIENCE, told).await {
+            Ok(Ok(existed)) => Ok(existed || waits),
+            Ok(Err(_)) | Err(_) => Err(unavailable()),
         }
     }
 

@@ -1,6 +1,5 @@
 //! The thread that owns the database: opens it, writes in batches, answers look-ups, sweeps.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -10,14 +9,21 @@ use parking_lot::Mutex;
 use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
-use super::database::{self, Connection, Database};
+use super::database::{self, Connection, Database, FILE, Location, PATIENCE};
 use super::queue::{By, Job, Read};
-use super::{Counts, Dropped, FILE, Health, Shared, responses};
+use super::{Counts, Dropped, Health, Shared, responses};
 
 /// How long a start waits for the first try to open the database.
 pub const FIRST_TRY: Duration = Duration::from_secs(10);
-/// Between two tries.
+/// Between two tries to open it, at first; doubles each time.
+const TRY_AFTER: Duration = Duration::from_secs(1);
 const TRY_EVERY: Duration = Duration::from_secs(15);
+/// A server that was there and is away, as when it restarts, may come back within this, and nothing is lost: what is
+/// to be written waits for it, as far as the queue has room.
+const GRACE: Duration = Duration::from_secs(10);
+const GRACE_STEP: Duration = Duration::from_millis(200);
+/// A server is asked this often whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Chunks that one sweep deletes at most, so that writes don't wait long.
 const MOST_CHUNKS: usize = 20;
@@ -121,12 +127,17 @@ impl Tallies {
 }
 
 /// Runs until the queue is told to stop. Tells once how the first try to open the database went.
-pub fn run(shared: &Shared, dir: &Path, patience: Patience, tell: &Sender<Result<(), String>>) {
+pub fn run(
+    shared: &Shared,
+    location: &Location,
+    patience: Patience,
+    tell: &Sender<Result<(), String>>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(shared, dir, patience, tell)),
+        Ok(runtime) => runtime.block_on(serve(shared, location, patience, tell)),
         Err(error) => {
             let what = format!("the thread of the state database can't run: {error}");
             shared.tallies.unavailable(what.clone());
@@ -137,65 +148,111 @@ pub fn run(shared: &Shared, dir: &Path, patience: Patience, tell: &Sender<Result
     shared.queue.end();
 }
 
-async fn serve(shared: &Shared, dir: &Path, patience: Patience, tell: &Sender<Result<(), String>>) {
-    let mut told = false;
-    let mut database = loop {
-        match open(dir).await {
-            Ok(database) => break database,
-            Err(what) => {
-                tracing::error!(file = %dir.join(FILE).display(), error = what, "the state database can't be opened: nothing is kept");
-                shared.tallies.unavailable(what.clone());
-                // Whoever opens and doesn't wait for the outcome doesn't care.
-                let _ = tell.send(Err(what));
-                told = true;
-                if patience == Patience::Once {
+async fn serve(
+    shared: &Shared,
+    location: &Location,
+    patience: Patience,
+    tell: &Sender<Result<(), String>>,
+) {
+    let mut complained = false;
+    let mut pause = TRY_AFTER;
+    loop {
+        match open(location).await {
+            Ok(mut database) => {
+                sweep(shared, &mut database).await;
+                shared.tallies.is_well();
+                if complained {
+                    tracing::info!("the state database is open: answers are kept again");
+                }
+                let _ = tell.send(Ok(()));
+                (complained, pause) = (false, TRY_AFTER);
+                let end = work(shared, &mut database).await;
+                if end == End::Told {
+                    if let Err(error) = database.close().await {
+                        tracing::warn!(%error, "the state database is not closed cleanly");
+                    }
                     return;
                 }
             }
-        }
-        let pause = tokio::time::sleep(TRY_EVERY);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => break,
-                () = shared.queue.filled() => {}
+            Err(what) => {
+                if !complained {
+                    tracing::error!(
+                        database = location.shown(),
+                        error = what,
+                        "the state database can't be opened: nothing is kept"
+                    );
+                }
+                complained = true;
+                shared.tallies.unavailable(what.clone());
+                // Whoever opens and doesn't wait for the outcome doesn't care.
+                let _ = tell.send(Err(what));
+                if patience == Patience::Once {
+                    return;
+                }
+                if wait(shared, pause).await == End::Told {
+                    return;
+                }
+                pause = (pause * 2).min(TRY_EVERY);
             }
-            if shared.queue.stops() {
-                return;
-            }
         }
-    };
-    sweep(shared, &mut database.writer).await;
-    shared.tallies.is_well();
-    if told {
-        tracing::info!("the state database is open: answers are kept again");
     }
-    let _ = tell.send(Ok(()));
-    work(shared, &mut database).await;
-    if let Err(error) = database.close().await {
-        tracing::warn!(%error, "the state database is not closed cleanly");
+}
+
+/// Why work ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The queue was told to stop.
+    Told,
+    /// The server is away.
+    Away,
+}
+
+/// Waits before the next try; nobody who asks meanwhile gets an answer.
+async fn wait(shared: &Shared, pause: Duration) -> End {
+    let pause = tokio::time::sleep(pause);
+    tokio::pin!(pause);
+    loop {
+        tokio::select! {
+            () = &mut pause => return End::Away,
+            () = shared.queue.filled() => {}
+        }
+        drop(shared.queue.take_reads());
+        if shared.queue.stops() {
+            return End::Told;
+        }
     }
 }
 
 /// Opens the database, with a second look when another process has just made it.
-async fn open(dir: &Path) -> Result<Database, String> {
+async fn open(location: &Location) -> Result<Database, String> {
     const TRIES: usize = 3;
-    std::fs::create_dir_all(dir).map_err(|error| format!("state.dir can't be made: {error}"))?;
-    let file = dir.join(FILE);
-    private(&file).map_err(|error| format!("{FILE} can't be written in state.dir: {error}"))?;
+    if let Location::Dir(dir) = location {
+        std::fs::create_dir_all(dir)
+            .map_err(|error| format!("state.dir can't be made: {error}"))?;
+        private(&dir.join(FILE))
+            .map_err(|error| format!("{FILE} can't be written in state.dir: {error}"))?;
+    }
     let mut tries = 0;
     loop {
         tries += 1;
-        match Database::open(&file).await {
+        match Database::open(location).await {
             Ok(database) => return Ok(database),
-            Err(_) if tries < TRIES => tokio::time::sleep(Duration::from_millis(200)).await,
-            Err(error) => return Err(format!("{FILE} can't be opened: {error}")),
+            Err(error) if tries < TRIES && !database::is_away(&error) => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(error) => {
+                let name = match location {
+                    Location::Dir(_) => FILE,
+                    Location::Server(_) => "state.database",
+                };
+                return Err(format!("{name} can't be opened: {error}"));
+            }
         }
     }
 }
 
 /// Makes the file, for nobody else to read: it holds what people said.
-fn private(file: &Path) -> std::io::Result<()> {
+fn private(file: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new()
         .write(true)
@@ -206,11 +263,15 @@ fn private(file: &Path) -> std::io::Result<()> {
         .map(drop)
 }
 
-async fn work(shared: &Shared, database: &mut Database) {
+async fn work(shared: &Shared, database: &mut Database) -> End {
     // The start has swept already.
-    let first = tokio::time::Instant::now() + SWEEP_EVERY;
-    let mut sweeps = tokio::time::interval_at(first, SWEEP_EVERY);
-    sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let every = |period| {
+        let first = tokio::time::Instant::now() + period;
+        let mut ticks = tokio::time::interval_at(first, period);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks
+    };
+    let (mut sweeps, mut pings) = (every(SWEEP_EVERY), every(PING_EVERY));
     let mut reads = JoinSet::new();
     loop {
         for read in shared.queue.take_reads() {
@@ -221,7 +282,9 @@ async fn work(shared: &Shared, database: &mut Database) {
         let stops = shared.queue.stops();
         let batch = shared.queue.take_jobs();
         if !batch.is_empty() {
-            write(shared, &mut database.writer, batch).await;
+            if write(shared, database, batch).await == Err(End::Away) {
+                return End::Away;
+            }
             while reads.try_join_next().is_some() {}
             continue;
         }
@@ -230,11 +293,48 @@ async fn work(shared: &Shared, database: &mut Database) {
         }
         tokio::select! {
             () = shared.queue.filled() => {}
-            _ = sweeps.tick() => sweep(shared, &mut database.writer).await,
+            _ = sweeps.tick() => sweep(shared, database).await,
+            _ = pings.tick(), if database.is_server() => {
+                if !is_there(shared, database).await && !revive(shared, database).await {
+                    return End::Away;
+                }
+            }
             Some(_) = reads.join_next(), if !reads.is_empty() => {}
         }
     }
     while reads.join_next().await.is_some() {}
+    End::Told
+}
+
+async fn is_there(shared: &Shared, database: &mut Database) -> bool {
+    match database::within(PATIENCE, database.writer.ping()).await {
+        Ok(()) => true,
+        Err(error) => {
+            shared.tallies.is_ill(&error);
+            false
+        }
+    }
+}
+
+/// Waits for a server that was there a moment ago; returns whether it is back. It is not waited for at the end.
+async fn revive(shared: &Shared, database: &mut Database) -> bool {
+    let until = Instant::now() + GRACE;
+    loop {
+        match database.reconnect().await {
+            Ok(()) => {
+                shared.tallies.is_well();
+                return true;
+            }
+            Err(error) => {
+                let over = Instant::now() >= until || shared.queue.stops();
+                shared.tallies.is_ill(&error);
+                if over {
+                    return false;
+                }
+            }
+        }
+        tokio::time::sleep(GRACE_STEP).await;
+    }
 }
 
 async fn answer(readers: &database::Pool, read: Read) {
@@ -249,76 +349,106 @@ async fn answer(readers: &database::Pool, read: Read) {
     }
 }
 
-/// Writes a batch in one transaction, with one more try.
-async fn write(shared: &Shared, writer: &mut Connection, batch: Vec<Job>) {
+/// Writes a batch in one transaction, with one more try, and then each write for itself: one that the database refuses
+/// takes no other along. Errors: the server is away, and the batch is lost.
+async fn write(shared: &Shared, database: &mut Database, batch: Vec<Job>) -> Result<(), End> {
     const AGAIN_AFTER: Duration = Duration::from_millis(100);
-    let mut outcome = transact(writer, &batch).await;
-    if outcome.is_err() {
-        tokio::time::sleep(AGAIN_AFTER).await;
-        outcome = transact(writer, &batch).await;
-    }
     let tallies = &shared.tallies;
-    let existed = match outcome {
+    let mut outcome = transact(&mut database.writer, &batch).await;
+    if let Err(error) = &outcome {
+        if database::is_away(error) && database.is_server() {
+            if revive(shared, database).await {
+                outcome = transact(&mut database.writer, &batch).await;
+            }
+        } else {
+            tokio::time::sleep(AGAIN_AFTER).await;
+            outcome = transact(&mut database.writer, &batch).await;
+        }
+    }
+    let mut end = Ok(());
+    let existed: Vec<Option<bool>> = match outcome {
         Ok(existed) => {
             tallies.is_well();
-            Some(existed)
+            existed.into_iter().map(Some).collect()
         }
         Err(error) => {
             tallies.is_ill(&error);
-            None
+            if database.is_server() && database::is_away(&error) {
+                end = Err(End::Away);
+                batch.iter().map(|_| None).collect()
+            } else {
+                one_by_one(&mut database.writer, &batch).await
+            }
         }
     };
     // Counted first and told last: who waits for the queue reads the counts, and who deletes and looks again finds
     // nothing, not what still waits.
-    match &existed {
-        Some(existed) => {
-            let puts = batch.iter().filter(|job| matches!(job, Job::Put(..)));
-            tallies.written.fetch_add(puts.count() as u64, Relaxed);
-            let gone = existed.iter().filter(|existed| **existed);
-            tallies.deleted.fetch_add(gone.count() as u64, Relaxed);
-        }
-        None => tallies.lost(&tallies.failed, batch.len() as u64),
+    let mut written = 0;
+    for (job, existed) in batch.iter().zip(&existed) {
+        written += u64::from(existed.is_some() && matches!(job, Job::Put(..)));
+    }
+    let gone = existed.iter().filter(|existed| **existed == Some(true));
+    tallies.written.fetch_add(written, Relaxed);
+    tallies.deleted.fetch_add(gone.count() as u64, Relaxed);
+    let lost = existed.iter().filter(|existed| existed.is_none()).count();
+    if lost > 0 {
+        tallies.lost(&tallies.failed, lost as u64);
     }
     shared.queue.done(&batch);
-    for (job, existed) in batch.into_iter().zip(existed.into_iter().flatten()) {
-        if let Job::Delete(_, _, tell) = job {
+    for (job, existed) in batch.into_iter().zip(existed) {
+        if let (Job::Delete(_, _, tell), Some(existed)) = (job, existed) {
             let _ = tell.send(existed);
         }
     }
+    end
+}
+
+/// Writes each for itself; `None` for what is refused.
+async fn one_by_one(writer: &mut Connection, batch: &[Job]) -> Vec<Option<bool>> {
+    let mut existed = Vec::with_capacity(batch.len());
+    for job in batch {
+        let one = transact(writer, std::slice::from_ref(job)).await;
+        existed.push(one.ok().and_then(|existed| existed.first().copied()));
+    }
+    existed
 }
 
 /// Returns for each job whether there was one to delete.
 async fn transact(writer: &mut Connection, batch: &[Job]) -> Result<Vec<bool>, sqlx::Error> {
-    let mut transaction = writer.begin().await?;
-    let mut existed = Vec::with_capacity(batch.len());
-    for job in batch {
-        existed.push(match job {
-            Job::Put(_, stored) => {
-                responses::insert(&mut transaction, stored).await?;
-                false
-            }
-            Job::Delete(_, key, _) => responses::remove(&mut transaction, key).await?,
-        });
-    }
-    transaction.commit().await?;
-    Ok(existed)
+    database::within(PATIENCE, async {
+        let mut transaction = writer.begin().await?;
+        let mut existed = Vec::with_capacity(batch.len());
+        for job in batch {
+            existed.push(match job {
+                Job::Put(_, stored) => {
+                    responses::insert(&mut transaction, stored).await?;
+                    false
+                }
+                Job::Delete(_, key, _) => responses::remove(&mut transaction, key).await?,
+            });
+        }
+        transaction.commit().await?;
+        Ok(existed)
+    })
+    .await
 }
 
 /// Deletes what is over and what is too much, and looks how much there is.
-async fn sweep(shared: &Shared, writer: &mut Connection) {
-    if let Err(error) = swept(shared, writer).await {
+async fn sweep(shared: &Shared, database: &mut Database) {
+    if let Err(error) = swept(shared, database).await {
         shared.tallies.is_ill(&error);
         tracing::warn!(%error, "the state database can't be swept");
     }
 }
 
-async fn swept(shared: &Shared, writer: &mut Connection) -> Result<(), sqlx::Error> {
+async fn swept(shared: &Shared, database: &mut Database) -> Result<(), sqlx::Error> {
     let tallies = &shared.tallies;
+    let writer = &mut database.writer;
     let now = Timestamp::now().as_second();
     let max_size = shared.settings.load().max_size;
     let mut any = false;
     for _ in 0..MOST_CHUNKS {
-        let gone = responses::expire(writer, now).await?;
+        let gone = database::within(PATIENCE, responses::expire(writer, now)).await?;
         tallies.expired.fetch_add(gone, Relaxed);
         if gone == 0 {
             break;
@@ -326,18 +456,18 @@ async fn swept(shared: &Shared, writer: &mut Connection) -> Result<(), sqlx::Err
         any = true;
     }
     for _ in 0..MOST_CHUNKS {
-        let gone = responses::evict(writer, max_size).await?;
+        let gone = database::within(PATIENCE, responses::evict(writer, max_size)).await?;
         tallies.evicted.fetch_add(gone, Relaxed);
         if gone == 0 {
             break;
         }
         any = true;
     }
-    if any {
-        database::tidy(writer).await?;
-    }
-    let (rows, bytes) = responses::measure(writer).await?;
+    let (rows, bytes) = database::within(PATIENCE, responses::measure(writer)).await?;
     tallies.rows.store(rows, Relaxed);
     tallies.bytes.store(bytes, Relaxed);
+    if any {
+        database.tidy().await?;
+    }
     Ok(())
 }

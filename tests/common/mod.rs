@@ -6,6 +6,7 @@ pub mod authority;
 pub mod dialect;
 pub mod http;
 pub mod http2;
+pub mod postgres;
 pub mod provider;
 pub mod wire;
 
@@ -52,18 +53,30 @@ impl Strait {
     pub fn start_prepared(config: &str, prepare: impl Fn(&std::path::Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         prepare(&dir_path(&dir, "state"));
-        Self::start_in(dir, config, "", &[])
+        Self::start_in(dir, config, "", "", &[])
+    }
+
+    /// Starts with further lines for `[state]` and further variables.
+    pub fn start_state(config: &str, state: &str, env: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), config, "", state, env)
     }
 
     /// Starts with further lines for `[server]` and further variables.
     pub fn start_with(config: &str, server: &str, env: &[(&str, &str)]) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), config, server, env)
+        Self::start_in(tempfile::tempdir().unwrap(), config, server, "", env)
     }
 
-    fn start_in(dir: tempfile::TempDir, config: &str, server: &str, env: &[(&str, &str)]) -> Self {
+    fn start_in(
+        dir: tempfile::TempDir,
+        config: &str,
+        server: &str,
+        state: &str,
+        env: &[(&str, &str)],
+    ) -> Self {
         let (addr, admin) = free_pair();
         let path = dir_path(&dir, "strait.toml");
-        std::fs::write(&path, Self::config(&dir, addr, admin, config, server)).unwrap();
+        let text = Self::config(&dir, addr, admin, config, server, state);
+        std::fs::write(&path, text).unwrap();
         let log = std::fs::File::create(dir_path(&dir, "log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_strait"));
         // Keys of whoever runs the tests must not enable providers.
@@ -91,11 +104,12 @@ impl Strait {
         admin: SocketAddr,
         config: &str,
         server: &str,
+        further: &str,
     ) -> String {
         let (state, records) = (dir_path(dir, "state"), dir_path(dir, "records.jsonl"));
         format!(
             "[server]\nlisten = [\"{addr}\"]\nthreads = 2\n{server}\n[admin]\nlisten = \"{admin}\"\ntoken = \"admin-token-of-the-tests\"\n\
-             [state]\ndir = \"{}\"\n[records]\nto = \"file:{}\"\n{config}\n",
+             [state]\ndir = \"{}\"\n{further}\n[records]\nto = \"file:{}\"\n{config}\n",
             state.display(),
             records.display(),
         )
@@ -121,7 +135,7 @@ impl Strait {
 
     /// Writes another configuration in place of the one in force; nothing is reloaded by this alone.
     pub fn write_config(&self, config: &str, server: &str) {
-        let text = Self::config(&self.dir, self.addr, self.admin, config, server);
+        let text = Self::config(&self.dir, self.addr, self.admin, config, server, "");
         let next = dir_path(&self.dir, "strait.toml.next");
         std::fs::write(&next, text).unwrap();
         std::fs::rename(next, dir_path(&self.dir, "strait.toml")).unwrap();

@@ -12,7 +12,7 @@
 //! | `tags` | the list of `x-strait-tags` |
 //! | `user` | of `x-strait-user`, else of the body |
 //! | `key` | the name of the caller's key; empty at an open gateway |
-//! | `team` | empty: there are no teams |
+//! | `team` | the id of the team that the key belongs to; empty for keys of the configuration |
 //! | `session` | as the client names its conversation |
 //! | `tokens` | the input, estimated |
 //! | `has_images`, `has_tools` | what the request holds |
@@ -37,6 +37,7 @@ use jiff::tz::TimeZone;
 
 use crate::provider::TimeoutOverrides;
 
+pub use check::ENDPOINTS;
 pub use facts::{Request, Said};
 pub use language::{Expression, Fault, Meant, compile};
 

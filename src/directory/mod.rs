@@ -1,0 +1,239 @@
+//! Who asks, where that is not written in the configuration: organisations, teams, projects, users and keys, with the
+//! rules, limits and budgets attached to them, and providers' credentials. They are in the state database; requests
+//! see a view in memory.
+//!
+//! One thread owns the connection: it makes the changes that the administration API asks for, and looks twice a second
+//! whether another node has made some, so that a change is in force on every node within a second. While the database
+//! is away the view stays in force as it was, and changes are refused. A node that could never read it refuses keys of
+//! the directory as unready, and serves those of the configuration.
+
+pub mod policy;
+pub mod role;
+pub mod schema;
+pub mod seal;
+pub mod store;
+pub mod token;
+pub mod view;
+mod worker;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::provider::Credential;
+use crate::secret::Secret;
+use crate::state::{FILE, Location};
+use seal::Sealer;
+use store::{Change, New, Object, Query, Refused};
+pub use view::{Found, View};
+
+/// The files in `state.dir` that hold what the configuration doesn't say.
+pub const PEPPER: &str = "pepper";
+pub const MASTER: &str = "master-key";
+
+/// Changes that may wait.
+const MOST_WAITING: usize = 256;
+/// Nobody waits longer for a change.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the directory is opened with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub location: Location,
+    /// Keys are hashed with it. All nodes of one database must have the same.
+    pub pepper: Secret,
+    /// Credentials are sealed with it.
+    pub master: Secret,
+    /// Nobody is served without a key, whether there is one yet or not.
+    pub required: bool,
+}
+
+/// The directory. Clones share it.
+#[derive(Clone)]
+pub struct Directory {
+    view: Arc<View>,
+    sealer: Arc<Sealer>,
+    health: Arc<Mutex<Option<String>>>,
+    asks: mpsc::Sender<Ask>,
+}
+
+/// Why an ask has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failed {
+    Refused(Refused),
+    /// The database is away, or too slow.
+    Away,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Failed>>;
+
+/// What the thread is asked to do.
+enum Ask {
+    Get(String, Reply<Option<Object>>),
+    List(Query, Reply<Vec<Object>>),
+    Create(New, Reply<Object>),
+    Update(Change, Reply<Object>),
+    Delete {
+        id: String,
+        version: Option<i64>,
+        all: bool,
+        reply: Reply<u64>,
+    },
+}
+
+impl Directory {
+    /// Starts its thread, and waits a moment for the first look.
+    pub fn start(settings: Settings) -> Self {
+        let Settings {
+            location,
+            pepper,
+            master,
+            required,
+        } = settings;
+        let view = Arc::new(View::new(&seal::derive(&pepper, "strait keys"), required));
+        // Until it is known that there is nobody to be kept out, everybody without a key is.
+        let may_hold = match &location {
+            Location::Dir(dir) => dir.join(FILE).exists(),
+            Location::Server(_) => true,
+        };
+        if may_hold {
+            view.close();
+        }
+        let (asks, asked) = mpsc::channel(MOST_WAITING);
+        let directory = Self {
+            view: view.clone(),
+            sealer: Arc::new(Sealer::new(&master)),
+            health: Arc::default(),
+            asks,
+        };
+        let worker = worker::Worker {
+            view,
+            location,
+            fingerprints: [("pepper", pepper), ("master-key", master)],
+            health: directory.health.clone(),
+            asked,
+        };
+        let (tell, looked) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("directory".into())
+            .spawn(move || worker.run(&tell));
+        match thread {
+            Ok(_) => {
+                let _ = looked.recv_timeout(worker::FIRST_LOOK);
+            }
+            Err(error) => {
+                *directory.health.lock() = Some(format!("its thread can't be started: {error}"));
+            }
+        }
+        directory
+    }
+
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Returns the credentials that can be opened here, with the providers that they are for.
+    pub fn credentials(&self) -> Vec<(Box<str>, Credential)> {
+        let opened = |stored: &Arc<view::Credential>| {
+            let Some(key) = self.sealer.open(&stored.id, &stored.sealed) else {
+                tracing::error!(
+                    id = &*stored.id,
+                    "a credential was sealed with another state.master_key: it is not used"
+                );
+                return None;
+            };
+            let credential = Credential {
+                name: stored.name.to_string(),
+                key,
+                weight: stored.weight,
+            };
+            Some((stored.provider.clone(), credential))
+        };
+        self.view.credentials().iter().filter_map(opened).collect()
+    }
+
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// Returns what is wrong, if anything is.
+    pub fn health(&self) -> Option<String> {
+        self.health.lock().clone()
+    }
+
+    pub async fn get(&self, id: &str) -> Result<Option<Object>, Failed> {
+        self.ask(|reply| Ask::Get(id.to_owned(), reply)).await
+    }
+
+    pub async fn list(&self, query: Query) -> Result<Vec<Object>, Failed> {
+        self.ask(|reply| Ask::List(query, reply)).await
+    }
+
+    /// Makes an object. It is in force here when this returns.
+    pub async fn create(&self, new: New) -> Result<Object, Failed> {
+        self.ask(|reply| Ask::Create(new, reply)).await
+    }
+
+    pub async fn update(&self, change: Change) -> Result<Object, Failed> {
+        self.ask(|reply| Ask::Update(change, reply)).await
+    }
+
+    /// Deletes an object with what is attached to it, with `all` also what belongs to it; returns how many went.
+    pub async fn delete(&self, id: &str, version: Option<i64>, all: bool) -> Result<u64, Failed> {
+        let id = id.to_owned();
+        self.ask(|reply| Ask::Delete {
+            id,
+            version,
+            all,
+            reply,
+        })
+        .await
+    }
+
+    async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Failed> {
+        let (reply, answered) = oneshot::channel();
+        if self.asks.try_send(ask(reply)).is_err() {
+            return Err(Failed::Away);
+        }
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Failed::Away),
+        }
+    }
+}
+
+/// Returns a secret of this node: what the configuration says, or what was made at the first start and is kept in the
+/// state directory, for nobody else to read.
+pub fn secret_of(dir: &Path, name: &str, configured: Option<&Secret>) -> std::io::Result<Secret> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if let Some(secret) = configured {
+        return Ok(secret.clone());
+    }
+    let path = dir.join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(Secret::new(text.trim())),
+        Ok(_) => {
+            let what = format!("{name} in state.dir is empty");
+            return Err(std::io::Error::other(what));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    std::fs::create_dir_all(dir)?;
+    let mut bytes = [0u8; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .map_err(|_| std::io::Error::other("no random numbers"))?;
+    let text = token::hex(&bytes);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(Secret::new(text))
+}

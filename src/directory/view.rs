@@ -1,0 +1,472 @@
+//! What requests need of the directory, in memory: keys and people by their public ids, and what holds at each level.
+//!
+//! A key takes some two hundred bytes until it is first used; what it amounts to is put together then, and again after
+//! a change of anything that it belongs to. No request waits for the database.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use ring::hmac;
+use serde_json::{Map, Value};
+
+use super::policy::{Level, Piece};
+use super::role::Role;
+use super::schema::{self, Kind};
+use super::store::Object;
+use super::token::{self, Digest, Public};
+use crate::access::{Key, Owner};
+
+/// All that requests ask of the directory.
+pub struct View {
+    pepper: hmac::Key,
+    keys: DashMap<Public, Arc<Record>>,
+    people: DashMap<Public, Arc<Person>>,
+    levels: DashMap<Box<str>, Arc<Level>>,
+    credentials: DashMap<Box<str>, Arc<Credential>>,
+    pieces: Mutex<Pieces>,
+    /// What each attached object is attached to.
+    attached: Mutex<HashMap<Box<str>, Box<str>>>,
+    /// One for all keys of a project and a user.
+    owners: Mutex<HashMap<[Box<str>; 2], Arc<Owner>>>,
+    organisations: Mutex<std::collections::HashSet<Box<str>>>,
+    /// Counts every change of what keys are put together from.
+    generation: AtomicU64,
+    /// Counts every change of credentials.
+    credentials_changed: AtomicU64,
+    /// Everything was read at least once.
+    loaded: AtomicBool,
+    /// Nobody may ask without a key.
+    closed: AtomicBool,
+    /// That is so whatever there is.
+    required: bool,
+}
+
+/// What is attached, by what it is attached to.
+type Pieces = HashMap<Box<str>, BTreeMap<Box<str>, Piece>>;
+
+/// A key, as its object has it.
+struct Record {
+    id: Arc<str>,
+    owner: Arc<Owner>,
+    digest: Digest,
+    /// The secret before, and until when it holds.
+    previous: Option<Box<(Digest, i64)>>,
+    /// Seconds since 1970; `i64::MAX`: never.
+    expires: i64,
+    disabled: bool,
+    explain: bool,
+    /// What it amounts to, once it was used.
+    ready: ArcSwapOption<Key>,
+}
+
+/// Whoever may use the administration API with a token of their own.
+#[derive(Debug, Clone)]
+pub struct Person {
+    pub id: Box<str>,
+    pub path: Box<str>,
+    /// What they are, with the path of where.
+    pub roles: Vec<(Role, Box<str>)>,
+    pub disabled: bool,
+    digest: Option<Digest>,
+}
+
+/// A provider's credential, still sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    pub id: Box<str>,
+    pub provider: Box<str>,
+    pub name: Box<str>,
+    pub weight: u32,
+    pub sealed: Box<str>,
+}
+
+/// What becomes of a text that is shown as a key.
+#[derive(Debug)]
+pub enum Found {
+    Key(Arc<Key>),
+    /// It has not the form of the directory's keys.
+    Foreign,
+    Unknown,
+    Expired,
+    Disabled,
+    /// Keys were not read yet, so that nobody can tell.
+    Unready,
+}
+
+impl View {
+    /// With `required` nobody may ask without a key, whether there is one or not.
+    pub fn new(pepper: &[u8; 32], required: bool) -> Self {
+        Self {
+            pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper),
+            keys: DashMap::new(),
+            people: DashMap::new(),
+            levels: DashMap::new(),
+            credentials: DashMap::new(),
+            pieces: Mutex::default(),
+            attached: Mutex::default(),
+            owners: Mutex::default(),
+            organisations: Mutex::default(),
+            generation: AtomicU64::new(1),
+            credentials_changed: AtomicU64::new(0),
+            loaded: AtomicBool::new(false),
+            closed: AtomicBool::new(required),
+            required,
+        }
+    }
+
+    pub fn digest(&self, text: &str) -> Digest {
+        Digest::of(&self.pepper, text)
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Returns whether nobody may ask without a key: there is an organisation, or there may be one.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Everything is here.
+    pub fn load(&self) {
+        let any = self.required || !self.organisations.lock().is_empty();
+        self.closed.store(any, Ordering::Release);
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Counts with every change of credentials.
+    pub fn credentials_changed(&self) -> u64 {
+        self.credentials_changed.load(Ordering::Acquire)
+    }
+
+    pub fn credentials(&self) -> Vec<Arc<Credential>> {
+        let all = self.credentials.iter();
+        let mut all: Vec<_> = all.map(|one| one.value().clone()).collect();
+        all.sort_by(|one, other| one.id.cmp(&other.id));
+        all
+    }
+
+    /// Looks up what was shown as a key.
+    pub fn find(&self, presented: &str, now: impl Fn() -> i64) -> Found {
+        if !presented.starts_with(token::KEY) {
+            return Found::Foreign;
+        }
+        let Some(public) = token::public_of(token::KEY, presented) else {
+            return Found::Foreign;
+        };
+        // A key that is known before its rules are might do too much.
+        if !self.is_loaded() {
+            return Found::Unready;
+        }
+        // Taken of every text, known or not: the time tells nothing.
+        let digest = self.digest(presented);
+        let found = self.keys.get(&public).map(|found| found.value().clone());
+        let Some(record) = found else {
+            return Found::Unknown;
+        };
+        let previous = || {
+            let previous = record.previous.as_ref();
+            previous.is_some_and(|previous| previous.0.is(&digest) && now() < previous.1)
+        };
+        if !record.digest.is(&digest) && !previous() {
+            return Found::Unknown;
+        }
+        if record.expires != i64::MAX && now() >= record.expires {
+            return Found::Expired;
+        }
+        if record.disabled || self.is_gone(record.owner.user.as_deref()) {
+            return Found::Disabled;
+        }
+        Found::Key(self.ready(&record))
+    }
+
+    /// Returns the key of that id, whatever it may do now: for a dry run.
+    pub fn named(&self, id: &str) -> Option<Arc<Key>> {
+        let record = self.keys.get(&token::public_in(id)?)?.value().clone();
+        (*record.id == *id).then(|| self.ready(&record))
+    }
+
+    /// Returns whether the user of a key may no longer ask.
+    fn is_gone(&self, user: Option<&str>) -> bool {
+        let Some(user) = user else { return false };
+        let public = token::public_in(user);
+        let person = public.and_then(|public| self.people.get(&public));
+        person.is_none_or(|person| person.disabled)
+    }
+
+    fn ready(&self, record: &Record) -> Arc<Key> {
+        let generation = self.generation.load(Ordering::Acquire);
+        if let Some(ready) = &*record.ready.load()
+            && ready.generation == generation
+        {
+            return ready.clone();
+        }
+        let owner = &record.owner;
+        let mut key = Key::owned(record.id.clone(), owner.clone(), generation);
+        key.explain = record.explain;
+        let above = [&*owner.organisation, &*owner.team, &*owner.project];
+        let ids = above.into_iter().chain(owner.user.as_deref());
+        let ids = ids.chain([&*record.id]);
+        let levels = ids.filter_map(|id| Some(self.levels.get(id)?.value().clone()));
+        let levels: Vec<Arc<Level>> = levels.collect();
+        let of = levels.iter();
+        key.gates = of.clone().filter_map(|level| level.gate.clone()).collect();
+        key.constraints = of
+            .clone()
+            .filter_map(|level| level.constraints.clone())
+            .collect();
+        key.limits = of
+            .clone()
+            .filter_map(|level| level.limits.clone())
+            .collect();
+        key.spends = of.filter_map(|level| level.spends.clone()).collect();
+        let key = Arc::new(key);
+        record.ready.store(Some(key.clone()));
+        key
+    }
+
+    /// Returns whose token was shown.
+    pub fn person(&self, presented: &str) -> Option<Arc<Person>> {
+        let public = token::public_of(token::PERSON, presented)?;
+        let digest = self.digest(presented);
+        let person = self.people.get(&public)?.value().clone();
+        let is = person
+            .digest
+            .as_ref()
+            .is_some_and(|known| known.is(&digest));
+        (is && !person.disabled).then_some(person)
+    }
+
+    /// Takes in an object as it is now.
+    pub fn put(&self, object: &Object) {
+        let body: Map<String, Value> = serde_json::from_str(&object.body).unwrap_or_default();
+        match object.kind {
+            Kind::Organisation => {
+                self.organisations.lock().insert(object.id.as_str().into());
+                self.close();
+            }
+            Kind::Team | Kind::Project => {}
+            Kind::User => self.put_person(object, &body),
+            Kind::Key => self.put_key(object, &body),
+            Kind::Policy | Kind::Limit | Kind::Budget => {
+                if let (Some(piece), Some(on)) = (Piece::read(object.kind, &body), &object.parent) {
+                    let id: Box<str> = object.id.as_str().into();
+                    let on: Box<str> = on.as_str().into();
+                    self.attached.lock().insert(id.clone(), on.clone());
+                    let mut pieces = self.pieces.lock();
+                    pieces.entry(on.clone()).or_default().insert(id, piece);
+                    self.level(&on, &mut pieces);
+                }
+            }
+            Kind::Credential => self.put_credential(object, &body),
+        }
+    }
+
+    /// Forgets an object that is gone.
+    pub(super) fn remove(&self, id: &str) {
+        match Kind::of_id(id) {
+            Some(Kind::Organisation) => {
+                self.organisations.lock().remove(id);
+            }
+            Some(Kind::User) => {
+                if let Some(public) = token::public_in(id) {
+                    self.people.remove(&public);
+                    self.changed();
+                }
+            }
+            Some(Kind::Key) => {
+                if let Some(public) = token::public_in(id) {
+                    self.keys.remove(&public);
+                }
+            }
+            Some(Kind::Policy | Kind::Limit | Kind::Budget) => {
+                let on = self.attached.lock().remove(id);
+                let mut pieces = self.pieces.lock();
+                if let Some(on) = on
+                    && let Some(there) = pieces.get_mut(&on)
+                {
+                    there.remove(id);
+                    self.level(&on, &mut pieces);
+                }
+            }
+            Some(Kind::Credential) => {
+                if self.credentials.remove(id).is_some() {
+                    self.credentials_changed.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+            Some(Kind::Team | Kind::Project) | None => {}
+        }
+    }
+
+    /// Returns the ids of everything that is held, so that what is gone can be told after everything was read anew.
+    pub(super) fn ids(&self) -> Vec<Box<str>> {
+        let keys = self.keys.iter().map(|one| Box::from(&*one.id));
+        let people = self.people.iter().map(|one| one.id.clone());
+        let credentials = self.credentials.iter().map(|one| one.id.clone());
+        let mut ids: Vec<Box<str>> = keys.chain(people).chain(credentials).collect();
+        ids.extend(self.attached.lock().keys().cloned());
+        ids.extend(self.organisations.lock().iter().cloned());
+        ids
+    }
+
+    fn level(&self, on: &str, pieces: &mut Pieces) {
+        let level = pieces.get(on).map(|pieces| Level::of(on, pieces));
+        match level.filter(|level| !level.is_empty()) {
+            Some(level) => {
+                self.levels.insert(on.into(), Arc::new(level));
+            }
+            None => {
+                pieces.remove(on);
+                self.levels.remove(on);
+            }
+        }
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn put_key(&self, object: &Object, body: &Map<String, Value>) {
+        let Some(public) = token::public_in(&object.id) else {
+            return;
+        };
+        let secret = object.secret.as_deref().and_then(KeySecret::read);
+        let ids: Vec<&str> = object.ids().collect();
+        let (Some(secret), [organisation, team, project, _]) = (secret, &ids[..]) else {
+            // It can't be held against anything: nobody gets in with it.
+            self.keys.remove(&public);
+            return;
+        };
+        let text = |name: &str| body.get(name).and_then(Value::as_str);
+        let is = |name: &str| body.get(name) == Some(&Value::Bool(true));
+        let user = text("user");
+        let place = [(*project).into(), user.unwrap_or_default().into()];
+        let owner = self
+            .owners
+            .lock()
+            .entry(place)
+            .or_insert_with(|| {
+                Arc::new(Owner {
+                    organisation: (*organisation).into(),
+                    team: (*team).into(),
+                    project: (*project).into(),
+                    user: user.map(Into::into),
+                })
+            })
+            .clone();
+        // A time that can't be read is one that is over.
+        let expires = text("expires").map_or(i64::MAX, |text| schema::time(text).unwrap_or(0));
+        let record = Record {
+            id: object.id.as_str().into(),
+            owner,
+            digest: secret.digest,
+            previous: secret.previous.map(Box::new),
+            expires,
+            disabled: is("disabled"),
+            explain: is("explain"),
+            ready: ArcSwapOption::empty(),
+        };
+        self.keys.insert(public, Arc::new(record));
+    }
+
+    fn put_person(&self, object: &Object, body: &Map<String, Value>) {
+        let Some(public) = token::public_in(&object.id) else {
+            return;
+        };
+        let roles = body.get("roles").and_then(Value::as_array);
+        let roles = roles.into_iter().flatten().filter_map(|membership| {
+            let role = Role::named(membership.get("role")?.as_str()?)?;
+            // Put there by the API when it checked that it exists.
+            let path = membership.get("path")?.as_str()?;
+            Some((role, path.into()))
+        });
+        let person = Person {
+            id: object.id.as_str().into(),
+            path: object.path.as_str().into(),
+            roles: roles.collect(),
+            disabled: body.get("disabled") == Some(&Value::Bool(true)),
+            digest: object.secret.as_deref().and_then(Digest::from_hex),
+        };
+        self.people.insert(public, Arc::new(person));
+    }
+
+    fn put_credential(&self, object: &Object, body: &Map<String, Value>) {
+        let provider = body.get("provider").and_then(Value::as_str);
+        let (Some(provider), Some(sealed)) = (provider, &object.secret) else {
+            return;
+        };
+        let weight = body.get("weight").and_then(Value::as_u64).unwrap_or(1);
+        let credential = Credential {
+            id: object.id.as_str().into(),
+            provider: provider.into(),
+            name: object.name.as_str().into(),
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            sealed: sealed.as_str().into(),
+        };
+        let before = self.credentials.get(&*credential.id).map(|one| one.clone());
+        if before.is_none_or(|before| *before != credential) {
+            self.credentials
+                .insert(credential.id.clone(), Arc::new(credential));
+            self.credentials_changed.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Person {
+    /// Returns whether they may do what asks for `least`, to something at `path`.
+    pub fn may(&self, least: super::role::Least, path: &str) -> bool {
+        self.roles
+            .iter()
+            .any(|(role, of)| role.may(least) && is_within(path, of))
+    }
+
+    /// Returns whether they may do it somewhere.
+    pub fn may_somewhere(&self, least: super::role::Least) -> bool {
+        self.roles.iter().any(|(role, _)| role.may(least))
+    }
+}
+
+/// Returns whether a path is that of `of`, or of something that belongs to it.
+pub fn is_within(path: &str, of: &str) -> bool {
+    path.strip_prefix(of)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What a key's object keeps of its secrets: digests.
+pub struct KeySecret {
+    pub digest: Digest,
+    /// The one before, and until when it holds.
+    pub previous: Option<(Digest, i64)>,
+}
+
+impl KeySecret {
+    pub fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let digest = Digest::from_hex(parts.next()?)?;
+        let previous = match (parts.next(), parts.next()) {
+            (Some(before), Some(until)) => Some((Digest::from_hex(before)?, until.parse().ok()?)),
+            _ => None,
+        };
+        Some(Self { digest, previous })
+    }
+
+    pub fn write(&self) -> String {
+        match &self.previous {
+            None => self.digest.hex(),
+            Some((before, until)) => format!("{} {} {until}", self.digest.hex(), before.hex()),
+        }
+    }
+}

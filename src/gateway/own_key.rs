@@ -1,0 +1,67 @@
+//! `GET /v1/key`: what the key that asks may use, and what it and those it belongs to have spent.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::Core;
+use crate::access::Key;
+use crate::limit::Limits;
+use crate::limit::budget::Scope;
+use crate::provider::cost;
+
+/// Returns the answer's body.
+pub fn describe(key: Option<&Key>, core: &Core) -> Bytes {
+    let Some(key) = key else {
+        // Nobody needs a key here.
+        return Bytes::from_static(
+            b"{\"object\":\"key\",\"id\":null,\"limits\":[],\"budgets\":[]}\n",
+        );
+    };
+    let mut all = Map::new();
+    all.insert("object".into(), "key".into());
+    all.insert("id".into(), (*key.name).into());
+    if let Some(owner) = &key.owner {
+        all.insert("organisation".into(), (*owner.organisation).into());
+        all.insert("team".into(), (*owner.team).into());
+        all.insert("project".into(), (*owner.project).into());
+        all.insert("user".into(), owner.user.as_deref().into());
+    }
+    all.insert("restricted".into(), key.is_restricted().into());
+    let limits = key.limits.iter().map(|limited| {
+        let Limits {
+            rpm,
+            tpm,
+            rpd,
+            tpd,
+            concurrent,
+        } = limited.limits;
+        json!({
+            "on": &*limited.name, "rpm": rpm, "tpm": tpm, "rpd": rpd, "tpd": tpd, "concurrent": concurrent,
+            "running": core.limiter.running(&limited.name),
+        })
+    });
+    all.insert("limits".into(), limits.collect());
+    let budgets = key.spends.iter().flat_map(|scope| standing(scope, core));
+    all.insert("budgets".into(), budgets.collect());
+    let mut text = Value::Object(all).to_string();
+    text.push('\n');
+    text.into()
+}
+
+fn standing(scope: &Scope, core: &Core) -> Vec<Value> {
+    let standing = core.budgets.standing(scope, jiff::Timestamp::now());
+    let (_, on) = scope.name.split_once(':').unwrap_or(("", &scope.name));
+    let one = |standing: crate::limit::budget::Standing| {
+        // As text, to the last digit.
+        json!({
+            "on": on,
+            "every": standing.every.name(),
+            "rolling": standing.rolling,
+            "usd": cost::usd(standing.most_pico),
+            "spent_usd": cost::usd(standing.spent_pico),
+            "reserved_usd": cost::usd(standing.reserved_pico),
+            "resets": standing.resets.map(|at| at.to_string()),
+        })
+    };
+    standing.into_iter().map(one).collect()
+}

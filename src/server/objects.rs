@@ -1,0 +1,858 @@
+//! The objects of the directory over the administration API: made, listed, shown, changed, deleted.
+//!
+//! Whoever may not see an object is told that there is none. Secrets are shown once, where they are made.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::reply::{Fault, Reply};
+use super::routes::Does;
+use crate::access::Key;
+use crate::config::Snapshot;
+use crate::directory::role::{Least, Role};
+use crate::directory::schema::{self, Kind};
+use crate::directory::store::{Change, New, Object, Once, Query, Refused};
+use crate::directory::token::{self, Digest};
+use crate::directory::view::{KeySecret, Person};
+use crate::directory::{Directory, Failed};
+
+/// Objects on one page: as many as are asked for, or these.
+const PAGE: usize = 20;
+const MOST_PAGE: usize = 100;
+/// Rows looked at in one step for whoever may see only some.
+const STEP: usize = 500;
+/// How long the secret before holds, unless it is said.
+const GRACE: i64 = 3600;
+const MOST_GRACE: u64 = 30 * 24 * 3600;
+/// Ids of what stands in the configuration file begin so.
+const FILE: &str = "file:";
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// Whoever has the admin token.
+    Operator,
+    Person(Arc<Person>),
+}
+
+impl Caller {
+    pub fn may(&self, least: Least, path: &str) -> bool {
+        match self {
+            Caller::Operator => true,
+            Caller::Person(person) => person.may(least, path),
+        }
+    }
+
+    pub fn may_somewhere(&self, least: Least) -> bool {
+        match self {
+            Caller::Operator => true,
+            Caller::Person(person) => person.may_somewhere(least),
+        }
+    }
+
+    fn is(&self, id: &str) -> bool {
+        match self {
+            Caller::Operator => false,
+            Caller::Person(person) => *person.id == *id,
+        }
+    }
+
+    /// Returns how the audit log names them.
+    pub fn name(&self) -> &str {
+        match self {
+            Caller::Operator => "operator",
+            Caller::Person(person) => &person.id,
+        }
+    }
+}
+
+/// A request, as far as it matters here.
+pub struct Asked<'a> {
+    pub caller: &'a Caller,
+    pub directory: &'a Directory,
+    pub snapshot: &'a Snapshot,
+    /// Keys of the configuration.
+    pub keys: &'a crate::access::Keys,
+    pub id: Option<&'a str>,
+    pub query: Option<&'a str>,
+    pub body: &'a [u8],
+    pub if_match: Option<&'a str>,
+    pub once: Option<&'a str>,
+}
+
+type Done = Result<Reply, Fault>;
+
+impl Asked<'_> {
+    pub async fn run(&self, does: Does) -> Done {
+        match does {
+            Does::List(kind) => self.list(kind).await,
+            Does::Create(kind) => self.create(kind).await,
+            Does::Read(kind) => self.read(kind).await,
+            Does::Change(kind) => self.change(kind).await,
+            Does::Delete(kind) => self.delete(kind).await,
+            Does::RotateKey => self.rotate().await,
+            Does::MakeToken => self.make_token(true).await,
+            Does::DropToken => self.make_token(false).await,
+            Does::Me => Ok(self.me()),
+            Does::Status
+            | Does::Reload
+            | Does::Explain
+            | Does::Cooldowns
+            | Does::ClearCooldowns
+            | Does::Document => Err(Fault::missing()),
+        }
+    }
+
+    fn me(&self) -> Reply {
+        Reply::json(match self.caller {
+            Caller::Operator => json!({"object": "operator"}),
+            Caller::Person(person) => {
+                let roles = person.roles.iter().map(|(role, path)| {
+                    let of = path.rsplit('/').next().unwrap_or_default();
+                    json!({"role": role.name(), "of": of})
+                });
+                json!({"object": "user", "id": &*person.id, "roles": roles.collect::<Vec<_>>()})
+            }
+        })
+    }
+
+    async fn list(&self, kind: Kind) -> Done {
+        let Page { most, after, under } = self.page()?;
+        let mut under_path = String::new();
+        if let Some(under) = &under {
+            let found = self.find_any(under).await?;
+            let found = found.ok_or_else(|| Fault::field("under", "there is no such object"))?;
+            under_path = format!("{}/", found.path);
+        }
+        let mut data = Vec::new();
+        let in_files = under.is_none() && matches!(self.caller, Caller::Operator);
+        if in_files && (after.is_empty() || after.starts_with(FILE)) {
+            let mut of_file = self.of_file(kind);
+            of_file.retain(|one| id_of(one) > after.as_str());
+            data.extend(of_file.into_iter().take(most + 1));
+        }
+        let mut from = match after.starts_with(FILE) {
+            true => String::new(),
+            false => after,
+        };
+        // One more than is shown tells whether there are more.
+        while data.len() <= most {
+            let query = Query {
+                kind,
+                under: under_path.clone(),
+                after: from.clone(),
+                most: STEP.min(most + 1).max(match self.caller {
+                    Caller::Operator => 1,
+                    Caller::Person(_) => STEP,
+                }),
+            };
+            let asked = query.most;
+            let rows = self.directory.list(query).await.map_err(failed)?;
+            let seen = rows.iter().filter(|row| self.sees(row));
+            let room = most + 1 - data.len();
+            data.extend(seen.take(room).map(shown));
+            match rows.last() {
+                Some(last) if rows.len() == asked => from.clone_from(&last.id),
+                Some(_) | None => break,
+            }
+        }
+        let has_more = data.len() > most;
+        data.truncate(most);
+        let next = has_more.then(|| data.last().map(|last| id_of(last).to_owned()));
+        Ok(Reply::json(json!({
+            "object": "list",
+            "data": data,
+            "has_more": has_more,
+            "next": next.flatten(),
+        })))
+    }
+
+    fn page(&self) -> Result<Page, Fault> {
+        let mut page = Page {
+            most: PAGE,
+            after: String::new(),
+            under: None,
+        };
+        let pairs = self.query.unwrap_or_default().split('&');
+        for pair in pairs.filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = unescaped(value).ok_or_else(|| Fault::field(name, "is no text"))?;
+            match name {
+                "limit" => {
+                    let fits = |most: &usize| (1..=MOST_PAGE).contains(most);
+                    let most = value.parse().ok().filter(fits);
+                    let message = format!("must be a whole number from 1 to {MOST_PAGE}");
+                    page.most = most.ok_or_else(|| Fault::field("limit", message))?;
+                }
+                "cursor" => page.after = is_id(&value, "cursor")?,
+                "under" => page.under = Some(is_id(&value, "under")?),
+                _ => {
+                    let shown: String = name.chars().take(40).collect();
+                    return Err(Fault::field(
+                        shown,
+                        "is unknown; known are limit, cursor, under",
+                    ));
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    async fn create(&self, kind: Kind) -> Done {
+        let mut body = self.object()?;
+        schema::check_new(kind, &body).map_err(Fault::wrong)?;
+        let parent = match kind.parent() {
+            Some((field, _)) => {
+                let id = text(&body, field);
+                let Some(parent) = self.find_any(id).await? else {
+                    return Err(Fault::field(field, format!("there is no {id}")));
+                };
+                Some(parent)
+            }
+            None => None,
+        };
+        let path = parent.as_ref().map_or("", |parent| &parent.path);
+        self.permit(create_least(kind, parent.as_ref()), path)?;
+        let mut new = New::of(
+            kind,
+            parent.as_ref().map(|parent| parent.id.clone()),
+            "",
+            String::new(),
+        );
+        let mut secret = None;
+        match kind {
+            Kind::Key => {
+                self.check_owner(&mut body, path).await?;
+                let public = new.id.trim_start_matches(kind.prefix());
+                let key = token::new_secret(token::KEY, public);
+                let digest = self.directory.view().digest(key.expose());
+                new.secret = Some(
+                    KeySecret {
+                        digest,
+                        previous: None,
+                    }
+                    .write(),
+                );
+                secret = Some(("key", key));
+            }
+            Kind::User => self.check_roles(&mut body, path, &[]).await?,
+            Kind::Credential => new.secret = Some(self.seal(&new.id, &mut body)?),
+            Kind::Organisation
+            | Kind::Team
+            | Kind::Project
+            | Kind::Policy
+            | Kind::Limit
+            | Kind::Budget => {}
+        }
+        new.name = named(&body, &new.id);
+        new.body = Value::Object(body).to_string();
+        new.once = self.once()?;
+        let made = self.directory.create(new).await;
+        let (object, again) = match made {
+            Ok(object) => (object, false),
+            Err(Failed::Refused(Refused::Made(object))) => (*object, true),
+            Err(other) => return Err(failed(other)),
+        };
+        let mut answer = shown(&object);
+        if let (Some((name, secret)), false, Some(answer)) = (secret, again, answer.as_object_mut())
+        {
+            answer.insert(name.into(), secret.expose().into());
+        }
+        let location = format!("/admin/v1/{}/{}", kind.plural(), object.id);
+        let mut reply = Reply::json(answer)
+            .with_status(StatusCode::CREATED)
+            .with_version(object.version)
+            .with_header("location", &location);
+        if again {
+            reply = reply.with_header("idempotency-replayed", "true");
+        }
+        Ok(reply)
+    }
+
+    async fn read(&self, kind: Kind) -> Done {
+        if let Some(name) = self.id.and_then(|id| id.strip_prefix(FILE)) {
+            return self.read_file(kind, name);
+        }
+        let object = self.find(kind).await?;
+        Ok(Reply::json(shown(&object)).with_version(object.version))
+    }
+
+    async fn change(&self, kind: Kind) -> Done {
+        self.not_of_file(kind)?;
+        let before = self.find(kind).await?;
+        self.permit_on(&before).await?;
+        self.check_match(&before)?;
+        let change = self.object()?;
+        let old: Map<String, Value> = serde_json::from_str(&before.body).unwrap_or_default();
+        let roles = roles(&old);
+        let mut secret = None;
+        let mut body = schema::change(kind, old, &change).map_err(Fault::wrong)?;
+        match kind {
+            Kind::Credential if change.contains_key("key") => {
+                secret = Some(self.seal(&before.id, &mut body)?);
+            }
+            Kind::User if change.contains_key("roles") => {
+                let organisation = before.path.rsplit_once('/').map_or("", |(above, _)| above);
+                self.check_roles(&mut body, organisation, &roles).await?;
+            }
+            Kind::Organisation
+            | Kind::Team
+            | Kind::Project
+            | Kind::User
+            | Kind::Key
+            | Kind::Policy
+            | Kind::Limit
+            | Kind::Budget
+            | Kind::Credential => {}
+        }
+        self.write(&before, body, secret).await
+    }
+
+    async fn write(
+        &self,
+        before: &Object,
+        body: Map<String, Value>,
+        secret: Option<String>,
+    ) -> Done {
+        let object = self.directory.update(Change {
+            id: before.id.clone(),
+            version: before.version,
+            name: named(&body, &before.id),
+            body: Value::Object(body).to_string(),
+            secret,
+        });
+        let object = object.await.map_err(failed)?;
+        Ok(Reply::json(shown(&object)).with_version(object.version))
+    }
+
+    async fn delete(&self, kind: Kind) -> Done {
+        self.not_of_file(kind)?;
+        let object = self.find(kind).await?;
+        self.permit_on(&object).await?;
+        self.check_match(&object)?;
+        let all = match self.query {
+            None | Some("") => false,
+            Some("all=true") => true,
+            Some(_) => return Err(Fault::field("all", "must be true, or left out")),
+        };
+        let version = self.if_match.map(|_| object.version);
+        let gone = self.directory.delete(&object.id, version, all);
+        let gone = gone.await.map_err(failed)?;
+        Ok(Reply::json(
+            json!({"id": object.id, "object": kind.name(), "deleted": gone}),
+        ))
+    }
+
+    async fn rotate(&self) -> Done {
+        self.not_of_file(Kind::Key)?;
+        let object = self.find(Kind::Key).await?;
+        self.permit_on(&object).await?;
+        self.check_match(&object)?;
+        let body = match self.body.is_empty() {
+            true => Map::new(),
+            false => self.object()?,
+        };
+        let mut grace = GRACE;
+        for (name, value) in &body {
+            match (name.as_str(), value.as_u64()) {
+                ("grace", Some(seconds)) if seconds <= MOST_GRACE => {
+                    grace = i64::try_from(seconds).unwrap_or(GRACE);
+                }
+                ("grace", _) => {
+                    let message = format!("must be seconds, from 0 to {MOST_GRACE}");
+                    return Err(Fault::field("grace", message));
+                }
+                _ => {
+                    let shown: String = name.chars().take(40).collect();
+                    return Err(Fault::field(shown, "is unknown; known is grace"));
+                }
+            }
+        }
+        let public = object.id.trim_start_matches(Kind::Key.prefix());
+        let key = token::new_secret(token::KEY, public);
+        let before = object.secret.as_deref().and_then(KeySecret::read);
+        let until = Timestamp::now().as_second() + grace;
+        let secret = KeySecret {
+            digest: self.directory.view().digest(key.expose()),
+            previous: before
+                .filter(|_| grace > 0)
+                .map(|before| (before.digest, until)),
+        };
+        let body = serde_json::from_str(&object.body).unwrap_or_default();
+        let mut reply = self.write(&object, body, Some(secret.write())).await?;
+        reply.insert("key", key.expose().into());
+        Ok(reply)
+    }
+
+    /// Makes a person's token, or takes it away: they may, and whoever may make them what they are.
+    async fn make_token(&self, make: bool) -> Done {
+        self.not_of_file(Kind::User)?;
+        let object = self.find(Kind::User).await?;
+        if !self.caller.is(&object.id) {
+            self.permit_on(&object).await?;
+        }
+        self.check_match(&object)?;
+        if !self.body.is_empty() && !self.object()?.is_empty() {
+            return Err(Fault::field("body", "must be empty"));
+        }
+        let public = object.id.trim_start_matches(Kind::User.prefix());
+        let token = token::new_secret(token::PERSON, public);
+        // No digest is empty: nothing is that token.
+        let digest = make.then(|| self.directory.view().digest(token.expose()));
+        let secret = digest.as_ref().map(Digest::hex).unwrap_or_default();
+        let body = serde_json::from_str(&object.body).unwrap_or_default();
+        let mut reply = self.write(&object, body, Some(secret)).await?;
+        if make {
+            reply.insert("token", token.expose().into());
+        }
+        Ok(reply)
+    }
+
+    /// Refuses what asks for `least` at `path`, of whoever sees that it is there.
+    fn permit(&self, least: Least, path: &str) -> Result<(), Fault> {
+        if self.caller.may(least, path) {
+            return Ok(());
+        }
+        Err(Fault::forbidden(least))
+    }
+
+    /// Refuses a change of an object that the caller sees but may not change.
+    async fn permit_on(&self, object: &Object) -> Result<(), Fault> {
+        let body: Map<String, Value> = serde_json::from_str(&object.body).unwrap_or_default();
+        match object.kind {
+            Kind::Key => {
+                // Developers have their own alone.
+                if self.caller.may(Least::ProjectAdmin, &object.path) {
+                    return Ok(());
+                }
+                self.permit(Least::Developer, &object.path)?;
+                match self.caller.is(text(&body, "user")) {
+                    true => Ok(()),
+                    false => Err(Fault::forbidden(Least::ProjectAdmin)),
+                }
+            }
+            Kind::User => {
+                self.permit(Least::Admin, &object.path)?;
+                self.may_make(&roles(&body))
+            }
+            Kind::Policy | Kind::Limit | Kind::Budget => {
+                let parent = object.parent.as_deref().unwrap_or_default();
+                self.permit(attached_least(parent), &object.path)
+            }
+            Kind::Organisation => self.permit(Least::Owner, &object.path),
+            Kind::Team | Kind::Project => self.permit(Least::Admin, &object.path),
+            Kind::Credential => self.permit(Least::Operator, &object.path),
+        }
+    }
+
+    /// Refuses whoever is not enough to make somebody what these roles say.
+    fn may_make(&self, roles: &[(Role, String)]) -> Result<(), Fault> {
+        for (role, path) in roles {
+            let least = match role {
+                Role::Owner => Least::Owner,
+                Role::Admin
+                | Role::ProjectAdmin
+                | Role::Developer
+                | Role::Viewer
+                | Role::Auditor => Least::Admin,
+            };
+            self.permit(least, path)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that what roles are of is there and in the same organisation, and notes its path.
+    async fn check_roles(
+        &self,
+        body: &mut Map<String, Value>,
+        organisation: &str,
+        before: &[(Role, String)],
+    ) -> Result<(), Fault> {
+        if let Some(list) = body.get_mut("roles").and_then(Value::as_array_mut) {
+            for (index, membership) in list.iter_mut().enumerate() {
+                let at = format!("roles[{index}].of");
+                let of = membership.get("of").and_then(Value::as_str);
+                let of = of.unwrap_or_default().to_owned();
+                let found = self.find_any(&of).await?;
+                let within =
+                    |found: &Object| crate::directory::view::is_within(&found.path, organisation);
+                let Some(found) = found.filter(within) else {
+                    return Err(Fault::field(
+                        at,
+                        format!("there is no {of} in the organisation"),
+                    ));
+                };
+                if let Some(membership) = membership.as_object_mut() {
+                    membership.insert("path".into(), found.path.into());
+                }
+            }
+        }
+        let after = roles(body);
+        // Who keeps what they are needs nobody's word.
+        let new: Vec<_> = after
+            .into_iter()
+            .filter(|role| !before.contains(role))
+            .collect();
+        self.may_make(&new)
+    }
+
+    /// Checks whose a key is to be; a developer makes keys of their own.
+    async fn check_owner(&self, body: &mut Map<String, Value>, path: &str) -> Result<(), Fault> {
+        if !self.caller.may(Least::ProjectAdmin, path)
+            && let Caller::Person(person) = self.caller
+        {
+            let user = body.entry("user").or_insert_with(|| (*person.id).into());
+            if user.as_str() != Some(&*person.id) {
+                return Err(Fault::forbidden(Least::ProjectAdmin));
+            }
+        }
+        let Some(user) = body.get("user").and_then(Value::as_str) else {
+            return Ok(());
+        };
+        let found = self.directory.get(user).await.map_err(failed)?;
+        let organisation = |path: &str| path.split('/').nth(1).map(str::to_owned);
+        let same = |found: &Object| organisation(&found.path) == organisation(path);
+        if found.as_ref().is_none_or(|found| !same(found)) {
+            let message = format!("there is no {user} in the organisation");
+            return Err(Fault::field("user", message));
+        }
+        Ok(())
+    }
+
+    /// Takes a credential's secret out of its body and seals it.
+    fn seal(&self, id: &str, body: &mut Map<String, Value>) -> Result<String, Fault> {
+        let provider = text(body, "provider");
+        if !self.snapshot.provider_index.contains_key(provider) {
+            let message = format!("{provider:?} is no provider that is enabled here");
+            return Err(Fault::field("provider", message));
+        }
+        let key = body.remove("key");
+        let key = key.as_ref().and_then(Value::as_str).unwrap_or_default();
+        Ok(self.directory.sealer().seal(id, key))
+    }
+
+    fn sees(&self, object: &Object) -> bool {
+        match object.kind {
+            Kind::Credential => self.caller.may(Least::Operator, &object.path),
+            // Everybody sees themselves.
+            Kind::User if self.caller.is(&object.id) => true,
+            Kind::Organisation
+            | Kind::Team
+            | Kind::Project
+            | Kind::User
+            | Kind::Key
+            | Kind::Policy
+            | Kind::Limit
+            | Kind::Budget => self.caller.may(Least::Viewer, &object.path),
+        }
+    }
+
+    /// Finds the object of the path.
+    async fn find(&self, kind: Kind) -> Result<Object, Fault> {
+        let id = self.id.unwrap_or_default();
+        let found = match id.starts_with(kind.prefix()) && is_id(id, "id").is_ok() {
+            true => self.find_any(id).await?,
+            false => None,
+        };
+        found.ok_or_else(Fault::missing)
+    }
+
+    /// Finds an object that the caller may see.
+    async fn find_any(&self, id: &str) -> Result<Option<Object>, Fault> {
+        let found = self.directory.get(id).await.map_err(failed)?;
+        Ok(found.filter(|found| self.sees(found)))
+    }
+
+    fn object(&self) -> Result<Map<String, Value>, Fault> {
+        let read = serde_json::from_slice(self.body);
+        read.map_err(|error| {
+            // It never repeats what was sent.
+            let message = format!(
+                "must be a JSON object (line {}, column {})",
+                error.line(),
+                error.column()
+            );
+            Fault::field("body", message)
+        })
+    }
+
+    fn check_match(&self, object: &Object) -> Result<(), Fault> {
+        let Some(wanted) = self.if_match else {
+            return Ok(());
+        };
+        let tag = super::reply::tag(object.version);
+        let mut wanted = wanted.split(',').map(str::trim);
+        match wanted.any(|wanted| wanted == "*" || wanted == tag) {
+            true => Ok(()),
+            false => Err(failed(Failed::Refused(Refused::Changed))),
+        }
+    }
+
+    fn once(&self) -> Result<Option<Once>, Fault> {
+        let Some(key) = self.once else {
+            return Ok(None);
+        };
+        if !(1..=255).contains(&key.len()) {
+            return Err(Fault::field(
+                "idempotency-key",
+                "must be 1 to 255 characters",
+            ));
+        }
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.body);
+        Ok(Some(Once {
+            caller: self.caller.name().to_owned(),
+            key: key.to_owned(),
+            request: token::hex(digest.as_ref()),
+        }))
+    }
+
+    /// Returns what stands in the configuration file, in the order of its ids.
+    fn of_file(&self, kind: Kind) -> Vec<Value> {
+        let mut all: Vec<Value> = match kind {
+            Kind::Key => self.keys.all().map(|key| file_key(key)).collect(),
+            Kind::Credential => {
+                let providers = self.snapshot.providers.iter();
+                let all = providers.flat_map(|provider| {
+                    provider.credentials.iter().map(|one| {
+                        json!({
+                            "id": format!("{FILE}{}/{}", provider.name, one.name),
+                            "object": "credential",
+                            "source": "file",
+                            "provider": provider.name,
+                            "name": one.name,
+                            "weight": one.weight,
+                        })
+                    })
+                });
+                all.collect()
+            }
+            Kind::Organisation
+            | Kind::Team
+            | Kind::Project
+            | Kind::User
+            | Kind::Policy
+            | Kind::Limit
+            | Kind::Budget => Vec::new(),
+        };
+        all.sort_by(|one, other| id_of(one).cmp(id_of(other)));
+        all
+    }
+
+    fn read_file(&self, kind: Kind, name: &str) -> Done {
+        if let Caller::Person(_) = self.caller {
+            return Err(Fault::missing());
+        }
+        let name = unescaped(name).ok_or_else(Fault::missing)?;
+        let id = format!("{FILE}{name}");
+        let mut all = self.of_file(kind).into_iter();
+        let found = all.find(|one| id_of(one) == id);
+        found.map(Reply::json).ok_or_else(Fault::missing)
+    }
+
+    fn not_of_file(&self, kind: Kind) -> Result<(), Fault> {
+        let Some(name) = self.id.and_then(|id| id.strip_prefix(FILE)) else {
+            return Ok(());
+        };
+        self.read_file(kind, name)?;
+        Err(Fault::new(
+            StatusCode::CONFLICT,
+            "read_only",
+            "This stands in the configuration file, and is changed there.",
+        ))
+    }
+}
+
+struct Page {
+    most: usize,
+    after: String,
+    under: Option<String>,
+}
+
+/// Returns what making one asks for.
+fn create_least(kind: Kind, parent: Option<&Object>) -> Least {
+    match kind {
+        Kind::Organisation | Kind::Credential => Least::Operator,
+        Kind::Team | Kind::Project | Kind::User => Least::Admin,
+        Kind::Key => Least::Developer,
+        Kind::Policy | Kind::Limit | Kind::Budget => {
+            attached_least(parent.map_or("", |parent| &parent.id))
+        }
+    }
+}
+
+/// Returns what attaching something asks for: nobody loosens what binds themselves.
+fn attached_least(parent: &str) -> Least {
+    match Kind::of_id(parent) {
+        Some(Kind::Key) => Least::ProjectAdmin,
+        _ => Least::Admin,
+    }
+}
+
+/// Returns an object as the API shows it: no digest, no sealed secret.
+pub fn shown(object: &Object) -> Value {
+    let body: Map<String, Value> = serde_json::from_str(&object.body).unwrap_or_default();
+    let mut all = Map::new();
+    all.insert("id".into(), object.id.as_str().into());
+    all.insert("object".into(), object.kind.name().into());
+    all.insert("source".into(), "database".into());
+    for (name, value) in body {
+        all.insert(name, value);
+    }
+    all.insert("name".into(), object.name.as_str().into());
+    if let Some(roles) = all.get_mut("roles").and_then(Value::as_array_mut) {
+        for membership in roles.iter_mut().filter_map(Value::as_object_mut) {
+            membership.remove("path");
+        }
+    }
+    let when = |seconds: i64| {
+        let at = Timestamp::from_second(seconds).unwrap_or_default();
+        Value::from(at.to_string())
+    };
+    match object.kind {
+        Kind::Key => {
+            let public = object.id.trim_start_matches(Kind::Key.prefix());
+            all.insert("hint".into(), format!("{}{public}-…", token::KEY).into());
+            let secret = object.secret.as_deref().and_then(KeySecret::read);
+            if let Some((_, until)) = secret.and_then(|secret| secret.previous)
+                && until > Timestamp::now().as_second()
+            {
+                all.insert("previous_until".into(), when(until));
+            }
+        }
+        Kind::User => {
+            let has = object
+                .secret
+                .as_ref()
+                .is_some_and(|secret| !secret.is_empty());
+            all.insert("has_token".into(), has.into());
+        }
+        Kind::Organisation
+        | Kind::Team
+        | Kind::Project
+        | Kind::Policy
+        | Kind::Limit
+        | Kind::Budget
+        | Kind::Credential => {}
+    }
+    all.insert("created".into(), when(object.created));
+    all.insert("changed".into(), when(object.changed));
+    all.insert("etag".into(), super::reply::tag(object.version).into());
+    Value::Object(all)
+}
+
+fn file_key(key: &Key) -> Value {
+    json!({
+        "id": format!("{FILE}{}", key.name),
+        "object": "key",
+        "source": "file",
+        "name": &*key.name,
+        "explain": key.explain,
+    })
+}
+
+fn id_of(shown: &Value) -> &str {
+    shown.get("id").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn text<'b>(body: &'b Map<String, Value>, name: &str) -> &'b str {
+    body.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn named(body: &Map<String, Value>, id: &str) -> String {
+    match text(body, "name") {
+        "" => id.to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Returns what a user's body says that they are, with the path of where.
+fn roles(body: &Map<String, Value>) -> Vec<(Role, String)> {
+    let roles = body.get("roles").and_then(Value::as_array);
+    let roles = roles.into_iter().flatten().filter_map(|membership| {
+        let role = Role::named(membership.get("role")?.as_str()?)?;
+        Some((role, membership.get("path")?.as_str()?.to_owned()))
+    });
+    roles.collect()
+}
+
+/// Refuses what is no id before the database is asked for it.
+fn is_id(text: &str, field: &str) -> Result<String, Fault> {
+    let fits = (1..=300).contains(&text.len()) && !text.contains(char::is_control);
+    match fits {
+        true => Ok(text.to_owned()),
+        false => Err(Fault::field(field, "is no id")),
+    }
+}
+
+/// Decodes percent escapes; `None` for what is no text then.
+fn unescaped(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        match (first, after) {
+            (b'%', [high, low, after @ ..]) => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16);
+                out.push((digit(high)? << 4 | digit(low)?) as u8);
+                rest = after;
+            }
+            (b'%', _) => return None,
+            (byte, after) => {
+                out.push(*byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Returns what is said when something isn't done.
+fn failed(failed: Failed) -> Fault {
+    let (status, code, message) = match failed {
+        Failed::Away => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "state_unavailable",
+            "The state database can't be asked now. What is in force stays in force.".to_owned(),
+        ),
+        Failed::Refused(Refused::NotFound) => return Fault::missing(),
+        Failed::Refused(Refused::NoParent) => (
+            StatusCode::CONFLICT,
+            "no_parent",
+            "What it would belong to is gone.".to_owned(),
+        ),
+        Failed::Refused(Refused::NameTaken) => {
+            let mut fault = Fault::new(
+                StatusCode::CONFLICT,
+                "name_taken",
+                "There is another of that name here.",
+            );
+            fault.param = Some("name".into());
+            return fault;
+        }
+        Failed::Refused(Refused::Changed) => (
+            StatusCode::PRECONDITION_FAILED,
+            "changed",
+            "It has changed meanwhile: read it again.".to_owned(),
+        ),
+        Failed::Refused(Refused::InUse(count)) => (
+            StatusCode::CONFLICT,
+            "in_use",
+            format!(
+                "{count} other objects belong to it: delete those first, or all of it with ?all=true."
+            ),
+        ),
+        Failed::Refused(Refused::OtherRequest) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "This Idempotency-Key was sent with another request.".to_owned(),
+        ),
+        Failed::Refused(Refused::Made(_)) => (
+            StatusCode::CONFLICT,
+            "made_already",
+            "It was made already.".to_owned(),
+        ),
+    };
+    Fault::new(status, code, &message)
+}

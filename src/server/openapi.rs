@@ -1,0 +1,338 @@
+//! The document of the administration API, made from the table of routes and the table of fields.
+
+use serde_json::{Map, Value, json};
+
+use super::routes::{Does, ROUTES, Route};
+use crate::directory::schema::{self, Field, Kind};
+
+/// Returns the document, in OpenAPI 3.1.
+pub fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for route in ROUTES.iter() {
+        let operations = paths
+            .entry(route.path.clone())
+            .or_insert_with(|| json!({}))
+            .as_object_mut();
+        if let Some(operations) = operations {
+            operations.insert(route.method.to_lowercase(), operation(route));
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Strait administration",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Who may ask the gateway, for what and how much. Errors name the field at fault.",
+        },
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"bearer": {
+                "type": "http", "scheme": "bearer",
+                "description": "The admin token, or the token of a user (sat-…).",
+            }},
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut operation = Map::new();
+    let id = route
+        .path
+        .replace("/admin/v1/", "")
+        .replace(['/', '.'], "_");
+    let id = id.replace("{id}", "one");
+    operation.insert(
+        "operationId".into(),
+        format!("{}_{id}", route.method.to_lowercase()).into(),
+    );
+    operation.insert("summary".into(), route.says.as_str().into());
+    let role = format!("The least role: {}.", route.least.name());
+    operation.insert("description".into(), role.into());
+    operation.insert("x-least-role".into(), route.least.name().into());
+    operation.insert("parameters".into(), parameters(route).into());
+    if let Some(body) = body(route.does) {
+        operation.insert("requestBody".into(), body);
+    }
+    operation.insert("responses".into(), answers(route));
+    Value::Object(operation)
+}
+
+fn parameters(route: &Route) -> Vec<Value> {
+    let parameter = |place: &str, name: &str, says: &str, schema: Value| {
+        json!({
+            "in": place, "name": name, "description": says, "required": place == "path", "schema": schema,
+        })
+    };
+    let mut all = Vec::new();
+    if route.path.contains("{id}") {
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": 300});
+        all.push(parameter("path", "id", "Whose", schema));
+    }
+    let etag = || {
+        let says = "The etag that was read: refused when it has changed since";
+        parameter("header", "If-Match", says, json!({"type": "string"}))
+    };
+    match route.does {
+        Does::List(_) => {
+            let limit = json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 20});
+            all.push(parameter("query", "limit", "The most on one page", limit));
+            let text = || json!({"type": "string", "minLength": 1, "maxLength": 300});
+            let cursor = "`next` of the page before";
+            all.push(parameter("query", "cursor", cursor, text()));
+            let under = "Only what belongs to this object";
+            all.push(parameter("query", "under", under, text()));
+        }
+        Does::Create(_) => {
+            let says = "Sent again with the same key, the request makes nothing more";
+            let schema = json!({"type": "string", "minLength": 1, "maxLength": 255});
+            all.push(parameter("header", "Idempotency-Key", says, schema));
+        }
+        Does::Change(_) | Does::RotateKey | Does::MakeToken | Does::DropToken => all.push(etag()),
+        Does::Delete(_) => {
+            all.push(etag());
+            let says = "What belongs to it goes too";
+            let schema = json!({"type": "string", "const": "true"});
+            all.push(parameter("query", "all", says, schema));
+        }
+        Does::Status
+        | Does::Reload
+        | Does::Explain
+        | Does::Cooldowns
+        | Does::ClearCooldowns
+        | Does::Document
+        | Does::Me
+        | Does::Read(_) => {}
+    }
+    all
+}
+
+fn body(does: Does) -> Option<Value> {
+    let (schema, required) = match does {
+        Does::Create(kind) => (reference(&format!("{}_new", kind.name())), true),
+        Does::Change(kind) => (reference(&format!("{}_change", kind.name())), true),
+        Does::RotateKey => {
+            let seconds = json!({"type": "integer", "minimum": 0, "maximum": 2_592_000, "default": 3600,
+                "description": "Seconds for which the secret before holds"});
+            let schema = json!({"type": "object", "properties": {"grace": seconds}, "additionalProperties": false});
+            (schema, false)
+        }
+        Does::Explain => (json!({"type": "object"}), true),
+        Does::Status
+        | Does::Reload
+        | Does::Cooldowns
+        | Does::ClearCooldowns
+        | Does::Document
+        | Does::Me
+        | Does::List(_)
+        | Does::Read(_)
+        | Does::Delete(_)
+        | Does::MakeToken
+        | Does::DropToken => return None,
+    };
+    Some(json!({"required": required, "content": {"application/json": {"schema": schema}}}))
+}
+
+fn answers(route: &Route) -> Value {
+    let mut all = Map::new();
+    let mut answer = |status: u16, says: &str, schema: Value| {
+        let content = json!({"application/json": {"schema": schema}});
+        all.insert(
+            status.to_string(),
+            json!({"description": says, "content": content}),
+        );
+    };
+    let one = |kind: Kind| reference(kind.name());
+    let anything = || json!({"type": "object"});
+    match route.does {
+        Does::Create(kind) => answer(201, "It is made", with_secret(kind)),
+        Does::List(kind) => answer(
+            200,
+            "A page",
+            json!({
+                "type": "object",
+                "properties": {
+                    "object": {"const": "list"},
+                    "data": {"type": "array", "items": one(kind)},
+                    "has_more": {"type": "boolean"},
+                    "next": {"type": ["string", "null"]},
+                },
+                "required": ["object", "data", "has_more", "next"],
+            }),
+        ),
+        Does::Read(kind) | Does::Change(kind) => answer(200, "As it is now", one(kind)),
+        Does::RotateKey => answer(200, "With its new secret", with_secret(Kind::Key)),
+        Does::MakeToken => answer(200, "With their token", with_secret(Kind::User)),
+        Does::DropToken => answer(200, "As they are now", one(Kind::User)),
+        Does::Delete(_) => {
+            let schema = json!({
+                "type": "object",
+                "properties": {"id": {"type": "string"}, "object": {"type": "string"}, "deleted": {"type": "integer"}},
+                "required": ["id", "object", "deleted"],
+            });
+            answer(200, "How many objects are gone", schema);
+        }
+        Does::Status
+        | Does::Explain
+        | Does::Cooldowns
+        | Does::ClearCooldowns
+        | Does::Document
+        | Does::Reload
+        | Does::Me => answer(200, "The answer", anything()),
+    }
+    let error = || reference("error");
+    for (status, says) in [
+        (400, "The request is wrong; `param` names the field"),
+        (401, "No token, or one that is not known"),
+        (403, "The role is not enough"),
+        (404, "There is no such object, or none that may be seen"),
+        (405, "Another method"),
+        (409, "It is in the way of something else"),
+        (412, "It has changed meanwhile"),
+        (413, "The body is too large or too slow"),
+        (422, "It can't be done"),
+        (503, "The state database is away"),
+    ] {
+        answer(status, says, error());
+    }
+    Value::Object(all)
+}
+
+/// Returns the schema of an object with the secret that is shown where it is made.
+fn with_secret(kind: Kind) -> Value {
+    let name = match kind {
+        Kind::Key => "key",
+        Kind::User => "token",
+        Kind::Organisation
+        | Kind::Team
+        | Kind::Project
+        | Kind::Policy
+        | Kind::Limit
+        | Kind::Budget
+        | Kind::Credential => return reference(kind.name()),
+    };
+    let says = "Shown once";
+    json!({"allOf": [
+        reference(kind.name()),
+        {"type": "object", "properties": {name: {"type": "string", "description": says}}},
+    ]})
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn schemas() -> Value {
+    let mut all = Map::new();
+    let error = json!({
+        "type": "object",
+        "properties": {"error": {
+            "type": "object",
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "param": {"type": "string", "description": "The field at fault"},
+            },
+            "required": ["code", "message"],
+        }},
+        "required": ["error"],
+    });
+    all.insert("error".into(), error);
+    for kind in Kind::ALL {
+        let fields = kind.fields();
+        let new = schema::object(fields, true, |_| true);
+        all.insert(format!("{}_new", kind.name()), new);
+        all.insert(format!("{}_change", kind.name()), change(fields));
+        all.insert(kind.name().into(), shown(kind));
+    }
+    Value::Object(all)
+}
+
+/// Returns the schema of a change: what may be taken away may be null.
+fn change(fields: &[Field]) -> Value {
+    let mut schema = schema::object(fields, false, |_| true);
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, property) in properties.into_iter().flatten() {
+        let field = fields.iter().find(|field| field.name == name);
+        if field.is_some_and(|field| !field.required && !field.fixed) {
+            *property = json!({"anyOf": [property.take(), {"type": "null"}]});
+        }
+    }
+    schema
+}
+
+fn shown(kind: Kind) -> Value {
+    let fields = kind.fields();
+    let secret = |field: &Field| matches!(field.of, schema::Type::Secret);
+    let mut schema = schema::object(fields, false, |field| !secret(field));
+    let more = json!({
+        "id": {"type": "string"},
+        "object": {"const": kind.name()},
+        "source": {"enum": ["database", "file"], "description": "What is of the file is changed there"},
+        "name": {"type": "string"},
+        "created": {"type": "string", "format": "date-time"},
+        "changed": {"type": "string", "format": "date-time"},
+        "etag": {"type": "string"},
+    });
+    let own = match kind {
+        Kind::Key => json!({
+            "hint": {"type": "string", "description": "How the key begins"},
+            "previous_until": {"type": "string", "format": "date-time"},
+        }),
+        Kind::User => json!({"has_token": {"type": "boolean"}}),
+        Kind::Organisation
+        | Kind::Team
+        | Kind::Project
+        | Kind::Policy
+        | Kind::Limit
+        | Kind::Budget
+        | Kind::Credential => json!({}),
+    };
+    if let Some(schema) = schema.as_object_mut() {
+        schema.insert("required".into(), json!(["id", "object", "source", "name"]));
+        schema.remove("additionalProperties");
+        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            for more in [more, own] {
+                properties.extend(more.as_object().cloned().unwrap_or_default());
+            }
+        }
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_every_route_and_every_reference_leads_somewhere() {
+        let document = document();
+        for route in ROUTES.iter() {
+            let operation = &document["paths"][&route.path][route.method.to_lowercase()];
+            assert_eq!(
+                operation["x-least-role"],
+                route.least.name(),
+                "{}",
+                route.path
+            );
+        }
+        let text = document.to_string();
+        let mut ids = std::collections::HashSet::new();
+        for (_, operations) in document["paths"].as_object().expect("paths") {
+            for (_, operation) in operations.as_object().expect("operations") {
+                assert!(
+                    ids.insert(operation["operationId"].to_string()),
+                    "{operation}"
+                );
+            }
+        }
+        for part in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap_or_default();
+            assert!(
+                document["components"]["schemas"][name].is_object(),
+                "{name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Limits and budgets of all that a key belongs to.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::common::at_once;
+
+fn second(strait: &Strait, tree: &Tree) -> String {
+    let body = json!({"name": "second", "project": tree.project});
+    let made = make(strait, "keys", body);
+    made["key"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_limits_of_what_a_key_belongs_to_are_shared_by_all_keys_of_it() {
+    let lab = lab();
+    let strait = &lab.strait;
+    let tree = tree(strait, "acme");
+    let other = second(strait, &tree);
+    make(strait, "limits", json!({"on": tree.team, "rpm": 4}));
+    let own = make(strait, "limits", json!({"on": tree.key, "rpd": 2}));
+    let statuses: Vec<u16> = [
+        &tree.secret,
+        &tree.secret,
+        &tree.secret,
+        &other,
+        &other,
+        &other,
+    ]
+    .into_iter()
+    .map(|key| ask(strait, key, "fast").status)
+    .collect();
+    assert_eq!(statuses, [200, 200, 429, 200, 200, 429]);
+    let told = ask(strait, &other, "fast");
+    assert!(told.text().contains(&tree.team), "{}", told.text());
+    assert_eq!(told.header("x-ratelimit-limit-requests"), Some("4"));
+    assert_eq!(strait.metric("strait_rate_limited_total", &["rpd"]), 1.0);
+    // A limit that is lifted is gone at once; what the refused asked for was not charged.
+    let path = format!("limits/{}", id(&own));
+    assert_eq!(
+        call(strait, OPERATOR, "DELETE", &path, &Value::Null).status,
+        200
+    );
+    let told = ask(strait, &tree.secret, "fast");
+    assert_eq!(told.status, 429);
+    assert!(told.text().contains(&tree.team), "{}", told.text());
+}
+
+#[test]
+fn requests_at_once_spend_no_more_than_any_budget_above_them() {
+    let lab = lab();
+    let strait = &lab.strait;
+    let tree = tree(strait, "acme");
+    let other = second(strait, &tree);
+    make(
+        strait,
+        "budgets",
+        json!({"on": tree.organisation, "usd": 0.10, "every": "month"}),
+    );
+    make(
+        strait,
+        "budgets",
+        json!({"on": tree.key, "usd": 0.03, "every": "day"}),
+    );
+    let mut body = chat("fast", "hi");
+    body["max_tokens"] = json!(100);
+    let statuses = at_once(40, |at| {
+        let key = if at % 2 == 0 { &tree.secret } else { &other };
+        (at % 2 == 0, ask_body(strait, key, &body).status)
+    });
+    let spent = |first: bool| {
+        statuses
+            .iter()
+            .filter(|(of, status)| *of == first && *status == 200)
+            .count()
+    };
+    assert!(
+        spent(true) <= 3 && spent(true) + spent(false) <= 10,
+        "{statuses:?}"
+    );
+    assert!(
+        statuses
+            .iter()
+            .all(|(_, status)| matches!(status, 200 | 402)),
+        "{statuses:?}"
+    );
+    // One after the other all of it can be spent, and nothing more.
+    while ask_body(strait, &other, &body).status == 200 {}
+    let headers = [("authorization", &*format!("Bearer {}", tree.secret))];
+    let own = || {
+        strait
+            .client()
+            .request("GET", "/v1/key", &headers, b"")
+            .json()
+    };
+    crate::common::eventually("everything is settled", || {
+        own()["budgets"][0]["reserved_usd"] == "0"
+    });
+    let own = own();
+    assert_eq!(own["budgets"][0]["on"], tree.organisation.as_str(), "{own}");
+    assert_eq!(
+        (&own["budgets"][0]["usd"], &own["budgets"][0]["spent_usd"]),
+        (&json!("0.1"), &json!("0.1"))
+    );
+    let refused = ask_body(strait, &other, &body);
+    assert_eq!(
+        (refused.status, refused.header("x-should-retry")),
+        (402, Some("false"))
+    );
+    let text = refused.text();
+    assert!(
+        text.contains(&tree.organisation) && text.contains("0.1 USD"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_users_budget_binds_their_keys_in_every_project() {
+    let lab = lab();
+    let strait = &lab.strait;
+    let tree = tree(strait, "acme");
+    let (user, _) = person(strait, &tree.organisation, "developer", &tree.project);
+    let project = id(&make(
+        strait,
+        "projects",
+        json!({"name": "another", "team": tree.team}),
+    ));
+    let keys = [&tree.project, &project].map(|project| {
+        let body = json!({"name": "theirs", "project": project, "user": user});
+        make(strait, "keys", body)["key"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    });
+    make(
+        strait,
+        "budgets",
+        json!({"on": user, "usd": 0.02, "every": "week", "timezone": "Europe/Berlin"}),
+    );
+    let mut body = chat("fast", "hi");
+    body["max_tokens"] = json!(100);
+    let statuses = [0, 1, 0, 1].map(|at: usize| ask_body(strait, &keys[at], &body).status);
+    assert_eq!(statuses, [200, 200, 402, 402]);
+    assert_eq!(
+        ask_body(strait, &tree.secret, &body).status,
+        200,
+        "another's"
+    );
+}
