@@ -5,11 +5,12 @@
 //! *endpoint* one address of a provider; *key* what a client shows us; *credential* what we show a provider;
 //! *target* a provider's model that may answer; *route* the targets of one request, in order;
 //! *attempt* one try at one target; *cooldown* the time in which a target that failed is not asked;
-//! *exchange* one request from its first byte to its record; *record* what is kept of it;
+//! *exchange* one request from its first byte to its record; *record* what is kept of it; *journal* the file in which
+//! it stands until the database has it;
 //! *usage* the tokens it took; *snapshot* one checked configuration, never changed after.
 //!
 //! Arrows of dependency run one way: `command → server → gateway → config → directory → {guard, limit, cache,
-//! routing, access, observe, state} → upstream → provider → protocol → codec, secret, error`.
+//! routing, access, ledger, observe, state} → upstream → provider → protocol → codec, secret, error`.
 
 /// Who asks: client keys.
 pub mod access;
@@ -29,6 +30,9 @@ pub mod gateway;
 pub mod glob;
 /// Who we are to a provider that takes no plain key: tokens and signatures.
 pub mod identity;
+/// What it came to: each exchange that reached a provider, kept for good. Administrative actions too:
+/// [`ledger::Ledger::audit`] notes one, and whoever does one calls it.
+pub mod ledger;
 /// How much: requests, tokens, concurrency.
 pub mod limit;
 /// A scriptable fake provider.

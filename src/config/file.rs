@@ -15,7 +15,7 @@ use crate::limit::budget::Budget;
 use crate::limit::overload::Priority;
 use crate::observe::Sink;
 use crate::routing::constraints::Origin;
-use crate::{cache, server, state};
+use crate::{cache, ledger, server, state};
 
 /// The tables of one file.
 pub(super) struct File {
@@ -33,6 +33,7 @@ pub(super) struct File {
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,
+    pub ledger: ledger::Settings,
     pub records: Sink,
     pub log_level: String,
 }
@@ -79,6 +80,7 @@ impl File {
             catalogue: super::catalogue::catalogue(reader, &root),
             cache: cache(reader, &root),
             responses: super::responses::responses(reader, &root),
+            ledger: super::ledger::ledger(reader, &root),
             records: records(reader, &root),
             log_level: log_level(reader, &root),
         }

@@ -24,6 +24,7 @@ pub const SECTIONS: &[Section] = &[
             "catalogue",
             "cache",
             "responses",
+            "ledger",
             "records",
             "log",
         ],
@@ -283,6 +284,10 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "responses",
         keys: &["store", "ttl", "max_item", "max_size"],
+    },
+    Section {
+        path: "ledger",
+        keys: &["enabled", "retention", "max_journal", "on_failure", "fsync"],
     },
     Section {
         path: "records",

@@ -105,6 +105,7 @@ pub(super) fn snapshot(
             ..file.cache
         },
         responses: file.responses,
+        ledger: file.ledger,
         records: file.records,
         log_level: file.log_level,
     }

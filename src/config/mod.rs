@@ -13,6 +13,7 @@ mod experiments;
 mod file;
 mod hedge;
 pub mod known;
+mod ledger;
 mod link;
 mod mistake;
 mod model;

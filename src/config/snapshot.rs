@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::provider::Provider;
 use crate::routing::Model;
-use crate::{access, cache, observe, server, state};
+use crate::{access, cache, ledger, observe, server, state};
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -31,6 +31,7 @@ pub struct Snapshot {
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,
+    pub ledger: ledger::Settings,
     pub records: observe::Sink,
     /// `info`, or levels by module (`info,strait::routing=debug`).
     pub log_level: String,

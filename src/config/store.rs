@@ -90,6 +90,7 @@ fn only_at_start(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
         ("server.threads", old.server.threads != new.server.threads),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("state.dir", old.state_dir != new.state_dir),
+        ("ledger", old.ledger != new.ledger),
         ("state.database", old.database != new.database),
         ("state.pepper", old.secrets.pepper != new.secrets.pepper),
         (

@@ -17,7 +17,7 @@ use super::ask::Ask;
 use super::outcome::{Busy, Lost, Try, Won};
 use super::queue::{self, Scope};
 use super::verdict::{Judgement, Verdict};
-use super::{Core, Exchange, demo, send};
+use super::{Core, Exchange, admission, demo, send};
 use crate::error::Error;
 use crate::limit::overload::Slot;
 use crate::protocol::api::Api;
@@ -262,6 +262,9 @@ impl<'a> Hunt<'a> {
             if self.attempts > 0 && !self.core.routing.budget.spend(now) {
                 self.core.metrics.retry_budget_exhausted();
                 return Step::Spent;
+            }
+            if let Err(error) = admission::before(self.ask, candidate, x).await {
+                return Step::Lost(error.into());
             }
             self.attempts += 1;
             let plan = Try {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::Core;
 use super::raw::Raw;
 use crate::error::Error;
+use crate::ledger::entry::Id;
 use crate::limit::budget::Reservation;
-use crate::observe::record::{Phase, Record};
+use crate::observe::record::{Mode, Phase, Record};
 use crate::protocol::Protocol;
 
 /// The context of one request. Dropping it, on whatever path, makes its one record.
@@ -27,6 +28,8 @@ pub struct Exchange {
     pub raw: Option<Box<Raw>>,
     /// Held for it in the caller's budgets; settled by the record's cost.
     pub held: Option<Reservation>,
+    /// Its number in the ledger, once a provider is about to be asked.
+    pub admitted: Option<Id>,
     /// Since when an answer is being prepared for the client.
     pub writing: Option<Instant>,
 }
@@ -43,6 +46,7 @@ impl Exchange {
             waited: Duration::ZERO,
             raw: None,
             held: None,
+            admitted: None,
             writing: None,
         }
     }
@@ -93,6 +97,10 @@ impl Drop for Exchange {
         let mut record = std::mem::take(&mut self.record);
         record.duration = self.started.elapsed();
         self.core.metrics.observe(&record);
+        // What was saved stands there too; who asked nobody and saved nothing does not.
+        if self.admitted.is_some() || record.mode == Mode::Cache {
+            self.core.ledger.done(self.admitted, &record);
+        }
         self.core.writer.send(Box::new(record));
     }
 }

@@ -5,6 +5,7 @@
 //! client before the commit point; Pingora's own upstream flow allows none of the three.
 
 mod account;
+mod admission;
 mod allowance;
 mod ask;
 mod attempt;
@@ -55,6 +56,7 @@ use crate::cache::Cache;
 use crate::config::Snapshot;
 use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::{Ledger, Reserved};
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::Turn;
@@ -87,6 +89,7 @@ pub struct Core {
     pub state: State,
     /// Keys that are not written in the configuration.
     pub directory: Directory,
+    pub ledger: Ledger,
 }
 
 /// One configuration in force. A request keeps the one that it began with.
@@ -405,6 +408,11 @@ impl Gateway {
             Some(self.key_of(now, &presented)?)
         };
         x.record.key = key.as_ref().map(|key| key.name.clone());
+        if let Some(owner) = key.as_ref().and_then(|key| key.owner.as_ref()) {
+            x.record.org = Some(owner.organisation.clone());
+            x.record.team = Some(owner.team.clone());
+            x.record.project = Some(owner.project.clone());
+        }
         if let Some(key) = key.as_ref().filter(|key| !key.gates.is_empty()) {
             let client = session.client_addr();
             let client = client.and_then(|client| Some(client.as_inet()?.ip()));
@@ -480,6 +488,7 @@ impl Gateway {
             }
             None => None,
         };
+        admission::admit(raw.asked_first(), Reserved::default(), x).await?;
         raw.admitted(permit, std::mem::take(limits), (all, own));
         x.record.client_protocol = "raw";
         x.raw = Some(Box::new(raw));

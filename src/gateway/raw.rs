@@ -226,6 +226,11 @@ impl Raw {
         self.limits = limits;
     }
 
+    /// Returns who is about to be asked; the model is in the body, which is not read yet.
+    pub fn asked_first(&self) -> (&str, &str) {
+        (&self.candidate().provider.name, "")
+    }
+
     fn candidate(&self) -> &Candidate {
         &self.route.targets[0]
     }

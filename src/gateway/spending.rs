@@ -53,22 +53,30 @@ fn scopes(key: Option<&Key>) -> Option<&[Scope]> {
 ///
 /// Two bytes of text are a token at least; the estimate counts four to one. What has no price costs nothing here.
 pub fn most(ask: &Ask<'_>, choice: &Choice<'_>) -> u64 {
-    let input = ask.input_estimate().saturating_mul(2);
     let each = choice.picks.iter().map(|pick| {
         let candidate: &Candidate = pick.candidate();
-        let able = candidate.facts.max_output.map(u64::from);
-        let usage = Usage {
-            input,
-            output: match (ask.envelope.max_output, able) {
-                (Some(asked), Some(able)) => asked.min(able),
-                (Some(asked), None) => asked,
-                (None, able) => able.unwrap_or(UNKNOWN_OUTPUT),
-            },
-            ..Usage::default()
-        };
-        account::priced(candidate, &usage).map_or(0, |(pico, _)| pico)
+        priced(candidate, &most_usage(ask, candidate))
     });
     each.max().unwrap_or(0)
+}
+
+/// Returns what a request may take at most of one who may answer it.
+pub fn most_usage(ask: &Ask<'_>, candidate: &Candidate) -> Usage {
+    let able = candidate.facts.max_output.map(u64::from);
+    Usage {
+        input: ask.input_estimate().saturating_mul(2),
+        output: match (ask.envelope.max_output, able) {
+            (Some(asked), Some(able)) => asked.min(able),
+            (Some(asked), None) => asked,
+            (None, able) => able.unwrap_or(UNKNOWN_OUTPUT),
+        },
+        ..Usage::default()
+    }
+}
+
+/// Returns the price of that; nothing where none is known.
+pub fn priced(candidate: &Candidate, usage: &Usage) -> u64 {
+    account::priced(candidate, usage).map_or(0, |(pico, _)| pico)
 }
 
 fn refused(over: &Over, x: &Exchange) -> Error {

@@ -2,7 +2,7 @@
 
 mod arms;
 mod histogram;
-mod json;
+pub(crate) mod json;
 pub mod log;
 pub mod metrics;
 mod process;

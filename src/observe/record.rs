@@ -9,6 +9,7 @@
 //! | `time` | when it began, RFC 3339 in UTC with microseconds |
 //! | `endpoint` | `chat`, `messages`, `models`, … |
 //! | `protocol` | what the client spoke |
+//! | `org`? `team`? `project`? | whose the key is |
 //! | `key`? `user`? `session`? `tags`? | who asked: the key's name, and what the client said |
 //! | `model_requested`? `model`? `provider`? `upstream_protocol`? | what was asked for, and who answered |
 //! | `rule`? | the name of the rule that was about the request |
@@ -53,6 +54,10 @@ pub struct Record {
     /// `chat`, `messages`, `models`, …
     pub endpoint: &'static str,
     pub client_protocol: &'static str,
+    /// Whose the key is.
+    pub org: Option<Arc<str>>,
+    pub team: Option<Arc<str>>,
+    pub project: Option<Arc<str>>,
     /// The key's name.
     pub key: Option<Arc<str>>,
     pub user: Option<String>,
@@ -371,6 +376,9 @@ impl Record {
         line.time("time", self.at);
         line.text("endpoint", self.endpoint);
         line.text("protocol", self.client_protocol);
+        line.text_if("org", self.org.as_deref().unwrap_or_default());
+        line.text_if("team", self.team.as_deref().unwrap_or_default());
+        line.text_if("project", self.project.as_deref().unwrap_or_default());
         line.text_if("key", self.key.as_deref().unwrap_or_default());
         line.text_if("user", self.user.as_deref().unwrap_or_default());
         line.text_if("session", self.session.as_deref().unwrap_or_default());

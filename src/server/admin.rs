@@ -15,6 +15,7 @@ use super::openapi;
 use super::reply::{Fault, Reply};
 use super::routes::{self, Does, Led};
 use crate::gateway::explain::{self, Given};
+use crate::ledger::api as ledger;
 use crate::observe::metrics::{Cooldown, Health};
 use crate::routing::Waiting;
 use crate::secret::Secret;
@@ -122,12 +123,19 @@ impl Admin {
             return Fault::forbidden(route.least).into_answer();
         }
         match route.does {
-            Does::Reload => self.reload().await,
+            Does::Ledger => self.ledger(path, caller, session).await,
+            Does::Reload => self.reload(caller).await,
             Does::Explain => self.explain(session).await,
             Does::Status => self.status(),
             Does::Cooldowns => self.cooldowns(),
             Does::ClearCooldowns => {
                 self.link.core.routing.cooldowns.clear();
+                self.link.core.ledger.audit(
+                    caller.name(),
+                    "cooldowns.clear",
+                    "cooldowns",
+                    &json!({}),
+                );
                 self.cooldowns()
             }
             Does::Document => Reply::json(openapi::document()).into_answer(),
@@ -173,9 +181,65 @@ impl Admin {
         };
         // Boxed: large, and rare.
         match Box::pin(asked.run(does)).await {
-            Ok(reply) => reply.into_answer(),
+            Ok(reply) => {
+                self.note(does, caller, id, &body, &reply);
+                reply.into_answer()
+            }
             Err(fault) => fault.into_answer(),
         }
+    }
+
+    /// Notes a change in the audit log, with the names of the fields that were given and none of their values.
+    fn note(&self, does: Does, caller: &Caller, id: Option<&str>, body: &[u8], reply: &Reply) {
+        let Some((object, action)) = does.action() else {
+            return;
+        };
+        let fields = serde_json::from_slice::<serde_json::Map<String, Value>>(body);
+        let fields: Vec<String> = fields
+            .unwrap_or_default()
+            .into_iter()
+            .map(|at| at.0)
+            .collect();
+        let which = id.or_else(|| reply.id()).unwrap_or_default();
+        let action = format!("{object}.{action}");
+        let ledger = &self.link.core.ledger;
+        ledger.audit(caller.name(), &action, which, &json!({"fields": fields}));
+    }
+
+    /// What the ledger tells.
+    async fn ledger(
+        &self,
+        path: &str,
+        caller: &Caller,
+        session: &ServerSession,
+    ) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        let accept = session.get_header(http::header::ACCEPT);
+        let accept = accept
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let ledger = &self.link.core.ledger;
+        let asked = ledger::Asked {
+            method: &head.method,
+            path,
+            query: head.uri.query(),
+            accept,
+            actor: caller.name(),
+            within: caller.sees(),
+        };
+        let told = ledger::answer(ledger, asked).await;
+        let mut answer = Response::new(told.body);
+        *answer.status_mut() = StatusCode::from_u16(told.status).unwrap_or_default();
+        let headers = answer.headers_mut();
+        let kind = http::HeaderValue::from_static(told.content_type);
+        headers.insert(http::header::CONTENT_TYPE, kind);
+        let next = told
+            .next
+            .and_then(|next| http::HeaderValue::try_from(next).ok());
+        if let Some(next) = next {
+            headers.insert("x-strait-next", next);
+        }
+        answer
     }
 
     fn ready(&self) -> Response<Vec<u8>> {
@@ -193,6 +257,7 @@ impl Admin {
                 "config_generation": generation,
                 "state": super::state::health(&self.link.core.state),
                 "directory": super::state::directory(&self.link.core.directory),
+                "ledger": super::ledger::health(&self.link.core.ledger),
             }),
         )
     }
@@ -231,9 +296,10 @@ impl Admin {
         answer
     }
 
-    async fn reload(&self) -> Response<Vec<u8>> {
+    async fn reload(&self, caller: &Caller) -> Response<Vec<u8>> {
         let link = self.link.clone();
-        match tokio::task::spawn_blocking(move || link.reload()).await {
+        let actor = caller.name().to_owned();
+        match tokio::task::spawn_blocking(move || link.reload(&actor)).await {
             Ok(Ok(generation)) => {
                 json_answer(StatusCode::OK, &json!({"config_generation": generation}))
             }

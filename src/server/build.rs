@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::config::Snapshot;
 use crate::directory::{self, Directory};
 use crate::gateway::{Core, Now};
+use crate::ledger::Ledger;
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::observe::metrics::Metrics;
@@ -233,6 +234,12 @@ impl Parts {
         );
         metrics.set_generation(snapshot.generation);
         metrics.add(super::state::Kept::new(kept.clone()));
+        let ledger = Ledger::start(
+            &snapshot.state_dir,
+            snapshot.database.clone(),
+            &snapshot.ledger,
+        );
+        metrics.add(super::ledger::Tallied::new(ledger.clone()));
         let core = Core {
             now: ArcSwap::from_pointee(now),
             routing: state,
@@ -244,6 +251,7 @@ impl Parts {
             drain: ArcSwap::from_pointee(None),
             state: kept,
             directory,
+            ledger,
         };
         Ok(Self {
             core: Arc::new(core),

@@ -36,13 +36,17 @@ pub struct Link {
 }
 
 impl Link {
-    /// Reads the configuration again; a mistake leaves the old one in force.
-    pub fn reload(&self) -> Result<u64, Vec<Mistake>> {
+    /// Reads the configuration again, because `actor` wants it; a mistake leaves the old one in force.
+    pub fn reload(&self, actor: &str) -> Result<u64, Vec<Mistake>> {
         let outcome = self.store.reload();
         match &outcome {
             Ok(generation) => {
                 Parts::apply(&self.core, &self.pools, &self.store.full());
                 self.core.metrics.reloaded(true);
+                let detail = serde_json::json!({"config_generation": generation});
+                self.core
+                    .ledger
+                    .audit(actor, "config.reload", "config", &detail);
                 tracing::info!(generation, "configuration reloaded");
             }
             Err(mistakes) => {
@@ -90,11 +94,11 @@ impl Control {
         self.link.clone()
     }
 
-    /// Reloads off this thread: reading secrets and files may block.
-    async fn reload(&self) {
+    /// Reloads off this thread: reading secrets and files may block. `actor` is for the audit log.
+    async fn reload(&self, actor: &'static str) {
         let link = self.link.clone();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading, monotonic()]);
-        if tokio::task::spawn_blocking(move || link.reload())
+        if tokio::task::spawn_blocking(move || link.reload(actor))
             .await
             .is_err()
         {
@@ -145,6 +149,7 @@ impl Control {
         }
         core.writer.flush_and_stop(Duration::from_secs(5));
         core.state.close(Duration::from_secs(5));
+        core.ledger.close(Duration::from_secs(5));
         keep_spent(&core.now.load().snapshot.state_dir, &core.budgets);
         tracing::info!("stopped");
         #[expect(
@@ -234,9 +239,9 @@ impl BackgroundService for Control {
                 _ = hangups.recv() => {
                     // Log rotation moves the records' file away and says so with the same signal.
                     self.link.core.writer.reopen();
-                    self.reload().await;
+                    self.reload("signal").await;
                 }
-                Some(()) = changes.recv(), if watched => self.reload().await,
+                Some(()) = changes.recv(), if watched => self.reload("file").await,
                 phase = phases.recv() => match phase {
                     Ok(ExecutionPhase::Running) => {
                         let now = self.link.core.now.load_full();

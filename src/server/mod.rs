@@ -3,6 +3,7 @@
 mod admin;
 mod build;
 mod control;
+mod ledger;
 mod objects;
 mod openapi;
 mod refresh;

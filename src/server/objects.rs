@@ -60,6 +60,20 @@ impl Caller {
         }
     }
 
+    /// Returns of what they may see the usage, as paths; `None`: of everything.
+    pub fn sees(&self) -> Option<Vec<String>> {
+        match self {
+            Caller::Operator => None,
+            Caller::Person(person) => {
+                let may = person
+                    .roles
+                    .iter()
+                    .filter(|(role, _)| role.may(Least::Viewer));
+                Some(may.map(|(_, path)| path.to_string()).collect())
+            }
+        }
+    }
+
     /// Returns how the audit log names them.
     pub fn name(&self) -> &str {
         match self {
@@ -102,7 +116,8 @@ impl Asked<'_> {
             | Does::Explain
             | Does::Cooldowns
             | Does::ClearCooldowns
-            | Does::Document => Err(Fault::missing()),
+            | Does::Document
+            | Does::Ledger => Err(Fault::missing()),
         }
     }
 

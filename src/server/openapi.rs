@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::routes::{Does, ROUTES, Route};
 use crate::directory::schema::{self, Field, Kind};
+use crate::ledger::api as ledger;
 
 /// Returns the document, in OpenAPI 3.1.
 pub fn document() -> Value {
@@ -104,6 +105,11 @@ fn parameters(route: &Route) -> Vec<Value> {
         | Does::Document
         | Does::Me
         | Does::Read(_) => {}
+        Does::Ledger => {
+            for (name, says) in ledger::parameters(route.method, &route.path) {
+                all.push(parameter("query", name, says, json!({"type": "string"})));
+            }
+        }
     }
     all
 }
@@ -129,7 +135,8 @@ fn body(does: Does) -> Option<Value> {
         | Does::Read(_)
         | Does::Delete(_)
         | Does::MakeToken
-        | Does::DropToken => return None,
+        | Does::DropToken
+        | Does::Ledger => return None,
     };
     Some(json!({"required": required, "content": {"application/json": {"schema": schema}}}))
 }
@@ -179,7 +186,8 @@ fn answers(route: &Route) -> Value {
         | Does::ClearCooldowns
         | Does::Document
         | Does::Reload
-        | Does::Me => answer(200, "The answer", anything()),
+        | Does::Me
+        | Does::Ledger => answer(200, "The answer", anything()),
     }
     let error = || reference("error");
     for (status, says) in [
@@ -195,6 +203,12 @@ fn answers(route: &Route) -> Value {
         (503, "The state database is away"),
     ] {
         answer(status, says, error());
+    }
+    if let Does::Ledger = route.does {
+        // Series and rows come in other forms too.
+        for media in ledger::media(route.method, &route.path) {
+            all["200"]["content"][*media] = json!({"schema": {"type": "string"}});
+        }
     }
     Value::Object(all)
 }

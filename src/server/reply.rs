@@ -60,6 +60,11 @@ impl Reply {
         }
     }
 
+    /// Returns the id of the object that is told.
+    pub fn id(&self) -> Option<&str> {
+        self.body["id"].as_str()
+    }
+
     pub fn into_answer(self) -> Response<Vec<u8>> {
         let mut text = self.body.to_string().into_bytes();
         text.push(b'\n');

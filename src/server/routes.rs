@@ -36,6 +36,32 @@ pub enum Does {
     RotateKey,
     MakeToken,
     DropToken,
+    /// What `ledger::api` answers.
+    Ledger,
+}
+
+impl Does {
+    /// Returns what is changed, and how, as the audit log says it; `None` where nothing is, or it is noted elsewhere.
+    pub fn action(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Does::Create(kind) => Some((kind.name(), "create")),
+            Does::Change(kind) => Some((kind.name(), "change")),
+            Does::Delete(kind) => Some((kind.name(), "delete")),
+            Does::RotateKey => Some((Kind::Key.name(), "rotate")),
+            Does::MakeToken => Some((Kind::User.name(), "make_token")),
+            Does::DropToken => Some((Kind::User.name(), "drop_token")),
+            Does::Status
+            | Does::Reload
+            | Does::Explain
+            | Does::Cooldowns
+            | Does::ClearCooldowns
+            | Does::Document
+            | Does::Me
+            | Does::List(_)
+            | Does::Read(_)
+            | Does::Ledger => None,
+        }
+    }
 }
 
 /// Every route.
@@ -146,6 +172,34 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
             Least::Viewer,
             Does::DropToken,
             "Takes their token away",
+        ),
+    ]);
+    let viewer = Least::Viewer;
+    let told = Does::Ledger;
+    let exported = "Rows of the ledger, the oldest first, as JSON lines or CSV; `x-strait-next` tells the next page's `after`";
+    routes.extend([
+        route("GET", "usage", viewer, told, "Sums of the ledger over time"),
+        route(
+            "GET",
+            "records",
+            viewer,
+            told,
+            "Rows of the ledger, the newest first",
+        ),
+        route("GET", "records/export", viewer, told, exported),
+        route(
+            "DELETE",
+            "records",
+            operator,
+            told,
+            "Deletes what is kept of an end user",
+        ),
+        route(
+            "GET",
+            "audit",
+            operator,
+            told,
+            "Administrative actions, the last first",
         ),
     ]);
     routes

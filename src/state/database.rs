@@ -56,6 +56,11 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
         "directory",
         Text::Both(include_str!("../../migrations/0003_directory.sql")),
     ),
+    (
+        4,
+        "ledger",
+        Text::Both(include_str!("../../migrations/0004_ledger.sql")),
+    ),
 ];
 
 /// The version that [`Location::migrate`] brings a database to.

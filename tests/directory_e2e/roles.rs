@@ -62,6 +62,11 @@ const WHO: &[(&str, &str, &str)] = &[
     ("POST", "keys/{id}/rotate", "owner admin project_admin"),
     ("POST", "users/{id}/token", "owner admin"),
     ("DELETE", "users/{id}/token", "owner admin"),
+    ("GET", "usage", ALL),
+    ("GET", "records", ALL),
+    ("GET", "records/export", ALL),
+    ("DELETE", "records", ""),
+    ("GET", "audit", ""),
 ];
 const ALL: &str = "owner admin project_admin developer viewer auditor";
 /// Who is something in the whole organisation.
@@ -99,6 +104,9 @@ fn about(strait: &Strait, tree: &Tree, method: &str, path: &str) -> (String, Val
         ("PATCH", _) => json!({"name": strait::directory::token::new_id("n")}),
         _ => Value::Null,
     };
+    if (method, path) == ("DELETE", "records") {
+        return ("records?user=nobody".to_owned(), body);
+    }
     if !path.contains("{id}") {
         return (path.to_owned(), body);
     }

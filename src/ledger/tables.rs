@@ -1,0 +1,210 @@
+//! The ledger's tables: what is written to them and deleted from them, in statements that both databases understand.
+
+use std::sync::LazyLock;
+
+use sqlx::Row as _;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+
+use super::entry::Id;
+use super::row::{self, COLUMNS, Cell, Row};
+use crate::state::database::{Connection, Pool, Row as Found};
+
+/// Rows of one statement: its arguments stay far below what either database takes.
+const TOGETHER: usize = 50;
+/// Rows that are deleted at a time, so that nobody waits long.
+const CHUNK: i64 = 2000;
+
+static ONE: LazyLock<String> = LazyLock::new(|| insert(1));
+static MANY: LazyLock<String> = LazyLock::new(|| insert(TOGETHER));
+
+/// A statement that is put together: its text, and its arguments in order.
+#[derive(Default)]
+pub struct Sql {
+    text: String,
+    arguments: Vec<Argument>,
+}
+
+enum Argument {
+    Text(String),
+    Number(i64),
+}
+
+impl Sql {
+    pub fn new(text: &str) -> Self {
+        Self {
+            text: text.into(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Appends a text of our own.
+    pub fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    pub fn text(&mut self, value: impl Into<String>) {
+        self.argument(Argument::Text(value.into()));
+    }
+
+    pub fn number(&mut self, value: i64) {
+        self.argument(Argument::Number(value));
+    }
+
+    fn argument(&mut self, argument: Argument) {
+        self.arguments.push(argument);
+        self.text.push_str(&format!("${}", self.arguments.len()));
+    }
+
+    pub async fn fetch(self, readers: &Pool) -> Result<Vec<Found>, sqlx::Error> {
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(self.text));
+        for argument in self.arguments {
+            query = match argument {
+                Argument::Text(text) => query.bind(text),
+                Argument::Number(number) => query.bind(number),
+            };
+        }
+        query.fetch_all(readers).await
+    }
+}
+
+fn insert(rows: usize) -> String {
+    let mut text = format!("INSERT INTO records ({}) VALUES ", COLUMNS.join(", "));
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..COLUMNS.len() {
+            if column > 0 {
+                text.push(',');
+            }
+            text.push_str(&format!("${}", row * COLUMNS.len() + column + 1));
+        }
+        text.push(')');
+    }
+    text.push_str(" ON CONFLICT (id) DO NOTHING");
+    text
+}
+
+/// Writes rows; those that are there already stay as they are. Returns how many are new.
+pub async fn put(connection: &mut Connection, rows: &[&Row]) -> Result<u64, sqlx::Error> {
+    let mut new = 0;
+    for some in rows.chunks(TOGETHER) {
+        if some.len() == TOGETHER {
+            new += put_by(connection, &MANY, some).await?;
+            continue;
+        }
+        for row in some {
+            new += put_by(connection, &ONE, std::slice::from_ref(row)).await?;
+        }
+    }
+    Ok(new)
+}
+
+async fn put_by(
+    connection: &mut Connection,
+    text: &'static str,
+    rows: &[&Row],
+) -> Result<u64, sqlx::Error> {
+    let mut query = sqlx::query(text);
+    for row in rows {
+        for cell in row.cells() {
+            query = bind(query, cell);
+        }
+    }
+    Ok(query.execute(connection).await?.rows_affected())
+}
+
+fn bind<'q>(
+    query: Query<'q, sqlx::Any, AnyArguments>,
+    cell: Cell<'q>,
+) -> Query<'q, sqlx::Any, AnyArguments> {
+    match cell {
+        Cell::Text(text) => query.bind(text),
+        Cell::Number(number) => query.bind(number),
+        Cell::Maybe(number) => query.bind(number),
+    }
+}
+
+/// Reads a row whose columns are [`COLUMNS`].
+pub fn read(found: &Found) -> Result<Row, sqlx::Error> {
+    let text = |name: &str| found.try_get::<String, _>(name);
+    let number = |name: &str| found.try_get::<i64, _>(name);
+    let truth = |name: &str| found.try_get::<i64, _>(name).map(|is| is != 0);
+    Ok(Row {
+        id: text("id")?,
+        request_id: text("request_id")?,
+        time_us: number("time_us")?,
+        state: text("state")?,
+        endpoint: text("endpoint")?,
+        protocol: text("protocol")?,
+        org: text("org")?,
+        team: text("team")?,
+        project: text("project")?,
+        key: text("api_key")?,
+        user: text("end_user")?,
+        session: text("session")?,
+        tags: text("tags")?,
+        model_requested: text("model_requested")?,
+        model: text("model")?,
+        provider: text("provider")?,
+        upstream_protocol: text("upstream_protocol")?,
+        mode: text("mode")?,
+        stream: truth("stream")?,
+        status: number("status")?,
+        error: text("error")?,
+        cache: text("cache")?,
+        finish: text("finish")?,
+        rule: text("rule")?,
+        input: number("input")?,
+        output: number("output")?,
+        cache_read: number("cache_read")?,
+        cache_write: number("cache_write")?,
+        reasoning: number("reasoning")?,
+        usage: text("token_usage")?,
+        estimated: truth("estimated")?,
+        cost_pico: number("cost_pico")?,
+        unpriced: truth("unpriced")?,
+        saved_pico: number("saved_pico")?,
+        duration_us: number("duration_us")?,
+        overhead_us: number("overhead_us")?,
+        ttft_us: found.try_get("ttft_us")?,
+        tries: number("tries")?,
+        attempts: text("attempts")?,
+        request_bytes: number("request_bytes")?,
+        response_bytes: number("response_bytes")?,
+    })
+}
+
+/// Deletes some of the rows from before a time. Returns how many; nothing is left at 0.
+pub async fn expire(connection: &mut Connection, before_us: i64) -> Result<u64, sqlx::Error> {
+    let text = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE id < $1 ORDER BY id LIMIT $2)";
+    let query = sqlx::query(text).bind(Id::first_at(before_us).text());
+    Ok(query.bind(CHUNK).execute(connection).await?.rows_affected())
+}
+
+/// Deletes some of an end user's rows. Returns how many; nothing is left at 0.
+pub async fn erase(connection: &mut Connection, user: &str) -> Result<u64, sqlx::Error> {
+    // The second condition names the index.
+    let text = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE end_user = $1 AND end_user <> '' LIMIT $2)";
+    let query = sqlx::query(text).bind(user.to_owned());
+    Ok(query.bind(CHUNK).execute(connection).await?.rows_affected())
+}
+
+/// Returns whether a statement was refused for what is in it: it would be refused for ever.
+pub fn is_poison(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(refused) = error else {
+        return matches!(error, sqlx::Error::Encode(_));
+    };
+    let code = refused.code().unwrap_or_default();
+    match code.parse::<u32>() {
+        // PostgreSQL's have five characters: data, integrity. SQLite's: too big, constraint, mismatch.
+        Ok(code) if refused.code().is_some_and(|code| code.len() != 5) => {
+            matches!(code & 0xff, 18..=20)
+        }
+        Ok(_) | Err(_) => code.starts_with("22") || code.starts_with("23"),
+    }
+}
+
+/// Returns the columns of a row, for a `SELECT`.
+pub fn columns() -> String {
+    row::COLUMNS.join(", ")
+}
