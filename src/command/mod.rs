@@ -1,10 +1,13 @@
 //! The command line: one file for each subcommand.
 
+pub mod audit;
 pub mod check;
+pub mod client;
 pub mod explain;
 pub mod mock;
 pub mod router;
 pub mod serve;
+pub mod usage;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,10 @@ enum Command {
     Explain(explain::Args),
     /// Makes and measures the models by which `smart` picks a tier.
     Router(router::Args),
+    /// Prints what was used and what it cost; asks the running gateway.
+    Usage(usage::Args),
+    /// Looks after the log of administrative actions.
+    Audit(audit::Args),
 }
 
 /// Reads the arguments and runs the command.
@@ -48,5 +55,7 @@ pub fn run() -> ExitCode {
         Command::Mock(args) => mock::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Router(args) => router::run(args),
+        Command::Usage(args) => usage::run(args),
+        Command::Audit(args) => audit::run(args),
     }
 }
