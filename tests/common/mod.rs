@@ -77,17 +77,7 @@ impl Strait {
         let path = dir_path(&dir, "strait.toml");
         let text = Self::config(&dir, addr, admin, config, server, state);
         std::fs::write(&path, text).unwrap();
-        let log = std::fs::File::create(dir_path(&dir, "log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strait"));
-        // Keys of whoever runs the tests must not enable providers.
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command
-            .envs(env.iter().copied())
-            .args(["serve", "--config"])
-            .arg(&path);
-        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let child = spawn(&dir, env);
         let mut strait = Self {
             child,
             dir,
@@ -96,6 +86,14 @@ impl Strait {
         };
         strait.wait_ready();
         strait
+    }
+
+    /// Starts again, with the same files and addresses and no variables, when it has ended or been killed.
+    pub fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.child = spawn(&self.dir, &[]);
+        self.wait_ready();
     }
 
     fn config(
@@ -232,6 +230,24 @@ impl Drop for Strait {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn spawn(dir: &tempfile::TempDir, env: &[(&str, &str)]) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir_path(dir, "log"))
+        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strait"));
+    // Keys of whoever runs the tests must not enable providers.
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .envs(env.iter().copied())
+        .args(["serve", "--config"])
+        .arg(dir_path(dir, "strait.toml"));
+    command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
 
 fn dir_path(dir: &tempfile::TempDir, name: &str) -> PathBuf {

@@ -1,0 +1,585 @@
+//! The ledger of the whole program: what it keeps of exchanges, what it tells on the admin port, and what is left after
+//! a kill.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Strait, chat, eventually, mock};
+use serde_json::Value;
+
+const KEYS: &str = "[[keys]]\nname = \"team-a\"\nkey = \"key-of-team-a\"\n[[keys]]\nname = \"team-b\"\nkey = \"key-of-team-b\"\n";
+
+fn lab(mock: &strait::mock::Mock) -> String {
+    format!(
+        "[providers.lab]\nprotocols = [\"openai-chat\"]\nbase_url = \"{}/v1\"\nkey = \"secret-of-the-lab\"\nprice = {{ in = 1.0, out = 2.0 }}\n\
+         [models.fast]\ntargets = [\"lab/x\"]\nretries = {{ max_attempts = 1 }}\n",
+        mock.url()
+    )
+}
+
+fn ask(strait: &Strait, key: &str, headers: &[(&str, &str)], text: &str) -> u16 {
+    let bearer = format!("Bearer {key}");
+    let mut all = vec![("authorization", bearer.as_str())];
+    all.extend_from_slice(headers);
+    let body = chat("fast", text).to_string();
+    let client = strait.client();
+    client
+        .post("/v1/chat/completions", &all, body.as_bytes())
+        .status
+}
+
+fn get(strait: &Strait, path: &str) -> Value {
+    let answer = strait.admin("GET", path, "");
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    serde_json::from_str(&answer.text()).unwrap()
+}
+
+/// Waits until there are `count` rows, and returns them, the oldest first.
+fn rows(strait: &Strait, count: usize) -> Vec<Value> {
+    let mut rows = Vec::new();
+    eventually(&format!("{count} rows"), || {
+        let answer = strait.admin("GET", "/admin/v1/records?limit=1000", "");
+        if answer.status == 503 {
+            return false;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let list: Value = serde_json::from_str(&answer.text()).unwrap();
+        rows = list["data"].as_array().unwrap().clone();
+        rows.len() >= count
+    });
+    assert_eq!(rows.len(), count, "{rows:#?}");
+    rows.reverse();
+    rows
+}
+
+#[test]
+fn each_exchange_that_reached_a_provider_has_one_row_and_others_have_none() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let strait = Strait::start(&(lab(&mock) + KEYS));
+    let tags = [("x-strait-tags", "a,b"), ("x-strait-user", "u1")];
+    assert_eq!(ask(&strait, "key-of-team-a", &tags, "one"), 200);
+    assert_eq!(ask(&strait, "key-of-team-b", &[], "two"), 200);
+    assert_eq!(ask(&strait, "no-such-key", &[], "three"), 401);
+    let bearer = [("authorization", "Bearer key-of-team-a")];
+    let unknown = chat("no-such-model", "four").to_string();
+    let answer = strait
+        .client()
+        .post("/v1/chat/completions", &bearer, unknown.as_bytes());
+    assert_eq!(answer.status, 404);
+    // The raw lane.
+    let body = chat("x", "five").to_string();
+    let raw = strait
+        .client()
+        .post("/lab/v1/chat/completions", &bearer, body.as_bytes());
+    assert_eq!(raw.status, 200, "{}", raw.text());
+    let rows = rows(&strait, 3);
+    assert_eq!(rows[0]["key"], "team-a");
+    assert_eq!(rows[0]["user"], "u1");
+    assert_eq!(rows[0]["tags"], serde_json::json!(["a", "b"]));
+    assert_eq!(rows[0]["model_requested"], "fast");
+    assert_eq!(
+        (&rows[0]["provider"], &rows[0]["model"]),
+        (&"lab".into(), &"x".into())
+    );
+    assert_eq!(rows[0]["state"], "done");
+    assert!(rows[0]["cost_pico"].as_u64().unwrap() > 0);
+    assert_eq!(rows[1]["key"], "team-b");
+    assert_eq!(rows[2]["provider"], "lab");
+    assert_eq!(mock.calls().len(), 3);
+    for row in &rows {
+        let id = row["id"].as_str().unwrap();
+        let by =
+            |name: &str, value: &str| get(&strait, &format!("/admin/v1/records?{name}={value}"));
+        assert_eq!(&by("id", id)["data"], &serde_json::json!([row]));
+        let request = row["request_id"].as_str().unwrap();
+        assert_eq!(
+            &by("request_id", request)["data"],
+            &serde_json::json!([row])
+        );
+        assert!(!row.to_string().contains("secret-of-the-lab"));
+    }
+    let none = get(&strait, "/admin/v1/records?request_id=no-such-id");
+    assert_eq!(none["data"], serde_json::json!([]));
+}
+
+#[test]
+fn an_answer_from_the_cache_has_a_row_that_says_what_it_saved() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let strait = Strait::start(&(lab(&mock) + "[cache]\nenabled = true\n"));
+    assert_eq!(ask(&strait, "", &[], "one"), 200);
+    eventually("the cache answers", || {
+        ask(&strait, "", &[], "one");
+        strait.metric("strait_cache_requests_total", &["outcome=\"hit\""]) > 0.0
+            || get(&strait, "/admin/v1/records?cache=hit")["data"]
+                .as_array()
+                .is_some_and(|rows| !rows.is_empty())
+    });
+    eventually("its row is there", || {
+        let hits = get(&strait, "/admin/v1/records?cache=hit");
+        let Some(row) = hits["data"].get(0) else {
+            return false;
+        };
+        assert_eq!(row["cost_pico"], 0);
+        assert!(row["saved_pico"].as_u64().unwrap() > 0, "{row}");
+        true
+    });
+}
+
+#[test]
+fn usage_is_told_as_series_and_as_csv_and_by_the_command() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let strait = Strait::start(&(lab(&mock) + KEYS));
+    for number in 0..6 {
+        let key = if number % 3 == 0 {
+            "key-of-team-b"
+        } else {
+            "key-of-team-a"
+        };
+        let tags = [("x-strait-tags", "=x,y")];
+        assert_eq!(ask(&strait, key, &tags, "hi"), 200);
+    }
+    rows(&strait, 6);
+    let usage = get(&strait, "/admin/v1/usage?resolution=hour&group_by=key");
+    assert_eq!(usage["total"]["requests"], 6);
+    let data = usage["data"].as_array().unwrap();
+    assert!(data.len() >= 48, "zeros are filled in: {}", data.len());
+    let sum = |key: &str| -> u64 {
+        let of = data.iter().filter(|point| point["key"] == key);
+        of.map(|point| point["requests"].as_u64().unwrap()).sum()
+    };
+    assert_eq!((sum("team-a"), sum("team-b")), (4, 2));
+    let headers = [
+        ("authorization", "Bearer admin-token-of-the-tests"),
+        ("accept", "text/csv"),
+    ];
+    let csv = common::Client::new(strait.admin).request(
+        "GET",
+        "/admin/v1/usage?resolution=day&group_by=tag&key=team-a",
+        &headers,
+        b"",
+    );
+    assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8"));
+    let text = csv.text();
+    assert!(text.starts_with("time,tag,requests,"), "{text}");
+    assert!(
+        text.contains(",\"'=x\",4,") && text.contains(",y,4,"),
+        "{text}"
+    );
+    let told = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .env_clear()
+        .args(["usage", "--by", "key", "--config"])
+        .arg(strait.dir.path().join("strait.toml"))
+        .output()
+        .unwrap();
+    let table = String::from_utf8(told.stdout).unwrap();
+    assert!(
+        told.status.success(),
+        "{}",
+        String::from_utf8_lossy(&told.stderr)
+    );
+    let line = |name: &str| {
+        table
+            .lines()
+            .find(|line| line.contains(name))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(
+        line("team-a").split_whitespace().any(|cell| cell == "4"),
+        "{table}"
+    );
+    assert!(
+        line("total").split_whitespace().any(|cell| cell == "6"),
+        "{table}"
+    );
+    let wrong = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .env_clear()
+        .args(["usage", "--by", "colour", "--config"])
+        .arg(strait.dir.path().join("strait.toml"))
+        .output()
+        .unwrap();
+    assert!(!wrong.status.success());
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("group_by"));
+}
+
+#[test]
+fn rows_are_paged_exported_and_erased() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let strait = Strait::start(&lab(&mock));
+    for number in 0..9 {
+        let user = format!("user {}", number % 3);
+        assert_eq!(ask(&strait, "", &[("x-strait-user", &user)], "hi"), 200);
+    }
+    let all = rows(&strait, 9);
+    let mut paged = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = get(&strait, &format!("/admin/v1/records?limit=4{after}"));
+        paged.extend(page["data"].as_array().unwrap().clone());
+        let Some(next) = page["next"].as_str() else {
+            assert_eq!(page["has_more"], false);
+            break;
+        };
+        after = format!("&after={next}");
+    }
+    paged.reverse();
+    assert_eq!(paged, all);
+    let mut lines = Vec::new();
+    let mut after = String::new();
+    loop {
+        let path = format!("/admin/v1/records/export?limit=4{after}");
+        let piece = strait.admin("GET", &path, "");
+        assert_eq!(piece.header("content-type"), Some("application/jsonl"));
+        lines.extend(piece.text().lines().map(str::to_owned));
+        let Some(next) = piece.header("x-strait-next") else {
+            break;
+        };
+        after = format!("&after={next}");
+    }
+    let read: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(read, all);
+    let csv = strait.admin("GET", "/admin/v1/records/export?format=csv&user=user+1", "");
+    assert_eq!(csv.text().lines().count(), 1 + 3, "{}", csv.text());
+    let erased = strait.admin("DELETE", "/admin/v1/records?user=user+1", "");
+    assert_eq!(erased.status, 200, "{}", erased.text());
+    assert!(erased.text().contains("\"rows\":3"), "{}", erased.text());
+    rows(&strait, 6);
+    assert_eq!(strait.admin("DELETE", "/admin/v1/records", "").status, 400);
+    assert_eq!(strait.admin("POST", "/admin/v1/records", "").status, 405);
+    let open = common::Client::new(strait.admin).get("/admin/v1/records");
+    assert_eq!(open.status, 401, "only with the token");
+}
+
+fn verify(dir: &Path) -> (bool, String) {
+    let told = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .env_clear()
+        .args(["audit", "verify", "--config"])
+        .arg(dir.join("strait.toml"))
+        .output()
+        .unwrap();
+    let text = [told.stdout, told.stderr].concat();
+    (told.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn administrative_actions_are_logged_and_verified() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let strait = Strait::start(&lab(&mock));
+    assert_eq!(strait.admin("POST", "/admin/v1/reload", "").status, 200);
+    assert_eq!(
+        strait.admin("DELETE", "/admin/v1/cooldowns", "").status,
+        200
+    );
+    assert_eq!(
+        strait
+            .admin("DELETE", "/admin/v1/records?user=u", "")
+            .status,
+        200
+    );
+    let mut log = Value::Null;
+    eventually("three actions", || {
+        log = get(&strait, "/admin/v1/audit");
+        log["data"].as_array().unwrap().len() >= 3
+    });
+    let actions: Vec<&str> = log["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|row| row["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        actions,
+        ["config.reload", "cooldowns.clear", "records.erase"]
+    );
+    assert!(
+        log["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["actor"] == "operator")
+    );
+    let one = get(&strait, "/admin/v1/audit?action=config.reload&limit=1");
+    assert_eq!(one["data"][0]["seq"], 1);
+    let (sound, told) = verify(strait.dir.path());
+    assert!(sound && told.contains("3 rows"), "{told}");
+    // Its own file of the log's end says how long it was.
+    let state = strait.dir.path().join("state");
+    let head = state.join("audit-head.json");
+    let text = std::fs::read_to_string(&head).unwrap();
+    std::fs::write(&head, text.replace("\"count\":3", "\"count\":4")).unwrap();
+    let (sound, told) = verify(strait.dir.path());
+    assert!(!sound && told.contains("ends at row 3"), "{told}");
+}
+
+#[test]
+fn a_ledger_that_is_off_keeps_nothing() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let strait = Strait::start(&(lab(&mock) + "[ledger]\nenabled = false\n"));
+    assert_eq!(ask(&strait, "", &[], "hi"), 200);
+    assert!(!strait.dir.path().join("state/journal").exists());
+    assert_eq!(strait.admin("GET", "/admin/v1/records", "").status, 404);
+    assert_eq!(ready(&strait)["ledger"]["status"], "off");
+}
+
+fn ready(strait: &Strait) -> Value {
+    let answer = common::Client::new(strait.admin).get("/health/ready");
+    serde_json::from_str(&answer.text()).unwrap()
+}
+
+#[test]
+fn what_can_not_be_journaled_goes_on_or_is_refused_as_configured() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    for (rule, status) in [("allow", 200), ("deny", 503)] {
+        let config = lab(&mock) + &format!("[ledger]\non_failure = \"{rule}\"\n");
+        // A file where the folder would be.
+        let strait = Strait::start_prepared(&config, |state| {
+            std::fs::create_dir_all(state).unwrap();
+            std::fs::write(state.join("journal"), "").unwrap();
+        });
+        let calls = mock.calls().len();
+        assert_eq!(ask(&strait, "", &[], "hi"), status, "{rule}");
+        assert_eq!(mock.calls().len() - calls, usize::from(status == 200));
+        assert_eq!(strait.metric("strait_ledger_unjournaled_total", &[]), 1.0);
+        let told = ready(&strait);
+        assert_eq!(told["status"], "ready");
+        assert_eq!(told["ledger"]["status"], "degraded", "{told}");
+        assert!(
+            told["ledger"]["detail"]
+                .as_str()
+                .unwrap()
+                .contains("journal")
+        );
+        // It gets better by itself.
+        std::fs::remove_file(strait.dir.path().join("state/journal")).unwrap();
+        eventually("it is journaled again", || {
+            ask(&strait, "", &[], "hi") == 200 && ready(&strait)["ledger"]["status"] == "ok"
+        });
+        // What went on without the journal has its row all the same, once there was one.
+        eventually("its rows are there", || {
+            let rows = get(&strait, "/admin/v1/records?limit=1000");
+            let rows = rows["data"].as_array().unwrap().len();
+            rows == mock.calls().len() - calls
+        });
+    }
+}
+
+/// How often the gateway is killed: 10 times, or as often as this variable says.
+fn kills() -> usize {
+    let often = std::env::var("STRAIT_KILLS").ok();
+    often.and_then(|often| often.parse().ok()).unwrap_or(10)
+}
+
+#[test]
+fn killed_again_and_again_under_load_it_has_a_row_for_every_call_and_none_twice() {
+    let mock = mock(
+        "[[rule]]\nsteps = [{ text = \"hello there\" }, { text = \"slowly and to the end\", chunks = 5, chunk_gap = \"5ms\" }]\n",
+    );
+    let mut strait = Strait::start(&lab(&mock));
+    let calls = AtomicUsize::new(0);
+    let mut random = fastrand::Rng::with_seed(11);
+    for kill in 0..kills() {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                let (strait, stop, calls) = (&strait, &stop, &calls);
+                scope.spawn(move || {
+                    let mut body = chat("fast", "hi");
+                    body["stream"] = (worker % 2 == 0).into();
+                    let body = body.to_string();
+                    while !stop.load(Ordering::Relaxed) {
+                        let sent = strait.client().send(
+                            "POST",
+                            "/v1/chat/completions",
+                            &[],
+                            body.as_bytes(),
+                        );
+                        // The gateway may be dead.
+                        if sent.is_ok_and(|stream| stream.whole().is_ok()) {
+                            calls.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(random.u64(200..900)));
+            strait.signal("KILL");
+            std::thread::sleep(Duration::from_millis(20));
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert!(
+            strait.wait_exit(Duration::from_secs(20)).is_some(),
+            "kill {kill}"
+        );
+        strait.restart();
+    }
+    assert_eq!(ask(&strait, "", &[], "the last"), 200);
+    let asked = mock.counts().count as usize;
+    let until = Instant::now() + Duration::from_secs(60);
+    let rows = loop {
+        let rows = exported(&strait);
+        if rows.len() >= asked {
+            break rows;
+        }
+        assert!(
+            Instant::now() < until,
+            "{} rows of {asked} calls; {}",
+            rows.len(),
+            ready(&strait)
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let mut ids: Vec<&str> = rows
+        .iter()
+        .map(|row| row["request_id"].as_str().unwrap())
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), rows.len(), "none is there twice");
+    let (done, cut): (Vec<&Value>, Vec<&Value>) =
+        rows.iter().partition(|row| row["state"] == "done");
+    let whole = calls.load(Ordering::Relaxed);
+    eprintln!(
+        "{} kills: {asked} calls, {} rows, {whole} answered whole, {} done, {} interrupted",
+        kills(),
+        rows.len(),
+        done.len(),
+        cut.len()
+    );
+    for row in cut {
+        assert_eq!(row["provider"], "lab");
+        assert!(
+            row["cost_pico"].as_u64().unwrap() > 0,
+            "with its estimate: {row}"
+        );
+    }
+    // Nothing is damaged.
+    let database = strait.dir.path().join("state/ledger/strait.db");
+    assert!(database.exists());
+    let log = strait.log();
+    assert!(!log.contains("can't be read"), "{log}");
+}
+
+fn exported(strait: &Strait) -> Vec<Value> {
+    let mut rows = Vec::new();
+    let mut after = String::new();
+    loop {
+        let path = format!("/admin/v1/records/export?limit=20000{after}");
+        let piece = strait.admin("GET", &path, "");
+        if piece.status == 503 {
+            return rows;
+        }
+        assert_eq!(piece.status, 200, "{}", piece.text());
+        rows.extend(
+            piece
+                .text()
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap()),
+        );
+        match piece.header("x-strait-next") {
+            Some(next) => after = format!("&after={next}"),
+            None => return rows,
+        }
+    }
+}
+
+#[test]
+fn who_belongs_to_an_organisation_sees_what_is_its_own_and_no_more() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let strait = Strait::start(&(lab(&mock) + KEYS));
+    let make = |kind: &str, body: Value| {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let made = strait.admin("POST", &format!("/admin/v1/{kind}"), &body);
+        assert!(made.status < 300, "{kind}: {}", made.text());
+        made.json()
+    };
+    let id = |made: &Value| made["id"].as_str().unwrap().to_owned();
+    let mut parts = Vec::new();
+    for name in ["acme", "globex"] {
+        let org = id(&make("organisations", serde_json::json!({"name": name})));
+        let team = id(&make(
+            "teams",
+            serde_json::json!({"name": "t", "organisation": org}),
+        ));
+        let project = id(&make(
+            "projects",
+            serde_json::json!({"name": "p", "team": team}),
+        ));
+        let key = make("keys", serde_json::json!({"name": "k", "project": project}));
+        let secret = key["key"].as_str().unwrap().to_owned();
+        let person = |of: &str| {
+            let roles = serde_json::json!([{"role": "viewer", "of": of}]);
+            let user =
+                serde_json::json!({"name": format!("v-{of}"), "organisation": org, "roles": roles});
+            let path = format!("users/{}/token", id(&make("users", user)));
+            make(&path, Value::Null)["token"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let tokens = [person(&org), person(&project)];
+        parts.push((org, project, secret, tokens));
+    }
+    for (_, _, secret, _) in &parts {
+        eventually("the key is known", || {
+            ask(&strait, secret, &[], "hi") == 200
+        });
+    }
+    assert_eq!(ask(&strait, "key-of-team-a", &[], "hi"), 200);
+    rows(&strait, 3);
+    for (org, project, _, tokens) in &parts {
+        for token in tokens {
+            let bearer = format!("Bearer {token}");
+            let see = |path: &str| {
+                let headers = [("authorization", bearer.as_str())];
+                let client = common::Client::new(strait.admin);
+                client.request("GET", &format!("/admin/v1/{path}"), &headers, b"")
+            };
+            let list = see("records").json();
+            let rows = list["data"].as_array().unwrap();
+            assert_eq!(rows.len(), 1, "{list}");
+            assert_eq!(rows[0]["org"], org.as_str());
+            assert_eq!(rows[0]["project"], project.as_str());
+            let usage = see("usage?group_by=org").json();
+            assert_eq!(usage["total"]["requests"], 1, "{usage}");
+            assert_eq!(see("records/export").text().lines().count(), 1);
+            // Asking for another's tells nothing.
+            let other = parts.iter().find(|(other, ..)| other != org).unwrap();
+            let foreign = see(&format!("records?org={}", other.0)).json();
+            assert_eq!(foreign["data"], serde_json::json!([]));
+            assert_eq!(see("audit").status, 403);
+            let headers = [("authorization", bearer.as_str())];
+            let erased = common::Client::new(strait.admin).request(
+                "DELETE",
+                "/admin/v1/records?user=u",
+                &headers,
+                b"",
+            );
+            assert_eq!(erased.status, 403);
+        }
+    }
+    // Who made them is in the log, and no secret.
+    let log = strait.admin("GET", "/admin/v1/audit?limit=100", "");
+    for action in ["key.create", "user.make_token"] {
+        assert!(log.text().contains(action), "{}", log.text());
+    }
+    for (_, _, secret, tokens) in &parts {
+        assert!(!log.text().contains(secret.as_str()));
+        assert!(
+            tokens
+                .iter()
+                .all(|token| !log.text().contains(token.as_str()))
+        );
+    }
+}
