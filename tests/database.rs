@@ -7,6 +7,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::authority::Authority;
 use common::postgres::{PASSWORD, Postgres};
 use common::{Strait, chat, eventually, mock};
 use jiff::Timestamp;
@@ -301,4 +302,26 @@ fn requests_are_answered_whether_the_database_is_there_or_not() {
     for strait in [&strait, &second] {
         assert!(!strait.log().contains(PASSWORD), "{}", strait.log());
     }
+}
+
+#[test]
+fn a_server_is_spoken_to_over_tls_and_its_certificate_is_checked() {
+    let authority = Authority::new();
+    let postgres = Postgres::start_tls(&authority.local());
+    let url = postgres.database();
+    let dir = tempfile::tempdir().unwrap();
+    let roots = |name: &str, authority: &Authority| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, &authority.pem).unwrap();
+        format!("{url}?sslmode=verify-full&sslrootcert={}", file.display())
+    };
+    let state = State::open(server(&roots("its.pem", &authority)), Settings::default());
+    let state = state.unwrap();
+    state.responses().put(stored("resp_1"));
+    assert!(state.flush(SOON));
+    assert!(get(&state, "resp_1").is_some());
+    let other = server(&roots("another.pem", &Authority::new()));
+    assert!(State::open(other, Settings::default()).is_err());
+    let plain = server(&format!("{url}?sslmode=disable"));
+    assert!(State::open(plain, Settings::default()).is_err());
 }

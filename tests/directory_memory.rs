@@ -1,7 +1,5 @@
 //! Many keys of the directory: what they weigh. Alone in its process, so that its memory is its own.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::time::Instant;
 
 use strait::directory::schema::Kind;

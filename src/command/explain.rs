@@ -68,6 +68,7 @@ fn explained(args: Args) -> Result<String, String> {
         endpoint: args.endpoint.as_deref(),
         headers: args.headers.into_iter().collect(),
         key: args.key.as_deref(),
+        directory: None,
     };
     let explained = explain::explain(&now, &body, given).map_err(|error| error.to_string())?;
     serde_json::to_string_pretty(&explained)

@@ -88,10 +88,7 @@ impl Level {
                 name: id.into(),
                 limits,
             }),
-            spends: (!budgets.is_empty()).then(|| Scope {
-                name: format!("{kind}:{id}").into(),
-                budgets: budgets.into(),
-            }),
+            spends: (!budgets.is_empty()).then(|| spender(id, budgets)),
         }
     }
 
@@ -100,6 +97,15 @@ impl Level {
             && self.constraints.is_none()
             && self.limits.is_none()
             && self.spends.is_none()
+    }
+}
+
+/// Returns who spends at the object `id`, by the name under which it is counted.
+pub fn spender(id: &str, budgets: Vec<Budget>) -> Scope {
+    let kind = Kind::of_id(id).map_or("", Kind::name);
+    Scope {
+        name: format!("{kind}:{id}").into(),
+        budgets: budgets.into(),
     }
 }
 

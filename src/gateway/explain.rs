@@ -15,6 +15,7 @@ use super::intake::{Controls, MOST_DEPTH};
 use super::lane;
 use crate::access::Key;
 use crate::codec::json;
+use crate::directory::View;
 use crate::error::{Error, Kind, Result};
 use crate::protocol::Protocol;
 use crate::protocol::api::Api;
@@ -41,8 +42,10 @@ pub struct Given<'g> {
     /// The path that the request would be posted to.
     pub endpoint: Option<&'g str>,
     pub headers: HeaderMap,
-    /// A key by its name.
+    /// A key by its name, or by its id in the directory.
     pub key: Option<&'g str>,
+    /// Where a key is looked for that the configuration doesn't have.
+    pub directory: Option<&'g View>,
 }
 
 /// Explains the routing of a request: of a body alone, or of
@@ -75,7 +78,11 @@ pub fn explain(now: &Now, body: &[u8], given: Given<'_>) -> Result<Value> {
         headers: &dry.headers,
         tags: &controls.tags,
         key: key.map_or("", |key| &key.name),
-        team: "",
+        team: dry
+            .key
+            .as_deref()
+            .and_then(|key| key.owner.as_deref())
+            .map_or("", |owner| &owner.team),
         session: controls.session.as_deref().unwrap_or_default(),
         region: &now.snapshot.server.region,
         at: jiff::Timestamp::now(),
@@ -234,8 +241,15 @@ impl<'b> Dry<'b> {
         headers.extend(given.headers);
         let key = match given.key.or(whole.key.as_deref()) {
             Some(name) => {
-                let unknown = || Error::field("key", "`key` must be the name of a key.");
-                Some(now.keys.named(name).ok_or_else(unknown)?.clone())
+                let unknown = || {
+                    Error::field(
+                        "key",
+                        "`key` must be the name of a key, or the id of one of the directory.",
+                    )
+                };
+                let stored = || given.directory.and_then(|directory| directory.named(name));
+                let found = now.keys.named(name).cloned().or_else(stored);
+                Some(found.ok_or_else(unknown)?)
             }
             None => None,
         };

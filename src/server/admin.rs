@@ -173,6 +173,7 @@ impl Admin {
             directory: &self.link.core.directory,
             snapshot: &now.snapshot,
             keys: &now.keys,
+            budgets: &self.link.core.budgets,
             id,
             query: query.as_deref(),
             body: &body,
@@ -325,7 +326,11 @@ impl Admin {
             return too_large();
         };
         let now = self.link.core.now.load_full();
-        match explain::explain(&now, &body, Given::default()) {
+        let given = Given {
+            directory: Some(self.link.core.directory.view()),
+            ..Given::default()
+        };
+        match explain::explain(&now, &body, given) {
             Ok(explained) => json_answer(StatusCode::OK, &explained),
             Err(error) => {
                 let status =

@@ -12,12 +12,15 @@ use super::reply::{Fault, Reply};
 use super::routes::Does;
 use crate::access::Key;
 use crate::config::Snapshot;
+use crate::directory::policy::{self, Piece};
 use crate::directory::role::{Least, Role};
 use crate::directory::schema::{self, Kind};
 use crate::directory::store::{Change, New, Object, Once, Query, Refused};
 use crate::directory::token::{self, Digest};
 use crate::directory::view::{KeySecret, Person};
 use crate::directory::{Directory, Failed};
+use crate::limit::budget::Budgets;
+use crate::provider::{Auth, cost};
 
 /// Objects on one page: as many as are asked for, or these.
 const PAGE: usize = 20;
@@ -90,6 +93,7 @@ pub struct Asked<'a> {
     pub snapshot: &'a Snapshot,
     /// Keys of the configuration.
     pub keys: &'a crate::access::Keys,
+    pub budgets: &'a Budgets,
     pub id: Option<&'a str>,
     pub query: Option<&'a str>,
     pub body: &'a [u8],
@@ -168,7 +172,7 @@ impl Asked<'_> {
             let rows = self.directory.list(query).await.map_err(failed)?;
             let seen = rows.iter().filter(|row| self.sees(row));
             let room = most + 1 - data.len();
-            data.extend(seen.take(room).map(shown));
+            data.extend(seen.take(room).map(|row| self.described(row)));
             match rows.last() {
                 Some(last) if rows.len() == asked => from.clone_from(&last.id),
                 Some(_) | None => break,
@@ -292,7 +296,37 @@ impl Asked<'_> {
             return self.read_file(kind, name);
         }
         let object = self.find(kind).await?;
-        Ok(Reply::json(shown(&object)).with_version(object.version))
+        Ok(Reply::json(self.described(&object)).with_version(object.version))
+    }
+
+    /// Returns an object, and of a budget how it stands on this node.
+    fn described(&self, object: &Object) -> Value {
+        let mut all = shown(object);
+        let body: Map<String, Value> = match object.kind {
+            Kind::Budget => serde_json::from_str(&object.body).unwrap_or_default(),
+            Kind::Organisation
+            | Kind::Team
+            | Kind::Project
+            | Kind::User
+            | Kind::Key
+            | Kind::Policy
+            | Kind::Limit
+            | Kind::Credential => return all,
+        };
+        let parent = object.parent.as_deref().unwrap_or_default();
+        if let (Some(Piece::Budget(budget)), Some(all)) =
+            (Piece::read(object.kind, &body), all.as_object_mut())
+        {
+            let scope = policy::spender(parent, vec![budget]);
+            for standing in self.budgets.standing(&scope, Timestamp::now()) {
+                all.insert("spent_usd".into(), cost::usd(standing.spent_pico).into());
+                let held = cost::usd(standing.reserved_pico);
+                all.insert("reserved_usd".into(), held.into());
+                let resets = standing.resets.map(|at| at.to_string());
+                all.insert("resets".into(), resets.into());
+            }
+        }
+        all
     }
 
     async fn change(&self, kind: Kind) -> Done {
@@ -540,9 +574,17 @@ impl Asked<'_> {
     /// Takes a credential's secret out of its body and seals it.
     fn seal(&self, id: &str, body: &mut Map<String, Value>) -> Result<String, Fault> {
         let provider = text(body, "provider");
-        if !self.snapshot.provider_index.contains_key(provider) {
+        let mut enabled = self.snapshot.providers.iter();
+        let Some(found) = enabled.find(|known| known.name == provider) else {
             let message = format!("{provider:?} is no provider that is enabled here");
             return Err(Fault::field("provider", message));
+        };
+        match found.auth {
+            Auth::Bearer | Auth::Header(_) => {}
+            Auth::None | Auth::SigV4 { .. } | Auth::Google(_) | Auth::Entra(_) => {
+                let message = format!("{provider} takes no plain key");
+                return Err(Fault::field("provider", message));
+            }
         }
         let key = body.remove("key");
         let key = key.as_ref().and_then(Value::as_str).unwrap_or_default();

@@ -295,12 +295,16 @@ fn shown(kind: Kind) -> Value {
             "previous_until": {"type": "string", "format": "date-time"},
         }),
         Kind::User => json!({"has_token": {"type": "boolean"}}),
+        Kind::Budget => json!({
+            "spent_usd": {"type": "string", "description": "On the node that is asked, exact"},
+            "reserved_usd": {"type": "string", "description": "Held for requests under way"},
+            "resets": {"type": ["string", "null"], "format": "date-time"},
+        }),
         Kind::Organisation
         | Kind::Team
         | Kind::Project
         | Kind::Policy
         | Kind::Limit
-        | Kind::Budget
         | Kind::Credential => json!({}),
     };
     if let Some(schema) = schema.as_object_mut() {

@@ -22,6 +22,15 @@ pub const PASSWORD: &str = "pg-p4ssword-of-the-tests";
 impl Postgres {
     /// Makes a cluster and starts it.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Makes one that speaks TLS, and takes no connection without.
+    pub fn start_tls(identity: &super::authority::Identity) -> Self {
+        Self::start_with(Some(identity))
+    }
+
+    fn start_with(tls: Option<&super::authority::Identity>) -> Self {
         let programs = programs();
         let dir = tempfile::tempdir().unwrap();
         let mut server = Self {
@@ -57,8 +66,31 @@ impl Postgres {
             "initdb: {}",
             String::from_utf8_lossy(&made.stderr)
         );
+        if let Some(identity) = tls {
+            server.speak_tls(identity);
+        }
         server.begin();
         server
+    }
+
+    fn speak_tls(&self, identity: &super::authority::Identity) {
+        use std::os::unix::fs::PermissionsExt;
+        let data = self.dir.path().join("data");
+        for (name, text) in [
+            ("server.crt", &identity.cert),
+            ("server.key", &identity.key),
+        ] {
+            let file = data.join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = other() {
+                chown(&file, Some(user), Some(group)).unwrap();
+            }
+        }
+        let config = data.join("postgresql.auto.conf");
+        std::fs::write(config, "ssl = on\n").unwrap();
+        let hosts = "hostssl all all 127.0.0.1/32 scram-sha-256\nlocal all all scram-sha-256\n";
+        std::fs::write(data.join("pg_hba.conf"), hosts).unwrap();
     }
 
     /// Starts it, or starts it again on what it had.
@@ -194,7 +226,8 @@ impl Postgres {
             }
             None => Command::new(program),
         };
-        command.current_dir("/");
+        // psql looks for certificates there.
+        command.current_dir("/").env("HOME", self.dir.path());
         command
     }
 }

@@ -81,9 +81,10 @@ fn lab() -> Lab {
 fn call(strait: &Strait, token: &str, method: &str, path: &str, body: &Value) -> Answer {
     let authorization = format!("Bearer {token}");
     let headers = [("authorization", authorization.as_str())];
-    let body = match body {
-        Value::Null => String::new(),
-        body => body.to_string(),
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
     };
     let path = format!("/admin/v1/{path}");
     Client::new(strait.admin).request(method, &path, &headers, body.as_bytes())

@@ -102,6 +102,9 @@ fn requests_at_once_spend_no_more_than_any_budget_above_them() {
         (&own["budgets"][0]["usd"], &own["budgets"][0]["spent_usd"]),
         (&json!("0.1"), &json!("0.1"))
     );
+    let shown = call(strait, OPERATOR, "GET", "budgets", &Value::Null).json();
+    assert_eq!(shown["data"][0]["spent_usd"], "0.1", "{shown}");
+    assert!(shown["data"][0]["resets"].is_string(), "{shown}");
     let refused = ask_body(strait, &other, &body);
     assert_eq!(
         (refused.status, refused.header("x-should-retry")),

@@ -216,6 +216,11 @@ fn names_are_unique_where_they_are_and_errors_name_the_field() {
             json!({"provider": "lab", "name": "x"}),
             "key",
         ),
+        (
+            "credentials",
+            json!({"provider": "demo", "name": "x", "key": "k"}),
+            "provider",
+        ),
     ] {
         let wrong = call(strait, OPERATOR, "POST", path, &body);
         assert_eq!(
