@@ -81,12 +81,19 @@ impl Client {
 
     /// Errors: there is nobody, or what is said is no HTTP.
     pub fn get(&self, path: &str) -> Result<Answer, String> {
+        self.send("GET", path, "")
+    }
+
+    /// Sends a body of JSON, or none. Errors: as of [`Client::get`].
+    pub fn send(&self, method: &str, path: &str, body: &str) -> Result<Answer, String> {
         let failed = |error: std::io::Error| format!("{}: {error}", self.address);
         let mut stream = self.connect().map_err(failed)?;
         let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             self.address,
             self.token.expose(),
+            body.len(),
         );
         stream.write_all(request.as_bytes()).map_err(failed)?;
         let mut said = Vec::new();

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod check;
 pub mod client;
 pub mod explain;
+pub mod keys;
 pub mod mock;
 pub mod router;
 pub mod serve;
@@ -40,6 +41,8 @@ enum Command {
     Explain(explain::Args),
     /// Makes and measures the models by which `smart` picks a tier.
     Router(router::Args),
+    /// Makes keys and looks after them; asks the running gateway.
+    Keys(keys::Args),
     /// Prints what was used and what it cost; asks the running gateway.
     Usage(usage::Args),
     /// Looks after the log of administrative actions.
@@ -55,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::Mock(args) => mock::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Router(args) => router::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Usage(args) => usage::run(args),
         Command::Audit(args) => audit::run(args),
     }

@@ -1,6 +1,7 @@
 //! Keys and teams over the administration API, through the whole program.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod keys;
