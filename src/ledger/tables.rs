@@ -11,12 +11,28 @@ use super::row::{self, COLUMNS, Cell, Row};
 use crate::state::database::{Connection, Pool, Row as Found};
 
 /// Rows of one statement: its arguments stay far below what either database takes.
-const TOGETHER: usize = 50;
+const TOGETHER: usize = 20;
 /// Rows that are deleted at a time, so that nobody waits long.
 const CHUNK: i64 = 2000;
 
-static ONE: LazyLock<String> = LazyLock::new(|| insert(1));
-static MANY: LazyLock<String> = LazyLock::new(|| insert(TOGETHER));
+/// Statements for one row, and for [`TOGETHER`].
+struct Inserts {
+    one: String,
+    many: String,
+}
+
+static NUMBERED: LazyLock<Inserts> = LazyLock::new(|| Inserts::new(|number| format!("${number}")));
+/// SQLite looks every numbered argument up among all others.
+static PLAIN: LazyLock<Inserts> = LazyLock::new(|| Inserts::new(|_| "?".to_owned()));
+
+impl Inserts {
+    fn new(argument: impl Fn(usize) -> String) -> Self {
+        Self {
+            one: insert(1, &argument),
+            many: insert(TOGETHER, &argument),
+        }
+    }
+}
 
 /// A statement that is put together: its text, and its arguments in order.
 #[derive(Default)]
@@ -68,7 +84,7 @@ impl Sql {
     }
 }
 
-fn insert(rows: usize) -> String {
+fn insert(rows: usize, argument: &impl Fn(usize) -> String) -> String {
     let mut text = format!("INSERT INTO records ({}) VALUES ", COLUMNS.join(", "));
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ", (" });
@@ -76,7 +92,7 @@ fn insert(rows: usize) -> String {
             if column > 0 {
                 text.push(',');
             }
-            text.push_str(&format!("${}", row * COLUMNS.len() + column + 1));
+            text.push_str(&argument(row * COLUMNS.len() + column + 1));
         }
         text.push(')');
     }
@@ -86,14 +102,19 @@ fn insert(rows: usize) -> String {
 
 /// Writes rows; those that are there already stay as they are. Returns how many are new.
 pub async fn put(connection: &mut Connection, rows: &[&Row]) -> Result<u64, sqlx::Error> {
+    let inserts: &'static Inserts = if connection.backend_name() == "SQLite" {
+        &PLAIN
+    } else {
+        &NUMBERED
+    };
     let mut new = 0;
     for some in rows.chunks(TOGETHER) {
         if some.len() == TOGETHER {
-            new += put_by(connection, &MANY, some).await?;
+            new += put_by(connection, &inserts.many, some).await?;
             continue;
         }
         for row in some {
-            new += put_by(connection, &ONE, std::slice::from_ref(row)).await?;
+            new += put_by(connection, &inserts.one, std::slice::from_ref(row)).await?;
         }
     }
     Ok(new)
