@@ -184,6 +184,7 @@ impl Key {
             limits: match settings.limits.is_unlimited() {
                 true => Box::default(),
                 false => Box::new([Limited {
+                    what: "key",
                     name: name.clone(),
                     limits: settings.limits,
                 }]),

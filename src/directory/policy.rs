@@ -85,6 +85,7 @@ impl Level {
             gate: (!gate.is_empty()).then(|| Arc::new(gate)),
             constraints: (!demand.is_empty()).then(|| Arc::new(demand)),
             limits: (!limits.is_unlimited()).then(|| Limited {
+                what: kind,
                 name: id.into(),
                 limits,
             }),

@@ -133,7 +133,12 @@ impl Ask<'_> {
             protocol: self.protocol,
             needs: Needs::default(),
             input: self.envelope.estimate_input(),
-            asked: &self.envelope.model,
+            // A copy goes where nobody asked for it to go.
+            asked: if self.shadow {
+                ""
+            } else {
+                &self.envelope.model
+            },
             demands: self.demands(key),
             stream: self.envelope.stream,
         };

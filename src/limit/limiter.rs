@@ -119,6 +119,8 @@ impl Which {
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
+    /// Whose limit it is: a key's, a team's.
+    pub what: &'static str,
     pub key: Arc<str>,
     pub which: Which,
     pub limit: u64,
@@ -153,6 +155,7 @@ impl Limiter {
         now: Instant,
     ) -> Result<Permit, Denied> {
         let limited = Limited {
+            what: "key",
             name: key.clone(),
             limits: *limits,
         };
@@ -280,6 +283,7 @@ impl Refusal {
 
     fn of(self, limited: &Limited, headers: RateHeaders) -> Denied {
         Denied {
+            what: limited.what,
             key: limited.name.clone(),
             which: self.which,
             limit: self.limit,
@@ -456,6 +460,7 @@ impl From<Denied> for Error {
     /// not send again.
     fn from(denied: Denied) -> Error {
         let Denied {
+            what,
             key,
             which,
             limit,
@@ -468,19 +473,19 @@ impl From<Denied> for Error {
             Some(wait) => {
                 let seconds = wait.as_secs_f64();
                 let message = format!(
-                    "Rate limit reached for key '{key}' on {words}: limit {limit}, requested {requested}. \
+                    "Rate limit reached for {what} '{key}' on {words}: limit {limit}, requested {requested}. \
                      Please try again in {seconds:.3}s."
                 );
                 Error::new(Kind::RateLimited, message).with_retry_after(wait)
             }
             None if limit == 0 => Error::new(
                 Kind::RateLimited,
-                format!("Key '{key}' is blocked: its limit of {words} is 0."),
+                format!("The {what} '{key}' is blocked: its limit of {words} is 0."),
             ),
             None => Error::new(
                 Kind::BodyTooLarge,
                 format!(
-                    "Request too large for key '{key}' on {words}: limit {limit}, requested {requested}. \
+                    "Request too large for {what} '{key}' on {words}: limit {limit}, requested {requested}. \
                      Ask for fewer output tokens or shorten the input."
                 ),
             ),

@@ -21,6 +21,8 @@ pub use limiter::{Denied, Limiter, Permit, Which};
 /// Whose limits a request is held to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limited {
+    /// `key`, `team`, …: for whoever is refused.
+    pub what: &'static str,
     /// Unique among all: what is used is counted by it.
     pub name: std::sync::Arc<str>,
     pub limits: Limits,

@@ -4,6 +4,7 @@
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
+mod document;
 mod keys;
 mod money;
 mod nodes;

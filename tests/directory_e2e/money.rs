@@ -32,7 +32,8 @@ fn the_limits_of_what_a_key_belongs_to_are_shared_by_all_keys_of_it() {
     .collect();
     assert_eq!(statuses, [200, 200, 429, 200, 200, 429]);
     let told = ask(strait, &other, "fast");
-    assert!(told.text().contains(&tree.team), "{}", told.text());
+    let named = format!("for team '{}'", tree.team);
+    assert!(told.text().contains(&named), "{}", told.text());
     assert_eq!(told.header("x-ratelimit-limit-requests"), Some("4"));
     assert_eq!(strait.metric("strait_rate_limited_total", &["rpd"]), 1.0);
     // A limit that is lifted is gone at once; what the refused asked for was not charged.
