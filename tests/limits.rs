@@ -25,7 +25,7 @@ fn headers(permit: &Permit) -> Vec<(String, String)> {
     permit
         .headers()
         .iter()
-        .map(|(name, value)| (name.into(), value.to_string()))
+        .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect()
 }
 
@@ -92,14 +92,14 @@ fn a_refusal_says_who_what_and_when_and_becomes_a_429() {
     let named: Vec<_> = denied
         .headers
         .iter()
-        .map(|(name, value)| (name, value.to_string()))
+        .map(|(name, value)| format!("{name}: {value}"))
         .collect();
     assert_eq!(
         named,
         [
-            ("x-ratelimit-limit-requests", "2".to_owned()),
-            ("x-ratelimit-remaining-requests", "0".to_owned()),
-            ("x-ratelimit-reset-requests", "1m0s".to_owned()),
+            "x-ratelimit-limit-requests: 2",
+            "x-ratelimit-remaining-requests: 0",
+            "x-ratelimit-reset-requests: 1m0s",
         ]
     );
     let error = Error::from(denied);

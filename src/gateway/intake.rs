@@ -300,8 +300,12 @@ pub fn forwarded(headers: &HeaderMap, protocol: Protocol) -> Vec<(HeaderName, He
             "user-agent" | "idempotency-key" | "traceparent" | "tracestate"
         ) || text.starts_with("x-stainless-");
         if own || common {
-            let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-            forwarded.extend(joined(values).map(|value| (name.clone(), value)));
+            let mut values = headers.get_all(name).iter();
+            let value = match (values.next(), values.next()) {
+                (Some(only), None) => Some(only.clone()),
+                _ => joined(headers.get_all(name).iter().map(HeaderValue::as_bytes)),
+            };
+            forwarded.extend(value.map(|value| (name.clone(), value)));
         }
     }
     forwarded

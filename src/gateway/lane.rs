@@ -384,14 +384,14 @@ impl Gateway {
         match outcome {
             Ok(permit) => {
                 for (name, value) in permit.headers().iter() {
-                    limits.push(reply::header(name, reply::header_value(value.as_str())));
+                    limits.push((name, reply::header_value(value.as_str())));
                 }
                 Ok(permit)
             }
             Err(denied) => {
                 self.core.metrics.rate_limited(denied.which.name());
                 for (name, value) in denied.headers.iter() {
-                    limits.push(reply::header(name, reply::header_value(value.as_str())));
+                    limits.push((name, reply::header_value(value.as_str())));
                 }
                 Err(denied.into())
             }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -12,7 +12,7 @@ use super::continuation::Rest;
 use super::kept::Keep;
 use super::outcome::{Flow, Meta, Won};
 use super::pump::Pump;
-use super::reply::{self, Headers, header, header_value};
+use super::reply::{self, Headers, header_value};
 use super::responses::shown;
 use super::storing::Storing;
 use super::through::{Seen, Through};
@@ -48,6 +48,14 @@ pub struct Delivery<'a> {
     pub gone: bool,
 }
 
+const PROVIDER: HeaderName = HeaderName::from_static("x-strait-provider");
+const MODEL: HeaderName = HeaderName::from_static("x-strait-model");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-strait-attempts");
+const CACHE: HeaderName = HeaderName::from_static("x-strait-cache");
+const OVERHEAD: HeaderName = HeaderName::from_static("x-strait-overhead-us");
+const COST: HeaderName = HeaderName::from_static("x-strait-cost-usd");
+const ACCEL: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// Adds the headers that name who answered.
 pub fn name(
     headers: &mut Headers,
@@ -55,22 +63,17 @@ pub fn name(
     attempts: usize,
     cache: CacheOutcome,
 ) {
-    headers.push(header("x-strait-provider", named.0));
-    headers.push(header("x-strait-model", named.1));
-    headers.push(header("x-strait-attempts", HeaderValue::from(attempts)));
-    headers.push(header(
-        "x-strait-cache",
-        HeaderValue::from_static(cache.as_str()),
-    ));
+    headers.push((PROVIDER, named.0));
+    headers.push((MODEL, named.1));
+    headers.push((ATTEMPTS, HeaderValue::from(attempts)));
+    headers.push((CACHE, HeaderValue::from_static(cache.as_str())));
 }
 
 /// Returns the header that tells the time spent in the gateway itself so far.
-pub fn overhead(x: &Exchange) -> (http::HeaderName, HeaderValue) {
+pub fn overhead(x: &Exchange) -> (HeaderName, HeaderValue) {
     let own = x.started.elapsed().saturating_sub(x.waited);
-    header(
-        "x-strait-overhead-us",
-        HeaderValue::from(u64::try_from(own.as_micros()).unwrap_or(u64::MAX)),
-    )
+    let micros = u64::try_from(own.as_micros()).unwrap_or(u64::MAX);
+    (OVERHEAD, HeaderValue::from(micros))
 }
 
 /// Returns the header of an answer by the model for outages.
@@ -110,7 +113,7 @@ impl Delivery<'_> {
         let mut headers = std::mem::take(&mut self.limits);
         let limited = !headers.is_empty();
         // With limits of our own the provider's would contradict them.
-        let ours = |name: &http::HeaderName| limited && name.as_str().starts_with("x-ratelimit-");
+        let ours = |name: &HeaderName| limited && name.as_str().starts_with("x-ratelimit-");
         headers.extend(meta.headers.iter().filter(|(name, _)| !ours(name)).cloned());
         let candidate = meta.candidate();
         let attempts = x.record.attempts.len();
@@ -180,7 +183,7 @@ impl Delivery<'_> {
         let mut headers = self.headers(meta, x);
         headers.push((http::header::CONTENT_TYPE, meta.content_type.clone()));
         if !x.record.unpriced {
-            headers.push(header("x-strait-cost-usd", header_value(&cost::usd(pico))));
+            headers.push((COST, header_value(&cost::usd(pico))));
         }
         x.record.ttft = Some(x.started.elapsed());
         reply::whole(session, x, meta.status, headers, body).await
@@ -286,7 +289,7 @@ impl Delivery<'_> {
             HeaderValue::from_static("no-cache"),
         ));
         // nginx and its kin hold streams back without this.
-        headers.push(header("x-accel-buffering", HeaderValue::from_static("no")));
+        headers.push((ACCEL, HeaderValue::from_static("no")));
         x.record.ttft = Some(x.started.elapsed());
         let _open = x.core.metrics.open_stream();
         let passed = through.passes();
@@ -400,22 +403,18 @@ async fn begin(
     status: u16,
     headers: Headers,
 ) -> pingora::Result<()> {
-    let mut head = ResponseHeader::build_no_case(status, Some(headers.len() + 3))?;
-    for (name, value) in headers {
-        head.append_header(name, value)?;
-    }
-    reply::name_request(&mut head, x)?;
+    let mut head = reply::head(status, headers, x)?;
     match session.req_header().version {
         http::Version::HTTP_11 => {
-            head.insert_header(
-                http::header::TRANSFER_ENCODING,
-                HeaderValue::from_static("chunked"),
-            )?;
+            let chunked = HeaderValue::from_static("chunked");
+            head.headers
+                .insert(http::header::TRANSFER_ENCODING, chunked);
         }
         http::Version::HTTP_10 => session.set_keepalive(None),
         _ => {}
     }
     x.commit(status);
+    let head = ResponseHeader::from(head);
     session.write_response_header(Box::new(head), false).await
 }
 

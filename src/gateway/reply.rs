@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use pingora::OrErr;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -37,12 +39,9 @@ pub async fn whole(
     body: Bytes,
 ) -> pingora::Result<()> {
     let head_only = session.req_header().method == http::Method::HEAD;
-    let mut head = ResponseHeader::build_no_case(status, Some(headers.len() + 3))?;
-    for (name, value) in headers {
-        head.append_header(name, value)?;
-    }
-    name_request(&mut head, x)?;
-    head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()))?;
+    let mut head = head(status, headers, x)?;
+    head.headers
+        .insert(http::header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     x.commit(status);
     x.record.response_bytes = body.len() as u64;
     let read = session.as_downstream_mut().is_body_done();
@@ -50,6 +49,7 @@ pub async fn whole(
         session.set_keepalive(None);
     }
     let empty = head_only || body.is_empty();
+    let head = ResponseHeader::from(head);
     session.write_response_header(Box::new(head), empty).await?;
     if !empty {
         session.write_response_body(Some(body), true).await?;
@@ -60,14 +60,43 @@ pub async fn whole(
     Ok(())
 }
 
-/// Adds the request's id, also by the name that Anthropic's SDKs read, unless the provider's own is passed on.
+/// Makes the head of an answer, with the request's id.
+///
+/// It is filled before it becomes Pingora's, whose methods spell every name anew.
+pub fn head(status: u16, headers: Headers, x: &Exchange) -> pingora::Result<Parts> {
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    let invalid = pingora::ErrorType::InvalidHTTPHeader;
+    head.status = StatusCode::from_u16(status).or_err(invalid, "invalid status")?;
+    // Room for what is added here and by those who call.
+    head.headers = HeaderMap::with_capacity(headers.len() + 4);
+    for (name, value) in headers {
+        let appended = head.headers.try_append(name, value);
+        appended.or_err(pingora::ErrorType::InvalidHTTPHeader, "too many headers")?;
+    }
+    let id = header_value(&x.record.id);
+    if is_named_twice(&head.headers, x) {
+        head.headers.insert(REQUEST_ID, id.clone());
+    }
+    head.headers.insert(X_REQUEST_ID, id);
+    Ok(head)
+}
+
+/// Adds the request's id to a head that is Pingora's already.
 pub fn name_request(head: &mut ResponseHeader, x: &Exchange) -> pingora::Result<()> {
     let id = header_value(&x.record.id);
-    if x.protocol == Protocol::Anthropic && !head.headers.contains_key("request-id") {
-        head.insert_header(HeaderName::from_static("request-id"), id.clone())?;
+    if is_named_twice(&head.headers, x) {
+        head.insert_header(REQUEST_ID, id.clone())?;
     }
-    head.insert_header(HeaderName::from_static("x-request-id"), id)
+    head.insert_header(X_REQUEST_ID, id)
 }
+
+/// Anthropic's SDKs read another name, which the provider's own id may have.
+fn is_named_twice(headers: &HeaderMap, x: &Exchange) -> bool {
+    x.protocol == Protocol::Anthropic && !headers.contains_key(REQUEST_ID)
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))

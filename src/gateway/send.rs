@@ -204,17 +204,6 @@ fn head(
     let candidate = plan.candidate();
     let endpoint = &candidate.endpoints[plan.place.endpoint];
     let same = to == ask.protocol;
-    let mut head = RequestHeader::build_no_case("POST", target, Some(16))?;
-    head.insert_header(http::header::HOST, endpoint.host.clone())?;
-    head.insert_header(
-        http::header::CONTENT_TYPE,
-        if same {
-            ask.content_type.clone()
-        } else {
-            HeaderValue::from_static("application/json")
-        },
-    )?;
-    head.insert_header(http::header::CONTENT_LENGTH, HeaderValue::from(length))?;
     let accept = match candidate.provider.platform.framing(to) {
         _ if ask.api != Api::Chat => "*/*",
         _ if !ask.envelope.stream || packs(candidate, to) => "application/json",
@@ -222,22 +211,27 @@ fn head(
         Framing::Lines => "application/x-ndjson",
         Framing::EventStream => "application/vnd.amazon.eventstream",
     };
-    head.insert_header(http::header::ACCEPT, HeaderValue::from_static(accept))?;
-    head.insert_header(
-        http::header::ACCEPT_ENCODING,
-        HeaderValue::from_static("identity"),
-    )?;
     let ours = &candidate.headers[plan.credential.unwrap_or_default()];
-    for (name, value) in ours.iter().chain(signed) {
-        head.insert_header(name.clone(), value.clone())?;
+    let count = 5 + ours.len() + signed.len() + ask.forwarded.len();
+    let mut headers = HeaderMap::with_capacity(count);
+    headers.insert(http::header::HOST, endpoint.host.clone());
+    let kind = if same {
+        ask.content_type.clone()
+    } else {
+        super::reply::JSON
+    };
+    headers.insert(http::header::CONTENT_TYPE, kind);
+    headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(http::header::ACCEPT, HeaderValue::from_static(accept));
+    const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+    headers.insert(http::header::ACCEPT_ENCODING, IDENTITY);
+    // What only the client's own protocol knows stays out of another's request.
+    let forwarded = ask.forwarded.iter();
+    let forwarded = forwarded.filter(|(name, _)| same || !name.as_str().starts_with("anthropic-"));
+    for (name, value) in ours.iter().chain(signed).chain(forwarded) {
+        headers.insert(name.clone(), value.clone());
     }
-    for (name, value) in ask.forwarded {
-        // What only the client's own protocol knows stays out of another's request.
-        if same || !name.as_str().starts_with("anthropic-") {
-            head.insert_header(name.clone(), value.clone())?;
-        }
-    }
-    Ok(Box::new(head))
+    upstream::head(http::Method::POST, target, headers)
 }
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {
@@ -491,7 +485,9 @@ impl Hold<'_> {
     async fn read(&self, answer: &mut Answer, x: &mut Exchange) -> Result<Option<Bytes>, Failure> {
         let started = Instant::now();
         let left = self.plan.deadline.saturating_duration_since(started);
-        let read = tokio::time::timeout(self.timers.idle.min(left), answer.read()).await;
+        // Known already, so the clock isn't asked once more.
+        let until = started + self.timers.idle.min(left);
+        let read = tokio::time::timeout_at(until.into(), answer.read()).await;
         x.waited += started.elapsed();
         read.unwrap_or_else(|_| Err(Failure::timer(Stage::Body, answer.reused)))
     }

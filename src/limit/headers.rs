@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
 use super::bucket::Level;
 
 /// What a key has left, as of its last admission or refusal.
@@ -11,20 +13,20 @@ pub struct RateHeaders {
     pub(super) tokens: Option<Level>,
 }
 
-const REQUESTS: [&str; 3] = [
-    "x-ratelimit-limit-requests",
-    "x-ratelimit-remaining-requests",
-    "x-ratelimit-reset-requests",
+const REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
 ];
-const TOKENS: [&str; 3] = [
-    "x-ratelimit-limit-tokens",
-    "x-ratelimit-remaining-tokens",
-    "x-ratelimit-reset-tokens",
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
 impl RateHeaders {
     /// Returns names and values; none for limits that the key doesn't have.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Text)> {
+    pub fn iter(&self) -> impl Iterator<Item = (HeaderName, Text)> {
         let rows = [(REQUESTS, self.requests), (TOKENS, self.tokens)];
         rows.into_iter()
             .filter_map(|(names, level)| Some((names, level?)))

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::protocol::text::escaped;
+
 /// Pico-dollars in a dollar.
 const PICO: u64 = 1_000_000_000_000;
 
@@ -148,30 +150,8 @@ impl<'a> Object<'a> {
 }
 
 fn write_text(out: &mut Vec<u8>, value: &str) {
-    const HEX: [u8; 16] = *b"0123456789abcdef";
     out.push(b'"');
-    let bytes = value.as_bytes();
-    let mut from = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if *byte >= 0x20 && *byte != b'"' && *byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&bytes[from..at]);
-        from = at + 1;
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            other => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(other >> 4)]);
-                out.push(HEX[usize::from(other & 15)]);
-            }
-        }
-    }
-    out.extend_from_slice(&bytes[from..]);
+    escaped(value, out);
     out.push(b'"');
 }
 
@@ -191,13 +171,14 @@ fn write_number(out: &mut Vec<u8>, mut value: u64) {
 
 fn write_padded(out: &mut Vec<u8>, value: i64, width: usize) {
     let mut digits = [b'0'; 20];
+    let mut at = digits.len();
     let mut rest = value.unsigned_abs();
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
+    while rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
-    let used = 20 - digits.iter().take_while(|digit| **digit == b'0').count();
-    out.extend_from_slice(&digits[20 - used.max(width)..]);
+    out.extend_from_slice(&digits[at.min(digits.len() - width)..]);
 }
 
 fn write_time(out: &mut Vec<u8>, unix_us: i64) {

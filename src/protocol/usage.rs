@@ -765,7 +765,8 @@ fn modalities(out: &mut Vec<u8>, name: &str, all: u64, media: &[(&str, u64)]) {
 }
 
 fn push(out: &mut Vec<u8>, before: &str, count: u64) {
-    write!(out, "{before}{count}").expect("a vector takes every write");
+    out.extend_from_slice(before.as_bytes());
+    super::text::integer(count, out);
 }
 
 /// Reads decimal text (`0.00095`, `9.5e-4`) as an integer count of 10^-`places`, rounded half up.
