@@ -53,6 +53,7 @@ const MODEL: HeaderName = HeaderName::from_static("x-strait-model");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-strait-attempts");
 const CACHE: HeaderName = HeaderName::from_static("x-strait-cache");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-strait-overhead-us");
+const DEGRADED: HeaderName = HeaderName::from_static("x-strait-degraded");
 const COST: HeaderName = HeaderName::from_static("x-strait-cost-usd");
 const ACCEL: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -78,7 +79,7 @@ pub fn overhead(x: &Exchange) -> (HeaderName, HeaderValue) {
 
 /// Returns the header of an answer by the model for outages.
 pub fn degraded() -> (http::HeaderName, HeaderValue) {
-    header("x-strait-degraded", HeaderValue::from_static("true"))
+    (DEGRADED, HeaderValue::from_static("true"))
 }
 
 impl Delivery<'_> {
