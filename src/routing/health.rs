@@ -12,7 +12,8 @@ use dashmap::DashMap;
 
 /// The first soft cooldown; doubles with each further failure.
 const SOFT_FIRST: Duration = Duration::from_secs(1);
-const SOFT_MOST: Duration = Duration::from_secs(60);
+/// So that whoever is well again is asked again within half a minute, without an operator.
+const SOFT_MOST: Duration = Duration::from_secs(30);
 /// A provider's "not before" is believed up to this.
 const TOLD_MOST: Duration = Duration::from_secs(600);
 /// A probe that was let through and never reported back is forgotten after this.
