@@ -55,6 +55,7 @@ const CACHE: HeaderName = HeaderName::from_static("x-strait-cache");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-strait-overhead-us");
 const DEGRADED: HeaderName = HeaderName::from_static("x-strait-degraded");
 const COST: HeaderName = HeaderName::from_static("x-strait-cost-usd");
+const ARM: HeaderName = HeaderName::from_static("x-strait-arm");
 const ACCEL: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Adds the headers that name who answered.
@@ -129,7 +130,7 @@ impl Delivery<'_> {
             headers.push(degraded());
         }
         if let Some(arm) = &meta.route.leaves[meta.target].arm {
-            headers.push(header("x-strait-arm", header_value(arm)));
+            headers.push((ARM, header_value(arm)));
         }
         if let Some(warning) = &candidate.warning {
             headers.push((http::header::WARNING, warning.clone()));
