@@ -215,7 +215,7 @@ fn compare(count: u64, round: Duration, start: Instant) {
     };
     let weights = Weights::default();
     let mut rng = fastrand::Rng::with_seed(1);
-    let shares = || (0..count).map(|id| (id, 1 + (id % 2) as u32));
+    let shares = || (0..count as u32).map(|id| (u64::from(id), 1 + id % 2));
     show(&format!("weighted, {count} targets"), round, || {
         black_box(weighted::rank(shares(), None, &mut rng));
     });

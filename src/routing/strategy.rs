@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use rank::{Common, Draw, View, sort_front};
+use rank::{Common, Draw, Key, Shelf, View, front};
 use shortlist::{HOPE, Kind, Shortlist};
 
 use super::affinity::Pin;
@@ -49,18 +49,27 @@ impl Choosing<'_> {
         if let [child] = &tree.children[..] {
             return self.branch(child, order);
         }
+        let count = tree.children.len();
+        // Ties go round, so that an idle set is used evenly.
+        let turned = || {
+            let shift = tree.turn.fetch_add(1, Ordering::Relaxed) % count.max(1);
+            (shift..count).chain(0..shift)
+        };
         match tree.strategy {
-            Strategy::Fallback | Strategy::RoundRobin | Strategy::LeastBusy | Strategy::Smart => {
-                for (score, index) in self.plain(tree) {
-                    let start = order.len();
-                    self.branch(&tree.children[index], order);
-                    if let Some(ranked) = order.get_mut(start) {
-                        ranked.score = ranked.score.or(score);
+            Strategy::Fallback => self.each(tree, 0..count, order),
+            Strategy::RoundRobin => self.each(tree, turned(), order),
+            Strategy::LeastBusy => self.least_busy(tree, turned(), order),
+            Strategy::Smart => match &tree.smart {
+                Some(tiers) => {
+                    for (score, index) in tiers.order(&self.asked.difficulty, count) {
+                        self.scored(&tree.children[index], score, order);
                     }
                 }
-            }
+                None => self.each(tree, 0..count, order),
+            },
             Strategy::Weighted => {
-                let shares = tree.children.iter().map(|child| (child.id, child.weight));
+                let shares = tree.children.iter();
+                let shares = shares.map(|child| (child.id, child.weight));
                 let mut rng = fastrand::Rng::new();
                 for ranked in weighted::rank(shares, self.asked.session, &mut rng) {
                     self.branch(&tree.children[ranked.index], order);
@@ -80,44 +89,69 @@ impl Choosing<'_> {
         }
     }
 
-    /// Returns the children of one model in an order that depends on no past.
-    fn plain(&self, tree: &Node) -> Vec<(Option<f64>, usize)> {
-        let count = tree.children.len();
-        // Ties go round, so that an idle set is used evenly.
-        let turn = || tree.turn.fetch_add(1, Ordering::Relaxed) % count;
-        let from = |shift: usize| (0..count).map(move |index| (None, (index + shift) % count));
-        let mut order: Vec<(Option<f64>, usize)> = match tree.strategy {
-            Strategy::LeastBusy => {
-                let load = |index: usize| {
-                    let child = &tree.children[index];
-                    f64::from(inflight(self.route, child)) / f64::from(child.weight.max(1))
-                };
-                let turns = from(turn()).enumerate();
-                let mut loads: Vec<_> = turns
-                    .map(|(turn, (_, index))| (load(index), turn, index))
-                    .collect();
-                sort_front(&mut loads, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-                loads
-                    .into_iter()
-                    .map(|(load, _, index)| (Some(load), index))
-                    .collect()
-            }
-            Strategy::RoundRobin => from(turn()).collect(),
-            Strategy::Smart => match &tree.smart {
-                Some(tiers) => return tiers.order(&self.asked.difficulty, count),
-                None => from(0).collect(),
-            },
-            Strategy::Fallback
-            | Strategy::Weighted
-            | Strategy::Latency
-            | Strategy::Cost
-            | Strategy::Score => from(0).collect(),
-        };
-        // Weight 0: when nothing else is left.
-        if tree.children.iter().any(|child| child.weight == 0) {
-            order.sort_by_key(|(_, index)| tree.children[*index].weight == 0);
+    /// Adds a child; its first target gets the score.
+    fn scored(&self, child: &Child, score: Option<f64>, order: &mut Vec<Ranked>) {
+        let start = order.len();
+        self.branch(child, order);
+        if let Some(ranked) = order.get_mut(start) {
+            ranked.score = ranked.score.or(score);
         }
-        order
+    }
+
+    /// Adds children as they come; those of weight 0 when nothing else is left.
+    fn each(
+        &self,
+        tree: &Node,
+        children: impl Iterator<Item = usize> + Clone,
+        order: &mut Vec<Ranked>,
+    ) {
+        let mut is_last = false;
+        for index in children.clone() {
+            let child = &tree.children[index];
+            if child.weight == 0 {
+                is_last = true;
+            } else {
+                self.branch(child, order);
+            }
+        }
+        if is_last {
+            let last = children.map(|index| &tree.children[index]);
+            for child in last.filter(|child| child.weight == 0) {
+                self.branch(child, order);
+            }
+        }
+    }
+
+    /// Adds the children with the fewest requests in flight for their weight, then the others as they come.
+    fn least_busy(
+        &self,
+        tree: &Node,
+        children: impl Iterator<Item = usize> + Clone,
+        order: &mut Vec<Ranked>,
+    ) {
+        let count = tree.children.len();
+        let mut turn = children.clone();
+        let keys = (0..count).map(|_| {
+            let index = turn.next().unwrap_or_default();
+            let child = &tree.children[index];
+            Key::new(
+                Shelf::of(child.weight),
+                inflight(self.route, child) as f32 / child.weight.max(1) as f32,
+                index,
+            )
+        });
+        let front = front(keys);
+        for key in &front {
+            let child = &tree.children[key.index as usize];
+            self.scored(child, Some(f64::from(key.value())), order);
+        }
+        if front.len() < count {
+            let mut is_taken = vec![false; count];
+            for key in &front {
+                is_taken[key.index as usize] = true;
+            }
+            self.each(tree, children.filter(|index| !is_taken[*index]), order);
+        }
     }
 
     /// Orders the children of one model by what is known of each; a nested model is seen as the target that it

@@ -80,7 +80,7 @@ impl Ours {
         };
         let rng = &mut self.rng;
         match self.strategy {
-            Strategy::Weighted => weighted::rank((0..).zip(vec![1; views.len()]), None, rng),
+            Strategy::Weighted => weighted::rank(views.iter().map(|_| (0, 1)), None, rng),
             Strategy::Latency => latency::rank(&views, &asked, now, rng),
             Strategy::Cost => cost::rank(&views, &asked, now, rng),
             Strategy::Score => score::rank(&views, &asked, &Weights::default(), now, rng),

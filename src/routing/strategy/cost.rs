@@ -57,11 +57,7 @@ pub(super) fn order(
         };
         // From 0 to 1, so less than one step.
         let tie = 0.5 + 0.5 * delay.drawn / (1.0 + delay.drawn.abs());
-        keys.push(Key {
-            shelf: view.shelf().max(priced),
-            value: step as f32 + tie,
-            index: index as u32,
-        });
+        keys.push(Key::new(view.shelf().max(priced), step as f32 + tie, index));
     }
     sort(&mut keys);
     ranked(&keys, |index| scores[index])

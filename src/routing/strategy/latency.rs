@@ -40,11 +40,7 @@ pub(super) fn order(
     let each = delays(views, asked, common, now, draw);
     for (index, (view, delay)) in views.iter().zip(each).enumerate() {
         scores[index] = delay.known.map(|log| f64::from(log.exp()) * 1000.0);
-        keys.push(Key {
-            shelf: view.shelf(),
-            value: delay.drawn,
-            index: index as u32,
-        });
+        keys.push(Key::new(view.shelf(), delay.drawn, index));
     }
     sort(&mut keys);
     ranked(&keys, |index| scores[index])

@@ -1,6 +1,5 @@
 //! What every strategy looks at, and the order that it answers with.
 
-use std::cmp::Ordering;
 use std::time::Instant;
 
 use super::score::Best;
@@ -66,30 +65,73 @@ impl Shelf {
     }
 }
 
-/// What one target is sorted by.
+/// What one target is sorted by: its shelf, then its value, the lower the sooner.
+#[derive(Clone, Copy)]
 pub(super) struct Key {
-    pub shelf: Shelf,
-    pub value: f32,
+    rank: u64,
     pub index: u32,
 }
 
-/// Sorts the targets: by shelf, then by value.
-pub(super) fn sort(keys: &mut [Key]) {
-    sort_front(keys, |a, b| {
-        let shelves = a.shelf.cmp(&b.shelf);
-        shelves.then(a.value.total_cmp(&b.value))
-    });
+impl Key {
+    pub fn new(shelf: Shelf, value: f32, index: usize) -> Self {
+        let bits = value.to_bits();
+        // As whole numbers these are in the order of `f32::total_cmp`.
+        let ordered = if value.is_sign_negative() {
+            !bits
+        } else {
+            bits | 1 << 31
+        };
+        Self {
+            rank: (shelf as u64) << 32 | u64::from(ordered),
+            index: index as u32,
+        }
+    }
+
+    pub fn value(&self) -> f32 {
+        let ordered = self.rank as u32;
+        let bits = if ordered & 1 << 31 == 0 {
+            !ordered
+        } else {
+            ordered & !(1 << 31)
+        };
+        f32::from_bits(bits)
+    }
 }
 
 /// Sorts as much of the front as can matter.
-pub(super) fn sort_front<T>(all: &mut [T], order: impl Fn(&T, &T) -> Ordering) {
-    let front = if all.len() > MOST_SORTED {
-        all.select_nth_unstable_by(MOST_SORTED, &order);
-        &mut all[..MOST_SORTED]
+pub(super) fn sort(keys: &mut [Key]) {
+    let front = if keys.len() > MOST_SORTED {
+        keys.select_nth_unstable_by_key(MOST_SORTED, |key| key.rank);
+        &mut keys[..MOST_SORTED]
     } else {
-        all
+        keys
     };
-    front.sort_unstable_by(order);
+    front.sort_unstable_by_key(|key| key.rank);
+}
+
+/// Returns the first of many in their order: all of a few, and of more than that as many as can matter to one request.
+/// Of equals who comes sooner stays ahead.
+pub(super) fn front(all: impl ExactSizeIterator<Item = Key>) -> Vec<Key> {
+    const FEW: usize = 64;
+    const MOST: usize = 16;
+    let most = if all.len() <= FEW { all.len() } else { MOST };
+    let mut front: Vec<Key> = Vec::with_capacity(most);
+    // Of the last one, when there is no more room.
+    let mut bar = u64::MAX;
+    for key in all {
+        if key.rank >= bar {
+            continue;
+        }
+        if front.len() == most {
+            front.pop();
+        }
+        let place = front.partition_point(|known| known.rank <= key.rank);
+        front.insert(place, key);
+        if front.len() == most {
+            bar = front.last().map_or(0, |last| last.rank);
+        }
+    }
+    front
 }
 
 /// Returns the order of sorted keys, with the score of each target.

@@ -89,11 +89,11 @@ pub(super) fn order(
         let drawn = draw.of(facts.latency.mean, facts.latency.variance);
         let late = |log: f32| weigh(weights.latency, best.lateness(log));
         scores[index] = Some(f64::from(base + late(facts.latency.mean)));
-        keys.push(Key {
-            shelf: view.shelf(),
-            value: base + late(drawn) + LOAD * load.share(view),
-            index: index as u32,
-        });
+        keys.push(Key::new(
+            view.shelf(),
+            base + late(drawn) + LOAD * load.share(view),
+            index,
+        ));
     }
     sort(&mut keys);
     ranked(&keys, |index| scores[index])

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::rank::{Bill, Ranked, View};
+use super::rank::{Bill, Key, Ranked, Shelf, View, front};
 use super::score::Weights;
 use super::{cost, latency, score, weighted};
 use crate::routing::choose::Asked;
@@ -582,9 +582,69 @@ fn draw(shares: &[(u64, u32)], session: Option<u64>, rng: &mut fastrand::Rng) ->
     weighted::rank(shares.iter().copied(), session, rng)
 }
 
-fn shares<'v>(views: &'v [View<'_>]) -> impl Iterator<Item = (u64, u32)> + Clone + use<'v> {
-    let ids = 1..;
-    ids.zip(views).map(|(id, view)| (id, view.weight))
+fn shares<'v>(
+    views: &'v [View<'_>],
+) -> impl ExactSizeIterator<Item = (u64, u32)> + Clone + use<'v> {
+    let views = views.iter().enumerate();
+    views.map(|(index, view)| (index as u64 + 1, view.weight))
+}
+
+#[test]
+fn of_a_thousand_shares_the_first_are_drawn_and_weight_0_is_last() {
+    let weights: Vec<(u64, u32)> = (0..1000).map(|id| (id, (id % 4) as u32)).collect();
+    let mut rng = fastrand::Rng::with_seed(19);
+    let mut first = [0; 4];
+    for turn in 0..4000 {
+        let session = (turn % 2 == 0).then_some(turn);
+        let order = draw(&weights, session, &mut rng);
+        let weight = |ranked: &Ranked| weights[ranked.index].1;
+        first[weight(&order[0]) as usize] += 1;
+        assert!(order[750..].iter().all(|ranked| weight(ranked) == 0));
+        let mut all: Vec<usize> = order.iter().map(|ranked| ranked.index).collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..1000), "each target once");
+    }
+    // One, two and three sixths; five standard deviations are 118, 149 and 158.
+    for (weight, wanted) in [(1, 667), (2, 1333), (3, 2000)] {
+        assert!(i32::abs(first[weight] - wanted) < 160, "{first:?}");
+    }
+}
+
+#[test]
+fn the_front_of_many_is_in_the_order_of_shelves_and_numbers() {
+    let mut rng = fastrand::Rng::with_seed(21);
+    let numbers = [
+        f32::NEG_INFINITY,
+        -2.5,
+        -1e-9,
+        -0.0,
+        0.0,
+        1e-9,
+        2.5,
+        f32::INFINITY,
+    ];
+    for count in [0, 1, 7, 64, 65, 1000] {
+        let all: Vec<(Shelf, f32)> = (0..count)
+            .map(|_| {
+                let shelf = [Shelf::First, Shelf::Doubtful, Shelf::Last][rng.usize(..3)];
+                (shelf, numbers[rng.usize(..numbers.len())])
+            })
+            .collect();
+        let keys = all.iter().enumerate();
+        let keys = keys.map(|(index, (shelf, value))| Key::new(*shelf, *value, index));
+        let found = front(keys.collect::<Vec<_>>().into_iter());
+        let mut wanted: Vec<usize> = (0..count).collect();
+        // Stable: of equals who comes sooner stays ahead.
+        wanted.sort_by(|a, b| {
+            let ((a, x), (b, y)) = (all[*a], all[*b]);
+            a.cmp(&b).then(x.total_cmp(&y))
+        });
+        let places: Vec<usize> = found.iter().map(|key| key.index as usize).collect();
+        assert_eq!(places, wanted[..places.len()], "of {count}");
+        assert_eq!(places.len(), if count > 64 { 16 } else { count });
+        let values = found.iter().map(Key::value);
+        assert!(values.eq(places.iter().map(|index| all[*index].1)));
+    }
 }
 
 #[test]
