@@ -14,9 +14,7 @@ const LONGEST_QUEUE: u64 = 1_000_000;
 
 /// Reads the bounds of `[server]`.
 pub(super) fn server(reader: &mut Reader<'_>, table: &Table<'_>, settings: &mut Settings) {
-    if let Some(most) = max_inflight(reader, table) {
-        settings.max_inflight = most;
-    }
+    settings.max_inflight = max_inflight(reader, table);
     if let Some(queue) = reader.table(table, "queue", "server.queue") {
         let size = reader.get(&queue, "size", whole(0..=LONGEST_QUEUE));
         settings.queue.size = size.map_or(settings.queue.size, |at| at.value as u32);

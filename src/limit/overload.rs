@@ -54,6 +54,8 @@ impl Default for Queue {
 
 /// Requests in flight when nothing is said.
 pub const MOST_INFLIGHT: u32 = 10_000;
+/// Of all places, one in so many is kept from each provider.
+const QUARTER: u32 = 4;
 
 /// In whose name a request waits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -251,20 +253,33 @@ impl Default for Gates {
 
 impl Gates {
     /// Puts bounds in force: in all, and of each provider by its name.
-    pub fn configure<'p>(
+    ///
+    /// Who waits for a provider holds a place among all. So a provider's queue takes no more than half of what the
+    /// provider leaves: however slow one of them is, there are places for the others. When the bound on all was `set` by
+    /// somebody, this holds for providers without a bound of their own, too, if there are several.
+    pub fn configure(
         &self,
         limit: u32,
+        set: bool,
         queue: Queue,
-        providers: impl Iterator<Item = (&'p str, Option<u32>)>,
+        providers: &[(&str, Option<u32>)],
     ) {
         self.all.set(limit, queue);
+        let share = (set && providers.len() > 1).then(|| limit - limit / QUARTER);
         let mut bounded = Vec::new();
-        for (name, limit) in providers {
-            let Some(limit) = limit else { continue };
-            bounded.push(name);
-            let gate = self.providers.entry(name.to_owned());
-            gate.or_insert_with(|| Gate::new(limit, queue))
-                .set(limit, queue);
+        for (name, own) in providers {
+            let most = own.or(share.filter(|share| *share < limit));
+            let Some(most) = most else { continue };
+            bounded.push(*name);
+            let size = match limit.checked_sub(most) {
+                Some(left) if left > 0 => queue.size.min(left / 2),
+                // It is never full before all are.
+                Some(_) | None => queue.size,
+            };
+            let queue = Queue { size, ..queue };
+            let gate = self.providers.entry((*name).to_owned());
+            gate.or_insert_with(|| Gate::new(most, queue))
+                .set(most, queue);
         }
         // Who is inside, or waits, holds the gate itself.
         self.providers

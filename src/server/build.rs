@@ -17,6 +17,7 @@ use crate::gateway::{Core, Now};
 use crate::ledger::Ledger;
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
+use crate::limit::overload::MOST_INFLIGHT;
 use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
 use crate::provider::{Credential, Provider, catalogue};
@@ -119,11 +120,16 @@ fn now(
         tracing::error!(error, "the catalogue before stays in force");
     }
     let server = &snapshot.server;
-    let providers = snapshot.providers.iter();
+    let providers = snapshot.providers.iter().filter(|provider| !provider.demo);
     let bounds = providers.map(|provider| (provider.name.as_str(), provider.max_inflight));
-    state
-        .gates
-        .configure(server.max_inflight, server.queue, bounds);
+    let bounds: Vec<_> = bounds.collect();
+    let most = server.max_inflight;
+    state.gates.configure(
+        most.unwrap_or(MOST_INFLIGHT),
+        most.is_some(),
+        server.queue,
+        &bounds,
+    );
     let stored = directory.map_or_else(Vec::new, Directory::credentials);
     let providers = with_credentials(&snapshot.providers, &stored);
     let table = Table::new(

@@ -32,7 +32,7 @@ use pingora::services::listening::Service;
 
 use crate::config::{Snapshot, Store};
 use crate::gateway::Gateway;
-use crate::limit::overload::{MOST_INFLIGHT, Queue};
+use crate::limit::overload::Queue;
 use crate::secret::Secret;
 
 use build::Parts;
@@ -60,8 +60,8 @@ pub struct Settings {
     pub drain: Duration,
     /// Where this gateway is, as rules name it; may be empty.
     pub region: String,
-    /// Requests in flight, at most.
-    pub max_inflight: u32,
+    /// Requests in flight, at most; `None`: [`MOST_INFLIGHT`](crate::limit::overload::MOST_INFLIGHT).
+    pub max_inflight: Option<u32>,
     /// Of those above it, and above a provider's.
     pub queue: Queue,
 }
@@ -93,7 +93,7 @@ impl Default for Settings {
             open: false,
             drain: Duration::from_secs(30),
             region: String::new(),
-            max_inflight: MOST_INFLIGHT,
+            max_inflight: None,
             queue: Queue::default(),
         }
     }

@@ -236,3 +236,27 @@ fn hits_of_the_cache_need_no_place() {
     assert_eq!(post(&strait, &[], &chat("m", "hi")).status, 200);
     refused(&post(&strait, &[], &chat("m", "another")), 503);
 }
+
+#[test]
+fn a_slow_provider_leaves_places_to_the_others() {
+    let (slow, lab) = (mock(HOLDS), mock(""));
+    let config = format!(
+        "{}{}[models.m]\ntargets = [\"slow/x\"]\n[models.n]\ntargets = [\"lab/x\"]\n",
+        provider("slow", &slow, ""),
+        provider("lab", &lab, "")
+    );
+    let server = "max_inflight = 8\nqueue = { size = 100, wait = \"60s\" }";
+    let strait = Strait::start_with(&config, server, &[]);
+    let held: Vec<TcpStream> = (0..20).map(|_| hold(&strait, &[])).collect();
+    eventually("three quarters are held", || slow.counts().in_progress == 6);
+    // One waits for the provider, and the other thirteen are refused: the queue in front of it is full.
+    eventually("the others are refused", || {
+        let full = ["scope=\"provider\"", "reason=\"full\""];
+        strait.metric("strait_rejected_total", &full) == 13.0
+    });
+    for _ in 0..10 {
+        assert_eq!(post(&strait, &[], &chat("n", "hi")).status, 200);
+    }
+    assert_eq!(slow.counts().in_progress, 6);
+    drop(held);
+}
