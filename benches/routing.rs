@@ -15,6 +15,7 @@ use strait::gateway::Now;
 use strait::protocol::Protocol;
 use strait::protocol::envelope::Envelope;
 use strait::routing::choose::{Asked, choose};
+use strait::routing::constraints::Demands;
 use strait::routing::needs::{Bounds, Needs};
 use strait::routing::rules;
 use strait::routing::screen::Screen;
@@ -132,7 +133,8 @@ fn decide(now: &Now, body: &[u8], with_rules: bool) {
         protocol: Protocol::OpenaiChat,
         needs: Needs::of(&envelope, body, Protocol::OpenaiChat, &bounds),
         input: asked.input,
-        demands: [None, None],
+        asked: &envelope.model,
+        demands: Demands::default(),
         stream: true,
     };
     black_box(choose(&chain, &asked, None, &screen).picks.first());
