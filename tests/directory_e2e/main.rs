@@ -63,6 +63,9 @@ fn config(provider: &Mock) -> String {
         targets = ["lab/dead"]
         fallbacks = ["backup"]
         retries = {{ max_attempts = 4, backoff = "1ms" }}
+        [models.shadowed]
+        targets = ["lab/x"]
+        shadow = {{ model = "cheap/copied", share = 1.0 }}
         [models.nested]
         targets = ["backup", "fast"]
         "#,

@@ -189,3 +189,53 @@ fn endpoints_and_addresses_are_let_through_or_not() {
     assert_eq!(call(strait, OPERATOR, "PATCH", &path, &denied).status, 200);
     assert_eq!(ask(strait, &tree.secret, "fast").status, 403);
 }
+
+#[test]
+fn a_copy_goes_only_where_the_key_may_go() {
+    let lab = lab();
+    let strait = &lab.strait;
+    let tree = tree(strait, "acme");
+    let copies = || {
+        let calls = lab._provider.calls();
+        calls.iter().filter(|call| call.model == "copied").count()
+    };
+    assert_eq!(ask(strait, &tree.secret, "shadowed").status, 200);
+    crate::common::eventually("it is copied", || copies() == 1);
+    policy(
+        strait,
+        json!({"on": tree.team, "allow": {"models": ["shadowed"]}}),
+    );
+    assert_eq!(ask(strait, &tree.secret, "shadowed").status, 200);
+    // One that may be copied comes after it: by then the other would have been.
+    let other = super::tree(strait, "other");
+    assert_eq!(ask(strait, &other.secret, "shadowed").status, 200);
+    crate::common::eventually("the other is copied", || copies() >= 2);
+    assert_eq!(copies(), 2);
+}
+
+#[test]
+fn a_dry_run_is_held_to_the_rules_of_a_key_by_its_id() {
+    let lab = lab();
+    let strait = &lab.strait;
+    let tree = tree(strait, "acme");
+    policy(
+        strait,
+        json!({"on": tree.project, "max_price": {"out": 5}, "deny": {"models": ["backup"]}}),
+    );
+    let explain = |model: &str, key: &str| {
+        let body = json!({"request": chat(model, "hi"), "key": key});
+        call(strait, OPERATOR, "POST", "explain", &body)
+    };
+    let both = explain("both", &tree.key);
+    assert_eq!(both.status, 200, "{}", both.text());
+    let text = both.text();
+    assert!(
+        text.contains(&format!("project {}", tree.project)),
+        "{text}"
+    );
+    assert_eq!(explain("backup", &tree.key).status, 403);
+    assert_eq!(
+        explain("backup", "key_none").json()["error"]["code"],
+        "invalid_request"
+    );
+}
