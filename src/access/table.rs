@@ -11,9 +11,9 @@ use super::presented::presented;
 use super::{Gate, KeySettings, Owner};
 use crate::error::{Error, Kind, Result};
 use crate::glob::Glob;
-use crate::limit::Limited;
 use crate::limit::budget::Scope;
 use crate::limit::overload::Priority;
+use crate::limit::{Holder, Limited};
 use crate::routing::constraints::Constraints;
 
 /// A client key, without its text.
@@ -184,7 +184,7 @@ impl Key {
             limits: match settings.limits.is_unlimited() {
                 true => Box::default(),
                 false => Box::new([Limited {
-                    what: "key",
+                    what: Holder::Key,
                     name: name.clone(),
                     limits: settings.limits,
                 }]),

@@ -17,7 +17,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Makes a key and prints it, once.
-    Create(Create),
+    Create(Box<Create>),
     /// Lists keys, those of the configuration file too.
     List(List),
     /// Makes a new secret for a key and prints it; the one before holds for a while.
@@ -116,7 +116,7 @@ struct Delete {
 
 pub fn run(args: Args) -> ExitCode {
     let told = match args.command {
-        Command::Create(args) => create(args),
+        Command::Create(args) => create(*args),
         Command::List(args) => list(args),
         Command::Rotate(args) => rotate(args),
         Command::Disable(args) => disable(args),

@@ -9,7 +9,7 @@ use super::schema::{self, Kind};
 use crate::access::{Gate, Net};
 use crate::glob::Glob;
 use crate::limit::budget::{Budget, Scope};
-use crate::limit::{Limited, Limits};
+use crate::limit::{Holder, Limited, Limits};
 use crate::provider::cost::PICO;
 use crate::routing::constraints::{Constraints, Origin, Who};
 
@@ -85,7 +85,7 @@ impl Level {
             gate: (!gate.is_empty()).then(|| Arc::new(gate)),
             constraints: (!demand.is_empty()).then(|| Arc::new(demand)),
             limits: (!limits.is_unlimited()).then(|| Limited {
-                what: kind,
+                what: holder(id),
                 name: id.into(),
                 limits,
             }),
@@ -98,6 +98,18 @@ impl Level {
             && self.constraints.is_none()
             && self.limits.is_none()
             && self.spends.is_none()
+    }
+}
+
+fn holder(id: &str) -> Holder {
+    match Kind::of_id(id) {
+        Some(Kind::Organisation) => Holder::Organisation,
+        Some(Kind::Team) => Holder::Team,
+        Some(Kind::Project) => Holder::Project,
+        Some(Kind::User) => Holder::User,
+        Some(Kind::Key | Kind::Policy | Kind::Limit | Kind::Budget | Kind::Credential) | None => {
+            Holder::Key
+        }
     }
 }
 

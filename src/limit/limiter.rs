@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::bucket::{Bucket, DAY};
 use super::headers::RateHeaders;
-use super::{Limited, Limits};
+use super::{Holder, Limited, Limits};
 use crate::error::{Error, Kind};
 
 /// Keys are not swept below this.
@@ -119,8 +119,8 @@ impl Which {
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
-    /// Whose limit it is: a key's, a team's.
-    pub what: &'static str,
+    /// Whose limit it is.
+    pub what: Holder,
     pub key: Arc<str>,
     pub which: Which,
     pub limit: u64,
@@ -155,7 +155,7 @@ impl Limiter {
         now: Instant,
     ) -> Result<Permit, Denied> {
         let limited = Limited {
-            what: "key",
+            what: Holder::Key,
             name: key.clone(),
             limits: *limits,
         };
@@ -468,7 +468,7 @@ impl From<Denied> for Error {
             retry_after,
             ..
         } = denied;
-        let words = which.words();
+        let (what, words) = (what.name(), which.words());
         match retry_after {
             Some(wait) => {
                 let seconds = wait.as_secs_f64();

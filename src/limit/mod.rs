@@ -21,11 +21,33 @@ pub use limiter::{Denied, Limiter, Permit, Which};
 /// Whose limits a request is held to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limited {
-    /// `key`, `team`, …: for whoever is refused.
-    pub what: &'static str,
+    /// For whoever is refused.
+    pub what: Holder,
     /// Unique among all: what is used is counted by it.
     pub name: std::sync::Arc<str>,
     pub limits: Limits,
+}
+
+/// What has limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    Organisation,
+    Team,
+    Project,
+    User,
+    Key,
+}
+
+impl Holder {
+    pub fn name(self) -> &'static str {
+        match self {
+            Holder::Organisation => "organisation",
+            Holder::Team => "team",
+            Holder::Project => "project",
+            Holder::User => "user",
+            Holder::Key => "key",
+        }
+    }
 }
 
 /// Limits of one key, or of what it belongs to; `None` is no limit.
