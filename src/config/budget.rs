@@ -72,7 +72,7 @@ fn budget(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Budget> {
 }
 
 /// Reads USD, to a millionth, as pico-dollars.
-fn usd(value: &DeValue<'_>) -> Result<u64, Wrong> {
+pub(super) fn usd(value: &DeValue<'_>) -> Result<u64, Wrong> {
     let usd = number(value)?;
     if usd > MOST_USD {
         return Err(format!("must be at most {MOST_USD}").into());

@@ -34,6 +34,7 @@ pub(super) struct File {
     pub cache: cache::Settings,
     pub responses: state::Settings,
     pub ledger: ledger::Settings,
+    pub alerts: super::ledger::Alerts,
     pub records: Sink,
     pub log_level: String,
 }
@@ -81,6 +82,7 @@ impl File {
             cache: cache(reader, &root),
             responses: super::responses::responses(reader, &root),
             ledger: super::ledger::ledger(reader, &root),
+            alerts: super::ledger::alerts(reader, &root),
             records: records(reader, &root),
             log_level: log_level(reader, &root),
         }

@@ -25,6 +25,7 @@ pub const SECTIONS: &[Section] = &[
             "cache",
             "responses",
             "ledger",
+            "alerts",
             "records",
             "log",
         ],
@@ -288,6 +289,10 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "ledger",
         keys: &["enabled", "retention", "max_journal", "on_failure", "fsync"],
+    },
+    Section {
+        path: "alerts",
+        keys: &["webhook", "secret", "slack", "percent", "usd"],
     },
     Section {
         path: "records",

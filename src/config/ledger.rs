@@ -1,13 +1,16 @@
-//! The `[ledger]` table: what is kept of each exchange, and how surely.
+//! The `[ledger]` table: what is kept of each exchange, and how surely; and `[alerts]`: who is told of budgets.
 
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::mistake::{Wrong, nearest, quoted};
-use super::read::{Reader, Table, text, truth};
+use super::Env;
+use super::mistake::{At, Mistake, Wrong, nearest, quoted};
+use super::read::{Reader, Table, text, truth, whole};
+use super::secrets::{Reference, secret};
 use super::units;
-use crate::ledger::{Fsync, OnFailure, Settings};
+use crate::ledger::{Fsync, OnFailure, Settings, alert};
+use crate::secret::Secret;
 
 /// A journal has room for some segments at least.
 const LEAST_JOURNAL: u64 = 1 << 20;
@@ -60,4 +63,74 @@ fn one_of<T: Copy>(value: &DeValue<'_>, known: &[(&str, T)]) -> Result<T, Wrong>
             nearest(&written, names.iter().copied()).map(quoted),
         )
     })
+}
+
+/// The `[alerts]` table: its secrets aren't fetched yet.
+#[derive(Default)]
+pub(super) struct Alerts {
+    webhook: Option<At<Reference>>,
+    secret: Option<At<Reference>>,
+    slack: Option<At<Reference>>,
+    percent: Vec<u64>,
+    amounts: Vec<u64>,
+}
+
+/// Thresholds of each kind.
+const MOST_THRESHOLDS: usize = 16;
+
+pub(super) fn alerts(reader: &mut Reader<'_>, root: &Table<'_>) -> Alerts {
+    let usual = vec![80, 100];
+    let Some(table) = reader.table(root, "alerts", "alerts") else {
+        return Alerts {
+            percent: usual,
+            ..Alerts::default()
+        };
+    };
+    let mut thresholds = |key, read: &dyn Fn(&DeValue<'_>) -> Result<u64, Wrong>| {
+        let list = reader.one_or_list(&table, key, read)?;
+        if list.value.len() > MOST_THRESHOLDS {
+            let wrong = format!("must hold at most {MOST_THRESHOLDS}");
+            reader.mistakes.push(list.place.wrong(wrong));
+        }
+        let mut values: Vec<u64> = list.value.into_iter().map(|at| at.value).collect();
+        values.sort_unstable();
+        values.dedup();
+        Some(values)
+    };
+    let percent = thresholds("percent", &whole(1..=100));
+    let amounts = thresholds("usd", &super::budget::usd).unwrap_or_default();
+    Alerts {
+        webhook: reader.get(&table, "webhook", secret),
+        secret: reader.get(&table, "secret", secret),
+        slack: reader.get(&table, "slack", secret),
+        percent: percent.unwrap_or(usual),
+        amounts,
+    }
+}
+
+impl Alerts {
+    /// Fetches the secrets. An address isn't shown: it may hold one.
+    pub fn resolve(self, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> alert::Settings {
+        let mut fetch = |written: Option<At<Reference>>, address: bool| -> Option<Secret> {
+            let written = written?;
+            let checked = written.value.resolve_text(env).and_then(|secret| {
+                let text = secret.expose();
+                let is_url = text.starts_with("https://") || text.starts_with("http://");
+                if address && !is_url {
+                    return Err("must be the URL of a webhook".into());
+                }
+                Ok(secret)
+            });
+            checked
+                .map_err(|wrong| mistakes.push(written.wrong(wrong)))
+                .ok()
+        };
+        alert::Settings {
+            webhook: fetch(self.webhook, true),
+            secret: fetch(self.secret, false),
+            slack: fetch(self.slack, true),
+            percent: self.percent,
+            amounts: self.amounts,
+        }
+    }
 }

@@ -106,6 +106,7 @@ pub(super) fn snapshot(
         },
         responses: file.responses,
         ledger: file.ledger,
+        alerts: file.alerts.resolve(env, mistakes),
         records: file.records,
         log_level: file.log_level,
     }

@@ -32,6 +32,7 @@ pub struct Snapshot {
     pub cache: cache::Settings,
     pub responses: state::Settings,
     pub ledger: ledger::Settings,
+    pub alerts: ledger::alert::Settings,
     pub records: observe::Sink,
     /// `info`, or levels by module (`info,strait::routing=debug`).
     pub log_level: String,

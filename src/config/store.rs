@@ -91,6 +91,7 @@ fn only_at_start(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("state.dir", old.state_dir != new.state_dir),
         ("ledger", old.ledger != new.ledger),
+        ("alerts", old.alerts != new.alerts),
         ("state.database", old.database != new.database),
         ("state.pepper", old.secrets.pepper != new.secrets.pepper),
         (

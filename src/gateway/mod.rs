@@ -56,6 +56,7 @@ use crate::cache::Cache;
 use crate::config::Snapshot;
 use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::alert::Alerts;
 use crate::ledger::{Ledger, Reserved};
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
@@ -90,6 +91,7 @@ pub struct Core {
     /// Keys that are not written in the configuration.
     pub directory: Directory,
     pub ledger: Ledger,
+    pub alerts: Alerts,
 }
 
 /// One configuration in force. A request keeps the one that it began with.

@@ -6,7 +6,7 @@
 mod aws;
 mod entra;
 mod google;
-mod http;
+pub(crate) mod http;
 mod kept;
 mod sign;
 mod token;

@@ -8,6 +8,7 @@
 //!
 //! `usage` and `search` read it, `audit` chains administrative actions, `api` says all that over HTTP.
 
+pub mod alert;
 pub mod api;
 pub mod audit;
 mod drain;

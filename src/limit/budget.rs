@@ -8,8 +8,8 @@
 //! Amounts are 10⁻¹² USD.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan, Zoned};
@@ -139,6 +139,21 @@ pub struct Budgets {
     accounts: Mutex<HashMap<Account, Balance>>,
     /// How often something was spent.
     changes: AtomicU64,
+    /// Told of each settlement, when the lock is free again.
+    listener: OnceLock<Listener>,
+}
+
+type Listener = Box<dyn Fn(&Spending) + Send + Sync>;
+
+/// What one settlement spent of one budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spending {
+    pub scope: Arc<str>,
+    pub every: Every,
+    pub rolling: bool,
+    pub most_pico: u64,
+    pub before_pico: u64,
+    pub after_pico: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -273,6 +288,8 @@ fn period(budget: &Budget, now: Timestamp) -> (i64, i64) {
 pub struct Reservation {
     budgets: Arc<Budgets>,
     accounts: Vec<Account>,
+    /// How much each may spend.
+    most: Vec<u64>,
     pico: u64,
 }
 
@@ -284,13 +301,29 @@ impl Reservation {
 
     /// Spends what the request did cost, and gives the rest back.
     pub fn settle(mut self, pico: u64, now: Timestamp) {
+        let listener = self.budgets.listener.get().filter(|_| pico > 0);
+        let mut spendings = Vec::new();
         let mut held = self.budgets.accounts.lock();
-        for account in &self.accounts {
+        for (account, most) in self.accounts.iter().zip(&self.most) {
             let balance = held.entry(account.clone()).or_default();
             balance.reserved = balance.reserved.saturating_sub(self.pico);
+            let before = balance.spent;
             balance.spend(account, pico, now);
+            if listener.is_some() {
+                spendings.push(Spending {
+                    scope: account.scope.clone(),
+                    every: account.every,
+                    rolling: account.rolling,
+                    most_pico: *most,
+                    before_pico: before,
+                    after_pico: balance.spent,
+                });
+            }
         }
         drop(held);
+        if let Some(listener) = listener {
+            spendings.iter().for_each(listener);
+        }
         if pico > 0 && !self.accounts.is_empty() {
             self.budgets.changes.fetch_add(1, Ordering::Relaxed);
         }
@@ -321,6 +354,7 @@ impl Budgets {
     ) -> Result<Reservation, Box<Over>> {
         let mut held = self.accounts.lock();
         let mut accounts = Vec::new();
+        let mut most = Vec::new();
         for scope in scopes {
             for budget in scope.budgets.iter() {
                 let account = Account::new(&scope.name, budget);
@@ -345,6 +379,7 @@ impl Budgets {
                     return Err(Box::new(over(scope, budget, balance, pico, false)));
                 }
                 accounts.push(account);
+                most.push(budget.most_pico);
             }
         }
         for account in &accounts {
@@ -356,8 +391,14 @@ impl Budgets {
         Ok(Reservation {
             budgets: self.clone(),
             accounts,
+            most,
             pico,
         })
+    }
+
+    /// Has `listener` told of each settlement; the first one alone.
+    pub fn listen(&self, listener: Box<dyn Fn(&Spending) + Send + Sync>) {
+        let _ = self.listener.set(listener);
     }
 
     /// Returns how each budget of a scope stands.

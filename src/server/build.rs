@@ -15,6 +15,7 @@ use crate::config::Snapshot;
 use crate::directory::{self, Directory};
 use crate::gateway::{Core, Now};
 use crate::ledger::Ledger;
+use crate::ledger::alert::Alerts;
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::MOST_INFLIGHT;
@@ -245,12 +246,14 @@ impl Parts {
             snapshot.database.clone(),
             &snapshot.ledger,
         );
-        metrics.add(super::ledger::Tallied::new(ledger.clone()));
+        let budgets = budgets(&snapshot.state_dir);
+        let alerts = Alerts::start(&snapshot.alerts, &budgets)?;
+        metrics.add(super::ledger::Tallied::new(ledger.clone(), alerts.clone()));
         let core = Core {
             now: ArcSwap::from_pointee(now),
             routing: state,
             limiter: Limiter::new(),
-            budgets: budgets(&snapshot.state_dir),
+            budgets,
             cache: ArcSwap::from_pointee(cache_of(snapshot)),
             writer: Writer::start(snapshot.records.clone(), metrics.clone())?,
             metrics,
@@ -258,6 +261,7 @@ impl Parts {
             state: kept,
             directory,
             ledger,
+            alerts,
         };
         Ok(Self {
             core: Arc::new(core),

@@ -150,6 +150,7 @@ impl Control {
         core.writer.flush_and_stop(Duration::from_secs(5));
         core.state.close(Duration::from_secs(5));
         core.ledger.close(Duration::from_secs(5));
+        core.alerts.flush(Duration::from_secs(5));
         keep_spent(&core.now.load().snapshot.state_dir, &core.budgets);
         tracing::info!("stopped");
         #[expect(

@@ -5,11 +5,13 @@ use prometheus::proto::MetricFamily;
 use serde_json::{Value, json};
 
 use crate::ledger::Ledger;
+use crate::ledger::alert::Alerts;
 use crate::observe::metrics::{Rows, desc};
 
 /// Its metrics, as they are when somebody scrapes.
 pub struct Tallied {
     ledger: Ledger,
+    alerts: Alerts,
     descs: Vec<Desc>,
 }
 
@@ -34,12 +36,22 @@ const TORN: (&str, &str) = (
     "Segments of ended processes with something behind their last whole entry.",
 );
 
+const ALERTS: (&str, &str) = (
+    "strait_alerts_total",
+    "Alerts on budgets by what became of them.",
+);
+
 impl Tallied {
-    pub fn new(ledger: Ledger) -> Self {
+    pub fn new(ledger: Ledger, alerts: Alerts) -> Self {
         let plain = [AVAILABLE, JOURNAL, UNJOURNALED, TORN];
         let mut descs = Vec::from(plain.map(|(name, help)| desc(name, help, &[])));
         descs.push(desc(ROWS.0, ROWS.1, &["outcome"]));
-        Self { ledger, descs }
+        descs.push(desc(ALERTS.0, ALERTS.1, &["outcome"]));
+        Self {
+            ledger,
+            alerts,
+            descs,
+        }
     }
 }
 
@@ -72,6 +84,11 @@ impl Collector for Tallied {
             ("lost", counts.lost),
             ("audited", counts.audited),
         ] {
+            rows.push(&[("outcome", outcome)], count as f64);
+        }
+        rows.end(&mut families);
+        let mut rows = Rows::counter(ALERTS.0, ALERTS.1);
+        for (outcome, count) in self.alerts.counts() {
             rows.push(&[("outcome", outcome)], count as f64);
         }
         rows.end(&mut families);
