@@ -2,6 +2,9 @@
 //!
 //! Whoever may not see an object is told that there is none. Secrets are shown once, where they are made.
 
+mod permit;
+mod shown;
+
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -10,17 +13,16 @@ use serde_json::{Map, Value, json};
 
 use super::reply::{Fault, Reply};
 use super::routes::Does;
-use crate::access::Key;
 use crate::config::Snapshot;
-use crate::directory::policy::{self, Piece};
-use crate::directory::role::{Least, Role};
+use crate::directory::role::Least;
 use crate::directory::schema::{self, Kind};
 use crate::directory::store::{Change, New, Object, Once, Query, Refused};
 use crate::directory::token::{self, Digest};
 use crate::directory::view::{KeySecret, Person};
 use crate::directory::{Directory, Failed};
 use crate::limit::budget::Budgets;
-use crate::provider::{Auth, cost};
+use permit::{create_least, roles};
+use shown::{id_of, shown};
 
 /// Objects on one page: as many as are asked for, or these.
 const PAGE: usize = 20;
@@ -299,36 +301,6 @@ impl Asked<'_> {
         Ok(Reply::json(self.described(&object)).with_version(object.version))
     }
 
-    /// Returns an object, and of a budget how it stands on this node.
-    fn described(&self, object: &Object) -> Value {
-        let mut all = shown(object);
-        let body: Map<String, Value> = match object.kind {
-            Kind::Budget => serde_json::from_str(&object.body).unwrap_or_default(),
-            Kind::Organisation
-            | Kind::Team
-            | Kind::Project
-            | Kind::User
-            | Kind::Key
-            | Kind::Policy
-            | Kind::Limit
-            | Kind::Credential => return all,
-        };
-        let parent = object.parent.as_deref().unwrap_or_default();
-        if let (Some(Piece::Budget(budget)), Some(all)) =
-            (Piece::read(object.kind, &body), all.as_object_mut())
-        {
-            let scope = policy::spender(parent, vec![budget]);
-            for standing in self.budgets.standing(&scope, Timestamp::now()) {
-                all.insert("spent_usd".into(), cost::usd(standing.spent_pico).into());
-                let held = cost::usd(standing.reserved_pico);
-                all.insert("reserved_usd".into(), held.into());
-                let resets = standing.resets.map(|at| at.to_string());
-                all.insert("resets".into(), resets.into());
-            }
-        }
-        all
-    }
-
     async fn change(&self, kind: Kind) -> Done {
         self.not_of_file(kind)?;
         let before = self.find(kind).await?;
@@ -460,153 +432,6 @@ impl Asked<'_> {
         Ok(reply)
     }
 
-    /// Refuses what asks for `least` at `path`, of whoever sees that it is there.
-    fn permit(&self, least: Least, path: &str) -> Result<(), Fault> {
-        if self.caller.may(least, path) {
-            return Ok(());
-        }
-        Err(Fault::forbidden(least))
-    }
-
-    /// Refuses a change of an object that the caller sees but may not change.
-    async fn permit_on(&self, object: &Object) -> Result<(), Fault> {
-        let body: Map<String, Value> = serde_json::from_str(&object.body).unwrap_or_default();
-        match object.kind {
-            Kind::Key => {
-                // Developers have their own alone.
-                if self.caller.may(Least::ProjectAdmin, &object.path) {
-                    return Ok(());
-                }
-                self.permit(Least::Developer, &object.path)?;
-                match self.caller.is(text(&body, "user")) {
-                    true => Ok(()),
-                    false => Err(Fault::forbidden(Least::ProjectAdmin)),
-                }
-            }
-            Kind::User => {
-                self.permit(Least::Admin, &object.path)?;
-                self.may_make(&roles(&body))
-            }
-            Kind::Policy | Kind::Limit | Kind::Budget => {
-                let parent = object.parent.as_deref().unwrap_or_default();
-                self.permit(attached_least(parent), &object.path)
-            }
-            Kind::Organisation => self.permit(Least::Owner, &object.path),
-            Kind::Team | Kind::Project => self.permit(Least::Admin, &object.path),
-            Kind::Credential => self.permit(Least::Operator, &object.path),
-        }
-    }
-
-    /// Refuses whoever is not enough to make somebody what these roles say.
-    fn may_make(&self, roles: &[(Role, String)]) -> Result<(), Fault> {
-        for (role, path) in roles {
-            let least = match role {
-                Role::Owner => Least::Owner,
-                Role::Admin
-                | Role::ProjectAdmin
-                | Role::Developer
-                | Role::Viewer
-                | Role::Auditor => Least::Admin,
-            };
-            self.permit(least, path)?;
-        }
-        Ok(())
-    }
-
-    /// Checks that what roles are of is there and in the same organisation, and notes its path.
-    async fn check_roles(
-        &self,
-        body: &mut Map<String, Value>,
-        organisation: &str,
-        before: &[(Role, String)],
-    ) -> Result<(), Fault> {
-        if let Some(list) = body.get_mut("roles").and_then(Value::as_array_mut) {
-            for (index, membership) in list.iter_mut().enumerate() {
-                let at = format!("roles[{index}].of");
-                let of = membership.get("of").and_then(Value::as_str);
-                let of = of.unwrap_or_default().to_owned();
-                let found = self.find_any(&of).await?;
-                let within =
-                    |found: &Object| crate::directory::view::is_within(&found.path, organisation);
-                let Some(found) = found.filter(within) else {
-                    return Err(Fault::field(
-                        at,
-                        format!("there is no {of} in the organisation"),
-                    ));
-                };
-                if let Some(membership) = membership.as_object_mut() {
-                    membership.insert("path".into(), found.path.into());
-                }
-            }
-        }
-        let after = roles(body);
-        // Who keeps what they are needs nobody's word.
-        let new: Vec<_> = after
-            .into_iter()
-            .filter(|role| !before.contains(role))
-            .collect();
-        self.may_make(&new)
-    }
-
-    /// Checks whose a key is to be; a developer makes keys of their own.
-    async fn check_owner(&self, body: &mut Map<String, Value>, path: &str) -> Result<(), Fault> {
-        if !self.caller.may(Least::ProjectAdmin, path)
-            && let Caller::Person(person) = self.caller
-        {
-            let user = body.entry("user").or_insert_with(|| (*person.id).into());
-            if user.as_str() != Some(&*person.id) {
-                return Err(Fault::forbidden(Least::ProjectAdmin));
-            }
-        }
-        let Some(user) = body.get("user").and_then(Value::as_str) else {
-            return Ok(());
-        };
-        let found = self.directory.get(user).await.map_err(failed)?;
-        let organisation = |path: &str| path.split('/').nth(1).map(str::to_owned);
-        let same = |found: &Object| organisation(&found.path) == organisation(path);
-        if found.as_ref().is_none_or(|found| !same(found)) {
-            let message = format!("there is no {user} in the organisation");
-            return Err(Fault::field("user", message));
-        }
-        Ok(())
-    }
-
-    /// Takes a credential's secret out of its body and seals it.
-    fn seal(&self, id: &str, body: &mut Map<String, Value>) -> Result<String, Fault> {
-        let provider = text(body, "provider");
-        let mut enabled = self.snapshot.providers.iter();
-        let Some(found) = enabled.find(|known| known.name == provider) else {
-            let message = format!("{provider:?} is no provider that is enabled here");
-            return Err(Fault::field("provider", message));
-        };
-        match found.auth {
-            Auth::Bearer | Auth::Header(_) => {}
-            Auth::None | Auth::SigV4 { .. } | Auth::Google(_) | Auth::Entra(_) => {
-                let message = format!("{provider} takes no plain key");
-                return Err(Fault::field("provider", message));
-            }
-        }
-        let key = body.remove("key");
-        let key = key.as_ref().and_then(Value::as_str).unwrap_or_default();
-        Ok(self.directory.sealer().seal(id, key))
-    }
-
-    fn sees(&self, object: &Object) -> bool {
-        match object.kind {
-            Kind::Credential => self.caller.may(Least::Operator, &object.path),
-            // Everybody sees themselves.
-            Kind::User if self.caller.is(&object.id) => true,
-            Kind::Organisation
-            | Kind::Team
-            | Kind::Project
-            | Kind::User
-            | Kind::Key
-            | Kind::Policy
-            | Kind::Limit
-            | Kind::Budget => self.caller.may(Least::Viewer, &object.path),
-        }
-    }
-
     /// Finds the object of the path.
     async fn find(&self, kind: Kind) -> Result<Object, Fault> {
         let id = self.id.unwrap_or_default();
@@ -665,153 +490,12 @@ impl Asked<'_> {
             request: token::hex(digest.as_ref()),
         }))
     }
-
-    /// Returns what stands in the configuration file, in the order of its ids.
-    fn of_file(&self, kind: Kind) -> Vec<Value> {
-        let mut all: Vec<Value> = match kind {
-            Kind::Key => self.keys.all().map(|key| file_key(key)).collect(),
-            Kind::Credential => {
-                let providers = self.snapshot.providers.iter();
-                let all = providers.flat_map(|provider| {
-                    provider.credentials.iter().map(|one| {
-                        json!({
-                            "id": format!("{FILE}{}/{}", provider.name, one.name),
-                            "object": "credential",
-                            "source": "file",
-                            "provider": provider.name,
-                            "name": one.name,
-                            "weight": one.weight,
-                        })
-                    })
-                });
-                all.collect()
-            }
-            Kind::Organisation
-            | Kind::Team
-            | Kind::Project
-            | Kind::User
-            | Kind::Policy
-            | Kind::Limit
-            | Kind::Budget => Vec::new(),
-        };
-        all.sort_by(|one, other| id_of(one).cmp(id_of(other)));
-        all
-    }
-
-    fn read_file(&self, kind: Kind, name: &str) -> Done {
-        if let Caller::Person(_) = self.caller {
-            return Err(Fault::missing());
-        }
-        let name = unescaped(name).ok_or_else(Fault::missing)?;
-        let id = format!("{FILE}{name}");
-        let mut all = self.of_file(kind).into_iter();
-        let found = all.find(|one| id_of(one) == id);
-        found.map(Reply::json).ok_or_else(Fault::missing)
-    }
-
-    fn not_of_file(&self, kind: Kind) -> Result<(), Fault> {
-        let Some(name) = self.id.and_then(|id| id.strip_prefix(FILE)) else {
-            return Ok(());
-        };
-        self.read_file(kind, name)?;
-        Err(Fault::new(
-            StatusCode::CONFLICT,
-            "read_only",
-            "This stands in the configuration file, and is changed there.",
-        ))
-    }
 }
 
 struct Page {
     most: usize,
     after: String,
     under: Option<String>,
-}
-
-/// Returns what making one asks for.
-fn create_least(kind: Kind, parent: Option<&Object>) -> Least {
-    match kind {
-        Kind::Organisation | Kind::Credential => Least::Operator,
-        Kind::Team | Kind::Project | Kind::User => Least::Admin,
-        Kind::Key => Least::Developer,
-        Kind::Policy | Kind::Limit | Kind::Budget => {
-            attached_least(parent.map_or("", |parent| &parent.id))
-        }
-    }
-}
-
-/// Returns what attaching something asks for: nobody loosens what binds themselves.
-fn attached_least(parent: &str) -> Least {
-    match Kind::of_id(parent) {
-        Some(Kind::Key) => Least::ProjectAdmin,
-        _ => Least::Admin,
-    }
-}
-
-/// Returns an object as the API shows it: no digest, no sealed secret.
-pub fn shown(object: &Object) -> Value {
-    let body: Map<String, Value> = serde_json::from_str(&object.body).unwrap_or_default();
-    let mut all = Map::new();
-    all.insert("id".into(), object.id.as_str().into());
-    all.insert("object".into(), object.kind.name().into());
-    all.insert("source".into(), "database".into());
-    for (name, value) in body {
-        all.insert(name, value);
-    }
-    all.insert("name".into(), object.name.as_str().into());
-    if let Some(roles) = all.get_mut("roles").and_then(Value::as_array_mut) {
-        for membership in roles.iter_mut().filter_map(Value::as_object_mut) {
-            membership.remove("path");
-        }
-    }
-    let when = |seconds: i64| {
-        let at = Timestamp::from_second(seconds).unwrap_or_default();
-        Value::from(at.to_string())
-    };
-    match object.kind {
-        Kind::Key => {
-            let public = object.id.trim_start_matches(Kind::Key.prefix());
-            all.insert("hint".into(), format!("{}{public}-…", token::KEY).into());
-            let secret = object.secret.as_deref().and_then(KeySecret::read);
-            if let Some((_, until)) = secret.and_then(|secret| secret.previous)
-                && until > Timestamp::now().as_second()
-            {
-                all.insert("previous_until".into(), when(until));
-            }
-        }
-        Kind::User => {
-            let has = object
-                .secret
-                .as_ref()
-                .is_some_and(|secret| !secret.is_empty());
-            all.insert("has_token".into(), has.into());
-        }
-        Kind::Organisation
-        | Kind::Team
-        | Kind::Project
-        | Kind::Policy
-        | Kind::Limit
-        | Kind::Budget
-        | Kind::Credential => {}
-    }
-    all.insert("created".into(), when(object.created));
-    all.insert("changed".into(), when(object.changed));
-    all.insert("etag".into(), super::reply::tag(object.version).into());
-    Value::Object(all)
-}
-
-fn file_key(key: &Key) -> Value {
-    json!({
-        "id": format!("{FILE}{}", key.name),
-        "object": "key",
-        "source": "file",
-        "name": &*key.name,
-        "explain": key.explain,
-    })
-}
-
-fn id_of(shown: &Value) -> &str {
-    shown.get("id").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn text<'b>(body: &'b Map<String, Value>, name: &str) -> &'b str {
@@ -823,16 +507,6 @@ fn named(body: &Map<String, Value>, id: &str) -> String {
         "" => id.to_owned(),
         name => name.to_owned(),
     }
-}
-
-/// Returns what a user's body says that they are, with the path of where.
-fn roles(body: &Map<String, Value>) -> Vec<(Role, String)> {
-    let roles = body.get("roles").and_then(Value::as_array);
-    let roles = roles.into_iter().flatten().filter_map(|membership| {
-        let role = Role::named(membership.get("role")?.as_str()?)?;
-        Some((role, membership.get("path")?.as_str()?.to_owned()))
-    });
-    roles.collect()
 }
 
 /// Refuses what is no id before the database is asked for it.
