@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "ZONE")]
     timezone: Option<String>,
     /// Parted by commas: org, team, project, key, user, session, tag, model_requested, model, provider, endpoint,
-    /// error, cache, state, status.
+    /// error, cache, state, status, shadow.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     by: Vec<String>,
     /// Only rows of this value, such as key=team-a; may be given several times.

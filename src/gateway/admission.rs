@@ -5,6 +5,7 @@ use super::ask::Ask;
 use super::spending;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::Reserved;
+use crate::protocol::api::Api;
 use crate::routing::Candidate;
 
 /// Journals that `candidate` is about to be asked, where nobody was before. Errors: it can't be, and must.
@@ -13,13 +14,18 @@ pub async fn before(ask: &Ask<'_>, candidate: &Candidate, x: &mut Exchange) -> R
         return Ok(());
     }
     let usage = spending::most_usage(ask, candidate);
-    let reserved = Reserved {
-        pico: match &x.held {
-            Some(held) => held.pico(),
-            None => spending::priced(candidate, &usage),
-        },
-        input: usage.input,
-        output: usage.output,
+    let reserved = if ask.api == Api::CountTokens {
+        // Nothing is generated and nothing is billed.
+        Reserved::default()
+    } else {
+        Reserved {
+            pico: match &x.held {
+                Some(held) => held.pico(),
+                None => spending::priced(candidate, &usage),
+            },
+            input: usage.input,
+            output: usage.output,
+        }
     };
     admit((&candidate.provider.name, &candidate.model), reserved, x).await
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::raw::Raw;
+use crate::access::Key;
 use crate::error::Error;
 use crate::ledger::entry::Id;
 use crate::limit::budget::Reservation;
@@ -56,6 +57,16 @@ impl Exchange {
         let mut side = Self::begin(core);
         side.silent = true;
         side
+    }
+
+    /// Notes whose key it is.
+    pub fn asked_by(&mut self, key: Option<&Key>) {
+        self.record.key = key.map(|key| key.name.clone());
+        if let Some(owner) = key.and_then(|key| key.owner.as_ref()) {
+            self.record.org = Some(owner.organisation.clone());
+            self.record.team = Some(owner.team.clone());
+            self.record.project = Some(owner.project.clone());
+        }
     }
 
     /// Adds the time since `from` to a phase, and returns the time now.

@@ -409,12 +409,7 @@ impl Gateway {
             })?;
             Some(self.key_of(now, &presented)?)
         };
-        x.record.key = key.as_ref().map(|key| key.name.clone());
-        if let Some(owner) = key.as_ref().and_then(|key| key.owner.as_ref()) {
-            x.record.org = Some(owner.organisation.clone());
-            x.record.team = Some(owner.team.clone());
-            x.record.project = Some(owner.project.clone());
-        }
+        x.asked_by(key.as_deref());
         if let Some(key) = key.as_ref().filter(|key| !key.gates.is_empty()) {
             let client = session.client_addr();
             let client = client.and_then(|client| Some(client.as_inet()?.ip()));

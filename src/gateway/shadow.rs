@@ -135,6 +135,7 @@ impl Copy {
         };
         let envelope = Envelope::read_said(&self.body, self.protocol, intake::MOST_DEPTH, said)?;
         let id = intake::new_id("req_");
+        x.asked_by(self.key.as_deref());
         let record = &mut x.record;
         record.id.clone_from(&id);
         record.shadow_of = Some(self.of.clone());
@@ -142,7 +143,6 @@ impl Copy {
         record.endpoint = self.endpoint;
         record.client_protocol = self.protocol.name();
         record.cache = CacheOutcome::Bypass;
-        record.key = self.key.as_ref().map(|key| key.name.clone());
         record.session.clone_from(&self.session);
         record.user.clone_from(&self.user);
         record.tags.clone_from(&self.controls.tags);

@@ -444,6 +444,7 @@ fn admission(
         ("key", record.key.as_deref()),
         ("user", record.user.as_deref()),
         ("session", record.session.as_deref()),
+        ("shadow_of", record.shadow_of.as_deref()),
     ] {
         line.text_if(name, value.unwrap_or_default());
     }

@@ -14,7 +14,7 @@ const MOST_ATTEMPTS: usize = 64;
 const MOST_TEXT: usize = 1024;
 
 /// Names of the columns, in the order of [`Row::cells`].
-pub const COLUMNS: [&str; 41] = [
+pub const COLUMNS: [&str; 42] = [
     "id",
     "request_id",
     "time_us",
@@ -56,6 +56,7 @@ pub const COLUMNS: [&str; 41] = [
     "attempts",
     "request_bytes",
     "response_bytes",
+    "shadow_of",
 ];
 
 /// The state of a row.
@@ -110,6 +111,8 @@ pub struct Row {
     pub attempts: String,
     pub request_bytes: i64,
     pub response_bytes: i64,
+    /// The id of the request that this one was a copy of.
+    pub shadow_of: String,
 }
 
 /// A value on its way into a row, or out of it.
@@ -186,6 +189,8 @@ struct Line<'a> {
     request_bytes: u64,
     #[serde(default)]
     response_bytes: u64,
+    #[serde(borrow, default)]
+    shadow_of: Cow<'a, str>,
     #[serde(default)]
     reserved_pico: u64,
     #[serde(default)]
@@ -285,6 +290,7 @@ impl Row {
             attempts,
             request_bytes: whole(line.request_bytes),
             response_bytes: whole(line.response_bytes),
+            shadow_of: text(&line.shadow_of),
         }
     }
 
@@ -333,6 +339,7 @@ impl Row {
             Text(&self.attempts),
             Number(self.request_bytes),
             Number(self.response_bytes),
+            Text(&self.shadow_of),
         ]
     }
 
@@ -362,6 +369,7 @@ impl Row {
             ("cache", &self.cache),
             ("finish", &self.finish),
             ("rule", &self.rule),
+            ("shadow_of", &self.shadow_of),
         ] {
             if !value.is_empty() {
                 object.insert(name.into(), value.as_str().into());
@@ -463,6 +471,7 @@ mod tests {
                 ..Usage::default()
             }),
             cost_pico: Some(u64::MAX),
+            shadow_of: Some("req_0".into()),
             duration: std::time::Duration::from_millis(5),
             ..Record::default()
         }
@@ -484,6 +493,7 @@ mod tests {
         assert_eq!(row.user, "u\u{fffd}\n1", "PostgreSQL takes no NUL");
         assert_eq!(row.tags, r#"["x","y,z"]"#);
         assert_eq!((row.tries, row.duration_us), (1, 5000));
+        assert_eq!(row.shadow_of, "req_0");
         assert!(row.estimated && row.state == DONE);
         let json = row.json();
         assert_eq!(json["attempts"][0]["outcome"], "ok");
@@ -501,7 +511,7 @@ mod tests {
         admission(&mut text, &record(), ("openai", "gpt-5"), reserved);
         let row = Row::interrupted(ID, &text).unwrap();
         assert_eq!((row.cost_pico, row.input, row.output), (77, 8, 9));
-        assert_eq!(row.error, INTERRUPTED);
+        assert_eq!((&*row.error, &*row.shadow_of), (INTERRUPTED, "req_0"));
         assert_eq!((&*row.model, &*row.provider), ("gpt-5", "openai"));
         assert!(row.estimated && row.state == INTERRUPTED);
     }

@@ -6,7 +6,7 @@ use super::tables::{self, Sql};
 use crate::state::database::Pool;
 
 /// What rows can be asked for by, and the columns where it stands.
-pub const FIELDS: [(&str, &str); 17] = [
+pub const FIELDS: [(&str, &str); 18] = [
     ("id", "id"),
     ("org", "org"),
     ("team", "team"),
@@ -24,6 +24,7 @@ pub const FIELDS: [(&str, &str); 17] = [
     ("mode", "mode"),
     ("rule", "rule"),
     ("request_id", "request_id"),
+    ("shadow_of", "shadow_of"),
 ];
 
 /// Which rows are meant.

@@ -192,6 +192,7 @@ pub fn read(found: &Found) -> Result<Row, sqlx::Error> {
         attempts: text("attempts")?,
         request_bytes: number("request_bytes")?,
         response_bytes: number("response_bytes")?,
+        shadow_of: text("shadow_of")?,
     })
 }
 

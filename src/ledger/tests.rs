@@ -440,6 +440,7 @@ async fn usage_is_what_the_rows_sum_up_to() {
         let mut record = record(number);
         record.at = begin + jiff::SignedDuration::from_secs(random.i64(0..86_400));
         record.error = (number % 7 == 0).then_some("timeout");
+        record.shadow_of = (number % 5 == 0).then(|| "req_of_it".into());
         // Together more than a sum of one piece holds.
         record.cost_pico = Some(u64::MAX / 1000 + number as u64);
         exchange(&ledger, &record).await;
@@ -454,6 +455,7 @@ async fn usage_is_what_the_rows_sum_up_to() {
             usage::Resolution::Hour,
             vec![("tag", "tags"), ("key", "api_key")],
         ),
+        (usage::Resolution::Day, vec![usage::GROUPS[15]]),
     ] {
         let query = usage::Query {
             filter: Filter {
@@ -494,6 +496,9 @@ async fn usage_is_what_the_rows_sum_up_to() {
                             .all(|((_, column), value)| match *column {
                                 "api_key" => row.key == *value,
                                 "status" => row.status.to_string() == *value,
+                                shadow if shadow.contains("shadow_of") => {
+                                    row.shadow_of.is_empty() == value.is_empty()
+                                }
                                 _ => row.tags == format!("[{value:?}]"),
                             });
                     fits && (from..to).contains(&row.time_us)

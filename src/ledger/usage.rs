@@ -21,8 +21,8 @@ const MICRO: i64 = 1_000_000;
 /// Sums of pico-dollars are made in two parts, or a large one would not fit.
 const PART: i64 = 1_000_000;
 
-/// What can be grouped by, and the column where it stands.
-pub const GROUPS: [(&str, &str); 15] = [
+/// What can be grouped by, and the column where it stands, or what is made of one.
+pub const GROUPS: [(&str, &str); 16] = [
     ("org", "org"),
     ("team", "team"),
     ("project", "project"),
@@ -38,6 +38,11 @@ pub const GROUPS: [(&str, &str); 15] = [
     ("cache", "cache"),
     ("state", "state"),
     ("status", "status"),
+    // Copies that were sent to try another model, and all else.
+    (
+        "shadow",
+        "CASE WHEN shadow_of = '' THEN '' ELSE 'shadow' END",
+    ),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

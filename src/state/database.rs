@@ -61,6 +61,11 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
         "ledger",
         Text::Both(include_str!("../../migrations/0004_ledger.sql")),
     ),
+    (
+        5,
+        "ledger_shadow",
+        Text::Both(include_str!("../../migrations/0005_ledger_shadow.sql")),
+    ),
 ];
 
 /// The version that [`Location::migrate`] brings a database to.
