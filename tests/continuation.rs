@@ -655,9 +655,11 @@ fn the_sdks_see_one_answer() {
     let clients = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let venv = clients.join(".venv/bin/python");
     let python = std::env::var_os("STRAIT_PYTHON").map_or(venv, std::path::PathBuf::from);
-    if !python.exists() {
-        return;
-    }
+    assert!(
+        python.exists(),
+        "{} is absent: run `bash .ci/setup tests` first",
+        python.display()
+    );
     for protocol in ["openai-chat", "anthropic", "openai-responses"] {
         let (strait, _bad, _good) = lab(
             protocol,
