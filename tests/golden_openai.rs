@@ -1351,3 +1351,65 @@ fn a_compatible_providers_signature_comes_back_to_it_through_another_protocol() 
     let google = String::from_utf8(google.unwrap().body).unwrap();
     assert!(!google.contains("c2ln"), "{google}");
 }
+
+#[test]
+fn each_piece_of_a_call_names_its_function_to_those_alone_who_want_it() {
+    for wanted in [false, true] {
+        let shape = Shape {
+            names_calls: wanted,
+            ..Shape::default()
+        };
+        let mut encoder = Encoder::new(&shape);
+        let mut out = Vec::new();
+        let open = |index, name: &'static str| Event::Open {
+            index,
+            block: Block::ToolCall {
+                id: name.into(),
+                name: name.into(),
+            },
+        };
+        let piece = |index, text: &'static str| Event::Delta {
+            index,
+            delta: Delta::Arguments(text.into()),
+        };
+        for event in [
+            Event::Start {
+                id: "a".into(),
+                model: "m".into(),
+                usage: None,
+                service_tier: None,
+            },
+            open(0, "clock"),
+            open(1, "weather"),
+            piece(0, "{"),
+            piece(1, "{}"),
+            piece(0, "}"),
+            Event::Close { index: 0 },
+            Event::Close { index: 1 },
+        ] {
+            encoder.write(&event, &mut out);
+        }
+        let told: Vec<(u64, Option<String>)> = String::from_utf8(out)
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: "))
+            .filter_map(|data| serde_json::from_str::<Value>(data).ok())
+            .filter_map(|chunk| {
+                let call = chunk["choices"][0]["delta"]["tool_calls"].get(0)?.clone();
+                let name = call["function"]["name"].as_str().map(str::to_owned);
+                Some((call["index"].as_u64()?, name))
+            })
+            .collect();
+        let again = |name: &str| wanted.then(|| name.to_owned());
+        assert_eq!(
+            told,
+            [
+                (0, Some("clock".to_owned())),
+                (1, Some("weather".to_owned())),
+                (0, again("clock")),
+                (1, again("weather")),
+                (0, again("clock")),
+            ]
+        );
+    }
+}

@@ -47,6 +47,8 @@ pub struct Ask<'a> {
     /// The client's query, for a provider of its own protocol.
     pub query: Option<&'a str>,
     pub coat: Coat,
+    /// Mistral's own SDK asks.
+    pub mistral: bool,
     pub request_id: &'a str,
     /// Seconds since 1970.
     pub created: u64,
@@ -160,7 +162,8 @@ impl Ask<'_> {
 
     /// Whether the client is to see the usage of a stream: it asked for it, or for its cost.
     pub fn wants_usage(&self) -> bool {
-        self.envelope.include_usage || self.envelope.include_cost
+        // Mistral tells it without being asked.
+        self.envelope.include_usage || self.envelope.include_cost || self.mistral
     }
 
     /// Returns an estimate of the input, in tokens.
@@ -180,6 +183,7 @@ impl Ask<'_> {
             created: self.created,
             include_usage,
             schema_tool: false,
+            names_calls: self.mistral,
             id: self
                 .request_id
                 .strip_prefix("req_")

@@ -382,6 +382,13 @@ pub fn new_id(prefix: &str) -> String {
     id
 }
 
+/// Returns whether Mistral's own SDK asks. It speaks OpenAI's chat, and demands more of the answers.
+pub fn is_mistrals(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::USER_AGENT)
+        .is_some_and(|agent| agent.as_bytes().starts_with(b"mistral-client-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

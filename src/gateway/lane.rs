@@ -171,6 +171,7 @@ impl Gateway {
             forwarded: &forwarded,
             query: query.as_deref(),
             coat: asked.coat,
+            mistral: protocol == Protocol::OpenaiChat && intake::is_mistrals(&header.headers),
             sent: &sent,
             previous: previous.as_deref(),
             conversation: None,
@@ -418,7 +419,8 @@ impl Gateway {
     ) -> Result<Cached> {
         let control = ask.controls.cache;
         let cache = self.core.cache.load_full();
-        let fit = control != CacheControl::NoStore && ask.api == Api::Chat;
+        // What Mistral's SDK is told differs from what others are.
+        let fit = control != CacheControl::NoStore && ask.api == Api::Chat && !ask.mistral;
         let Some(cache) = cache.as_ref().as_ref().filter(|_| fit) else {
             x.record.cache = CacheOutcome::Bypass;
             return if control == CacheControl::OnlyIfCached {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pingora::proxy::Session;
 
 use super::reply::{self, JSON};
-use super::{Exchange, Now};
+use super::{Exchange, Now, intake};
 use crate::access::Key;
 use crate::codec::json::write_string;
 use crate::error::{Error, Kind, Result};
@@ -20,11 +20,15 @@ enum Dialect {
     Openai,
     Anthropic,
     Gemini,
+    Mistral,
 }
 
 impl Dialect {
-    fn of(protocol: Protocol) -> Self {
+    fn of(protocol: Protocol, session: &Session) -> Self {
         match protocol {
+            Protocol::OpenaiChat if intake::is_mistrals(&session.req_header().headers) => {
+                Self::Mistral
+            }
             Protocol::Anthropic => Self::Anthropic,
             Protocol::Gemini => Self::Gemini,
             Protocol::OpenaiChat
@@ -53,10 +57,11 @@ pub async fn list(
 ) -> pingora::Result<()> {
     let listed = listed(now, key);
     let mut body = Vec::with_capacity(listed.len() * 160);
-    match Dialect::of(x.protocol) {
-        Dialect::Openai => {
+    let dialect = Dialect::of(x.protocol, session);
+    match dialect {
+        Dialect::Openai | Dialect::Mistral => {
             body.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
-            write_all(&listed, Dialect::Openai, &mut body);
+            write_all(&listed, dialect, &mut body);
             body.extend_from_slice(b"]}");
         }
         Dialect::Gemini => {
@@ -100,7 +105,7 @@ pub async fn one(
         id: id.to_owned(),
     };
     let mut body = Vec::new();
-    write(&model, Dialect::of(x.protocol), &mut body);
+    write(&model, Dialect::of(x.protocol, session), &mut body);
     Ok(reply::whole(
         session,
         x,
@@ -152,6 +157,22 @@ fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {
     listed
 }
 
+/// Says what a model can as Mistral's SDK wants it said.
+fn write_abilities(entry: Option<&Model>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"type\":\"base\",\"capabilities\":{");
+    for (name, cap) in [
+        ("function_calling", Cap::Tools),
+        ("vision", Cap::Vision),
+        ("reasoning", Cap::Reasoning),
+    ] {
+        // Of a model that is not known nothing is ruled out.
+        let able = entry.is_none_or(|entry| entry.can(cap));
+        out.extend_from_slice(format!("\"{name}\":{able},").as_bytes());
+    }
+    let chats = entry.is_none_or(|entry| entry.mode.name() == "chat");
+    out.extend_from_slice(format!("\"completion_chat\":{chats}}}").as_bytes());
+}
+
 fn write_all(listed: &[Listed], dialect: Dialect, out: &mut Vec<u8>) {
     for (at, model) in listed.iter().enumerate() {
         if at > 0 {
@@ -171,11 +192,14 @@ fn write_id(model: Option<&Listed>, out: &mut Vec<u8>) {
 /// Writes one model: what the dialect's SDK expects, then the limits of input and output where known.
 fn write(model: &Listed, dialect: Dialect, out: &mut Vec<u8>) {
     match dialect {
-        Dialect::Openai => {
+        Dialect::Openai | Dialect::Mistral => {
             out.extend_from_slice(b"{\"id\":");
             write_string(&model.id, out);
             out.extend_from_slice(b",\"object\":\"model\",\"created\":0,\"owned_by\":");
             write_string(&model.owner, out);
+            if dialect == Dialect::Mistral {
+                write_abilities(model.entry, out);
+            }
         }
         Dialect::Gemini => {
             out.extend_from_slice(b"{\"name\":");
@@ -209,6 +233,10 @@ fn write(model: &Listed, dialect: Dialect, out: &mut Vec<u8>) {
             ],
             Dialect::Openai => [
                 ("context_window", entry.context),
+                ("max_output_tokens", entry.max_output),
+            ],
+            Dialect::Mistral => [
+                ("max_context_length", entry.context),
                 ("max_output_tokens", entry.max_output),
             ],
             Dialect::Anthropic => [

@@ -180,6 +180,9 @@ pub struct Shape {
     pub schema_tool: bool,
     /// Unique to this exchange, without a prefix: from it an encoder makes ids that the provider did not give.
     pub id: String,
+    /// Each piece of a call's arguments names the function again, as Mistral's SDK demands; OpenAI's would string the
+    /// names together.
+    pub names_calls: bool,
     /// What an answer of OpenAI responses repeats of its request: JSON members without braces, or empty.
     pub echo: String,
 }

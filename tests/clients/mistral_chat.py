@@ -1,7 +1,7 @@
 """Mistral's SDK against every protocol that is spoken upstream: it speaks OpenAI's chat, with words of its own.
 
 It wants a function's name with every piece of its arguments, where OpenAI's wants it once, and usage in streams
-without asking for it: both are as it has them from Mistral alone.
+without asking for it: by its user agent the gateway knows what it wants.
 """
 
 import json
@@ -23,8 +23,6 @@ client = connect()
 class Chat(Sdk):
     name = "mistral"
     own = ("mi",)
-    streams_calls = False
-    streams_usage = False
     errors = {status: errors.SDKError for status in (400, 404, 429, 500)}
     stops = {"stop": "end", "length": "length", "tool_calls": "calls"}
 
@@ -101,6 +99,15 @@ def what_mistral_alone_knows(to):
     answer = client.chat.complete(model=to.model, messages=[{"role": "user", "content": "go"}], random_seed=7, safe_prompt=False,
                                   temperature=0.5, top_p=0.9, http_headers=FRESH)
     equal(answer.choices[0].message.content, "go")
+
+
+@case(calls=None, only="ge")
+def what_is_no_chat(to):
+    models = client.models.list().data
+    kinds = {type(model).__name__ for model in models}
+    equal(kinds, {"BaseModelCard"})
+    answer = client.embeddings.create(model=f"{to.name}/text-embedding", inputs=["one", "two"])
+    holds(answer.id.startswith("embd-") and len(answer.data) == 2, answer)
 
 
 @case(calls=0, only="an")

@@ -34,6 +34,8 @@ pub struct Encoder {
     /// The calls that are open: block, index among the calls, whether arguments were written.
     calls: Vec<(u32, u32, bool)>,
     called: u32,
+    /// What the open calls are to, where each piece names it.
+    names: Option<Vec<(u32, String)>>,
     refused: bool,
     usage: Option<Usage>,
     /// What the open thinking block said, to be sent again with its signature; `None` once that is too much.
@@ -72,6 +74,7 @@ impl Encoder {
             ended: false,
             calls: Vec::new(),
             called: 0,
+            names: shape.names_calls.then(Vec::new),
             refused: false,
             usage: None,
             thought: Some(String::new()),
@@ -176,6 +179,9 @@ impl Encoder {
                 let call = self.called;
                 self.called += 1;
                 self.calls.push((index, call, false));
+                if let Some(names) = &mut self.names {
+                    names.push((index, name.clone().into_owned()));
+                }
                 self.chunk(out, |out| {
                     out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
                     text::integer(call.into(), out);
@@ -333,7 +339,14 @@ impl Encoder {
         out.extend_from_slice(&self.head);
         out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
         text::integer(call.into(), out);
-        out.extend_from_slice(b",\"function\":{\"arguments\":\"");
+        out.extend_from_slice(b",\"function\":{");
+        let mut names = self.names.iter().flatten();
+        if let Some((_, name)) = names.find(|(index, _)| *index == block) {
+            out.extend_from_slice(b"\"name\":");
+            text::string(name, out);
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"arguments\":\"");
         text::escaped(text, out);
         out.extend_from_slice(b"\"}}]}");
         out.extend_from_slice(self.tail);

@@ -255,6 +255,8 @@ fn openai(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let mut object = Object::open(out);
+    // Mistral's SDK demands one.
+    object.string("id", &format!("embd-{}", shape.id));
     object.string("object", "list");
     let list = object.key("data");
     list.push(b'[');
