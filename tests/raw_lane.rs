@@ -5,7 +5,7 @@ mod common;
 
 use std::io::{Read, Write};
 
-use common::{Client, Strait, eventually, mock};
+use common::{Client, Strait, eventually, free, mock};
 use serde_json::{Value, json};
 use strait::mock::Mock;
 
@@ -139,6 +139,62 @@ fn our_accounts_trouble_is_not_the_clients() {
     assert_eq!(body["error"]["code"], "upstream_account");
     assert_eq!(ask(&[JSON]).status, 401);
     assert_eq!(provider.calls().len(), 1);
+}
+
+#[test]
+fn an_account_that_is_refused_is_not_asked_again_at_once() {
+    let provider = mock(
+        "[[rule]]\nheader = { name = \"authorization\", value = \"refused-key\" }\nsteps = [{ status = 401 }]\n",
+    );
+    let strait = Strait::start(&format!(
+        "[providers.openai]\nbase_url = \"http://{}/v1\"\n\
+         keys = [{{ name = \"a\", key = \"refused-key\", weight = 1000 }}, {{ name = \"b\", key = \"another-key\" }}]\n",
+        provider.addr
+    ));
+    let ask = || strait.client().try_get("/openai/v1/files").unwrap().status;
+    assert_eq!(ask(), 502);
+    // By weight it is nearly always the turn of the refused one.
+    let answers: Vec<u16> = (0..10).map(|_| ask()).collect();
+    let refused = answers.iter().filter(|status| **status == 502).count();
+    assert!(refused <= 5, "{answers:?}");
+    assert!(answers.contains(&200), "{answers:?}");
+}
+
+#[test]
+fn an_address_that_is_dead_is_tried_elsewhere_and_then_passed_over() {
+    let provider = mock("");
+    let strait = Strait::start(&format!(
+        "[providers.openai]\nendpoints = [\"http://{}/v1\", \"http://{}/v1\"]\nkey = \"k\"\n",
+        free(),
+        provider.addr
+    ));
+    for _ in 0..20 {
+        let answer = strait.client().try_get("/openai/v1/files").unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let records = strait.records(20);
+    let attempts = records
+        .iter()
+        .flat_map(|record| record["attempts"].as_array().unwrap());
+    let outcomes: Vec<&Value> = attempts.map(|attempt| &attempt["outcome"]).collect();
+    let dead = outcomes.iter().filter(|it| **it == "connect").count();
+    assert!((1..=5).contains(&dead), "{outcomes:?}");
+    assert_eq!(outcomes.len(), 20 + dead, "{outcomes:?}");
+}
+
+#[test]
+fn a_restricted_key_can_not_spell_the_query_so_that_only_the_provider_reads_it() {
+    let provider = mock("");
+    let strait = gateway(&provider);
+    let ask = |query: &str| {
+        let path = format!("/openai/v1/realtime?{query}");
+        strait.client().post(&path, &[FEW, JSON], b"{}")
+    };
+    let answer = ask("mod%65l=gpt-5&model=gpt-5-mini");
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(answer.json()["error"]["param"], "query");
+    assert_eq!(ask("model=gpt-5").status, 403);
+    assert!(provider.calls().is_empty());
 }
 
 #[test]

@@ -86,6 +86,14 @@ impl Exchange {
         self.record.overhead = self.started.elapsed().saturating_sub(self.waited);
     }
 
+    /// Spends what the exchange cost, and gives back the rest of what was held for it.
+    pub fn settle(&mut self) {
+        if let Some(held) = self.held.take() {
+            let cost = self.record.cost_pico.unwrap_or(0);
+            held.settle(cost, jiff::Timestamp::now());
+        }
+    }
+
     /// Notes why the request failed.
     pub fn fail(&mut self, error: &Error) {
         self.record.error = Some(error.kind.code());
@@ -101,10 +109,7 @@ impl Drop for Exchange {
         if self.silent {
             return;
         }
-        if let Some(held) = self.held.take() {
-            let cost = self.record.cost_pico.unwrap_or(0);
-            held.settle(cost, jiff::Timestamp::now());
-        }
+        self.settle();
         let mut record = std::mem::take(&mut self.record);
         record.duration = self.started.elapsed();
         self.core.metrics.observe(&record);

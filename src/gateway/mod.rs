@@ -161,7 +161,8 @@ impl ProxyHttp for Gateway {
         mut error: Box<pingora::Error>,
     ) -> Box<pingora::Error> {
         // Nothing was sent: another address may do.
-        error.set_retry(x.raw.as_ref().is_some_and(|raw| raw.may_try_again()));
+        let again = with_raw(x, |raw, x| raw.unconnected(x));
+        error.set_retry(again.unwrap_or(false));
         error
     }
 
@@ -285,7 +286,11 @@ impl Gateway {
                 session.shutdown().await;
                 Ok(())
             }
-            Err(lost) => reply::lost(session, x, lost, limits).await,
+            Err(lost) => {
+                // Whoever reads that it failed may ask again at once.
+                x.settle();
+                reply::lost(session, x, lost, limits).await
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 //! Key, limits, models and records stand around it as around everything else; the body is read while it passes, never
 //! held. Files, batches, realtime sessions and videos come here, and `/{provider}/…`: the provider's own API.
 
+mod standing;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
-use pingora::upstreams::peer::HttpPeer;
 
 use super::reply::{self, Headers};
 use super::watch::Watch;
@@ -19,7 +20,7 @@ use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::Permit;
 use crate::limit::overload::{Gate, Slot};
-use crate::observe::record::{AttemptRecord, Mode};
+use crate::observe::record::Mode;
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
 use crate::protocol::{self, Protocol};
@@ -30,13 +31,12 @@ use crate::upstream::pool::Place;
 
 /// A whole answer longer than this passes unread: its usage stays unknown.
 const MOST_READ: usize = 8 << 20;
-/// Addresses tried when one can't be connected to.
-const MOST_TRIES: usize = 3;
 
 /// A request on its way through the raw lane.
 pub struct Raw {
     now: Arc<Now>,
     route: Arc<Route>,
+    /// Whose account is asked; chosen with the address.
     credential: usize,
     /// The provider's own path below its root, with the query; before the endpoint's base path is looked at.
     path: String,
@@ -105,7 +105,7 @@ pub async fn plan(
     let demands: Vec<Arc<Constraints>> = demands.collect();
     let mut raw = Raw {
         now: now.clone(),
-        credential: credential(candidate),
+        credential: 0,
         route: route.clone(),
         speaks: speaks(&path),
         query: query.and_then(without_key),
@@ -235,53 +235,6 @@ impl Raw {
         &self.route.targets[0]
     }
 
-    /// Picks an address.
-    pub fn peer(&mut self, x: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
-        let candidate = &self.route.targets[0];
-        let tried = self.place.as_ref().map(|place| place.address);
-        let avoid = |_: usize, address: &std::net::SocketAddr| Some(*address) == tried;
-        let pool = candidate.pool.as_ref();
-        let place = pool.and_then(|pool| {
-            pool.pick(avoid, false)
-                .or_else(|| pool.pick(|_, _| false, true))
-        });
-        let Some(place) = place else {
-            return pingora::Error::e_explain(
-                pingora::ErrorType::ConnectNoRoute,
-                "the provider's name could not be resolved",
-            );
-        };
-        let mut peer = (*place.peer).clone();
-        let timers = candidate.provider.timeouts;
-        peer.options.connection_timeout = Some(timers.connect);
-        peer.options.total_connection_timeout = Some(timers.connect * 2);
-        // Between two pieces, while an answer is waited for too; sessions that are upgraded stay silent for long.
-        peer.options.read_timeout = Some(timers.first_byte.max(timers.idle));
-        peer.options.write_timeout = Some(timers.idle);
-        peer.options.idle_timeout = Some(Duration::from_secs(60));
-        self.tries += 1;
-        self.asked = Some(Instant::now());
-        x.record.attempts.push(AttemptRecord {
-            provider: candidate.provider.name.clone(),
-            credential: candidate
-                .provider
-                .credentials
-                .get(self.credential)
-                .map(|credential| credential.name.clone())
-                .unwrap_or_default(),
-            endpoint: candidate.endpoints[place.endpoint].authority.to_string(),
-            outcome: "cancelled",
-            ..AttemptRecord::default()
-        });
-        self.place = Some(place);
-        Ok(Box::new(peer))
-    }
-
-    /// Returns whether another address may be tried.
-    pub fn may_try_again(&self) -> bool {
-        self.tries < MOST_TRIES
-    }
-
     /// Makes the client's head the provider's.
     pub async fn request(&self, head: &mut RequestHeader) -> pingora::Result<()> {
         let candidate = self.candidate();
@@ -373,6 +326,7 @@ impl Raw {
             attempt.status = Some(status);
             attempt.outcome = if status < 400 { "ok" } else { "status" };
         }
+        self.learn(status, x);
         for name in [
             "set-cookie",
             "openai-organization",
@@ -549,24 +503,6 @@ fn refusal(model: &str) -> Error {
             format!("This API key may not use the model `{shown}`."),
         )
     }
-}
-
-/// Picks a credential by weight.
-fn credential(candidate: &Candidate) -> usize {
-    let weights = candidate.provider.credentials.iter();
-    let total: u64 = weights
-        .clone()
-        .map(|one| u64::from(one.weight.max(1)))
-        .sum();
-    let mut draw = if total > 1 { fastrand::u64(..total) } else { 0 };
-    for (index, one) in weights.enumerate() {
-        let weight = u64::from(one.weight.max(1));
-        if draw < weight {
-            return index;
-        }
-        draw -= weight;
-    }
-    0
 }
 
 /// Returns the protocol in which a provider's path answers.

@@ -162,6 +162,7 @@ impl Copy {
             query: self.query.as_deref(),
             previous: self.previous.as_deref(),
             coat: self.coat,
+            mistral: false,
             request_id: &id,
             created,
             conversation: None,
