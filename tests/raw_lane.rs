@@ -151,7 +151,10 @@ fn an_account_that_is_refused_is_not_asked_again_at_once() {
          keys = [{{ name = \"a\", key = \"refused-key\", weight = 1000 }}, {{ name = \"b\", key = \"another-key\" }}]\n",
         provider.addr
     ));
-    let ask = || strait.client().try_get("/openai/v1/files").unwrap().status;
+    let body = json!({"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Hi"}]});
+    let body = body.to_string();
+    let path = "/openai/v1/chat/completions";
+    let ask = || strait.client().post(path, &[JSON], body.as_bytes()).status;
     assert_eq!(ask(), 502);
     // By weight it is nearly always the turn of the refused one.
     let answers: Vec<u16> = (0..10).map(|_| ask()).collect();

@@ -43,6 +43,8 @@ pub struct Load {
     pub provider: Dialect,
     pub scene: &'static Scene,
     pub cache: bool,
+    /// Strait keeps a row of each exchange: the journal on the path, the database beside it.
+    pub ledger: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,7 @@ const PASS: Load = Load {
     provider: Dialect::Openai,
     scene: &PLAIN,
     cache: false,
+    ledger: false,
 };
 const PASS_LARGE: Load = Load {
     size: Size::SixtyKib,
@@ -120,6 +123,18 @@ pub const FIGURES: &[Figure] = &[
         measured: Measured::Cpu(PASS),
         goal: Goal {
             now: Some(1.3),
+            end: 1.0,
+        },
+    },
+    Figure {
+        name: "pass-1k-ledger",
+        title: "the same with the ledger's rows, written into SQLite",
+        measured: Measured::Cpu(Load {
+            ledger: true,
+            ..PASS
+        }),
+        goal: Goal {
+            now: None,
             end: 1.0,
         },
     },

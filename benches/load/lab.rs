@@ -26,7 +26,7 @@ pub struct Gateway {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Which {
     Floor,
-    Strait { cache: bool },
+    Strait { cache: bool, ledger: bool },
 }
 
 pub struct Lab {
@@ -94,10 +94,11 @@ impl Lab {
             Side::Floor => Which::Floor,
             Side::Strait => Which::Strait {
                 cache: order.2.cache,
+                ledger: order.2.ledger,
             },
         };
         if !self.gateways.contains_key(&which) {
-            let gateway = self.start(side, order.2.cache)?;
+            let gateway = self.start(side, order.2)?;
             self.gateways.insert(which, gateway);
         }
         let mut gateway = self
@@ -154,8 +155,8 @@ impl Lab {
     }
 
     /// Starts a gateway and waits until it says that it is ready.
-    pub fn start(&mut self, side: Side, cache: bool) -> Result<Gateway> {
-        let (mut gateway, probe) = self.spawn(side, cache)?;
+    pub fn start(&mut self, side: Side, load: &Load) -> Result<Gateway> {
+        let (mut gateway, probe) = self.spawn(side, load)?;
         let (address, request) = match probe {
             // Bare Pingora has no health page; a connection taken is all it can say.
             None => (gateway.address.clone(), None),
@@ -187,7 +188,7 @@ impl Lab {
     /// Starts a gateway and returns the time until it has answered a model request.
     pub fn time_start(&mut self, load: &Load, side: Side) -> Result<Duration> {
         let began = Instant::now();
-        let (mut gateway, _) = self.spawn(side, load.cache)?;
+        let (mut gateway, _) = self.spawn(side, load)?;
         let request = wire::request(load, side, &gateway.address);
         while !answers(&gateway.address, &request).unwrap_or(false) {
             gateway.running.check()?;
@@ -200,7 +201,7 @@ impl Lab {
         Ok(began.elapsed())
     }
 
-    fn spawn(&mut self, side: Side, cache: bool) -> Result<(Gateway, Option<String>)> {
+    fn spawn(&mut self, side: Side, load: &Load) -> Result<(Gateway, Option<String>)> {
         self.provider.check()?;
         self.starts += 1;
         let address = free_address()?;
@@ -226,7 +227,7 @@ impl Lab {
                     &admin,
                     &self.provider_address,
                     &state.display().to_string(),
-                    cache,
+                    load,
                 );
                 fs::write(&file, text)?;
                 let arguments = [
@@ -243,11 +244,14 @@ impl Lab {
     }
 }
 
-/// A configuration with everything on that a gateway in service has on.
-fn configuration(listen: &str, admin: &str, provider: &str, state: &str, cache: bool) -> String {
+/// A configuration with everything on that a gateway in service has on; the ledger where its figure asks for it,
+/// because its rows are written beside the requests, on whatever core is free.
+fn configuration(listen: &str, admin: &str, provider: &str, state: &str, load: &Load) -> String {
+    let Load { cache, ledger, .. } = load;
     let mut text = format!(
         "[server]\nlisten = [\"{listen}\"]\nthreads = 1\n\n[admin]\nlisten = \"{admin}\"\ntoken = \"load-admin-token\"\n\n\
-         [state]\ndir = \"{state}\"\n\n[cache]\nenabled = {cache}\nmemory = \"64MiB\"\nttl = \"1h\"\n\n"
+         [state]\ndir = \"{state}\"\n\n[cache]\nenabled = {cache}\nmemory = \"64MiB\"\nttl = \"1h\"\n\n\
+         [ledger]\nenabled = {ledger}\n\n"
     );
     let mut models = Vec::new();
     for scene in SCENES {

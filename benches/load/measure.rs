@@ -188,7 +188,7 @@ fn memory(lab: &mut Lab, name: &str, loads: &[Load], goal: &Goal, plan: &Plan) -
     let mut at_rest = Vec::new();
     let mut after_load = Vec::new();
     for side in [Side::Floor, Side::Strait] {
-        let mut gateway = lab.start(side, false)?;
+        let mut gateway = lab.start(side, &loads[0])?;
         // What the start needed once may be given back in the background.
         sleep(plan.warm_up * 2);
         at_rest.push(resident_mib(gateway.running.pid())?);
