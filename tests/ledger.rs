@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -78,6 +79,16 @@ fn each_exchange_that_reached_a_provider_has_one_row_and_others_have_none() {
         .post("/lab/v1/chat/completions", &bearer, body.as_bytes());
     assert_eq!(raw.status, 200, "{}", raw.text());
     let rows = rows(&strait, 3);
+    for file in ["strait.db", "strait.db-wal"] {
+        let file = strait.dir.path().join("state/ledger").join(file);
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(
+            mode & 0o077,
+            0,
+            "{} is nobody else's to read",
+            file.display()
+        );
+    }
     assert_eq!(rows[0]["key"], "team-a");
     assert_eq!(rows[0]["user"], "u1");
     assert_eq!(rows[0]["tags"], serde_json::json!(["a", "b"]));

@@ -35,6 +35,7 @@ struct Create {
     /// The project that it belongs to
     #[arg(long, value_name = "ID")]
     project: String,
+    /// What it is called in records and lists
     #[arg(long)]
     name: String,
     /// Whose it is

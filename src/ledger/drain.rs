@@ -16,7 +16,8 @@ use super::row::Row;
 use super::segments::Leftover;
 use super::usage::{self, Slot};
 use super::{Failure, Reply, Shared, search, tables};
-use crate::state::database::{Connection, Database, Location, PATIENCE, is_away, within};
+use crate::state::FILE;
+use crate::state::database::{Connection, Database, Location, PATIENCE, is_away, private, within};
 
 /// From the first record to its row, so that under load one transaction takes many.
 const LINGER: Duration = Duration::from_millis(20);
@@ -322,6 +323,7 @@ impl<'s> Worker<'s> {
 async fn open(location: &Location) -> Result<Database, sqlx::Error> {
     if let Location::Dir(dir) = location {
         std::fs::create_dir_all(dir).map_err(sqlx::Error::Io)?;
+        private(&dir.join(FILE)).map_err(sqlx::Error::Io)?;
     }
     let mut database = Database::open(location).await?;
     if !database.is_server() {

@@ -87,6 +87,18 @@ enum Text {
     },
 }
 
+/// Makes the file, for nobody else to read: it holds what people said.
+pub fn private(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(file)
+        .map(drop)
+}
+
 /// An open database: one connection that writes, and some that read.
 pub struct Database {
     location: Location,

@@ -229,7 +229,7 @@ async fn open(location: &Location) -> Result<Database, String> {
     if let Location::Dir(dir) = location {
         std::fs::create_dir_all(dir)
             .map_err(|error| format!("state.dir can't be made: {error}"))?;
-        private(&dir.join(FILE))
+        database::private(&dir.join(FILE))
             .map_err(|error| format!("{FILE} can't be written in state.dir: {error}"))?;
     }
     let mut tries = 0;
@@ -249,18 +249,6 @@ async fn open(location: &Location) -> Result<Database, String> {
             }
         }
     }
-}
-
-/// Makes the file, for nobody else to read: it holds what people said.
-fn private(file: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(file)
-        .map(drop)
 }
 
 async fn work(shared: &Shared, database: &mut Database) -> End {
