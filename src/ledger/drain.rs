@@ -21,6 +21,10 @@ use crate::state::database::{Connection, Database, Location, PATIENCE, is_away, 
 
 /// From the first record to its row, so that under load one transaction takes many.
 const LINGER: Duration = Duration::from_millis(20);
+/// After so many rows at once the next wait this long: the pages at the end of the tables are then written once for all
+/// of them. What has ended is in the journal by then.
+const MANY: usize = 128;
+const SPACED: Duration = Duration::from_millis(200);
 /// Between two tries, at first; doubles each time.
 const TRY_AFTER: Duration = Duration::from_millis(200);
 const TRY_EVERY: Duration = Duration::from_secs(10);
@@ -77,6 +81,8 @@ struct Worker<'s> {
     /// The database is not asked before.
     wait: Option<Instant>,
     pause: Duration,
+    /// Nothing is written before.
+    spaced: Option<Instant>,
     looked: Option<Instant>,
 }
 
@@ -92,6 +98,7 @@ impl<'s> Worker<'s> {
             leaving: VecDeque::new(),
             wait: None,
             pause: TRY_AFTER,
+            spaced: None,
             looked: None,
         }
     }
@@ -104,6 +111,11 @@ impl<'s> Worker<'s> {
                 self.looked = Some(Instant::now());
                 self.look().await;
             }
+            if self.spaced.is_some_and(|at| Instant::now() < at) {
+                self.rest().await;
+                continue;
+            }
+            self.spaced = None;
             let due = self.wait.is_none_or(|at| Instant::now() >= at);
             let more = self.gather();
             if due && (more || self.database.is_none()) {
@@ -120,7 +132,8 @@ impl<'s> Worker<'s> {
     async fn rest(&mut self) {
         let now = Instant::now();
         let look = self.looked.map_or(now, |at| at + LOOK_EVERY);
-        let next = self.wait.map_or(look, |at| at.min(look));
+        let waits = [self.wait, self.spaced];
+        let next = waits.into_iter().flatten().fold(look, Instant::min);
         let shared = self.shared;
         tokio::select! {
             () = shared.journal.filled() => {
@@ -167,7 +180,13 @@ impl<'s> Worker<'s> {
                 }
                 Err(error) => Err(error),
             },
-            Some(database) => write(self.shared, database, &mut self.batch).await,
+            Some(database) => {
+                // A batch that is full is a backlog, which waits for nothing.
+                if self.batch.rows.len() >= MANY && !self.batch.is_full() {
+                    self.spaced = Some(Instant::now() + SPACED);
+                }
+                write(self.shared, database, &mut self.batch).await
+            }
         };
         match done {
             Ok(()) => {

@@ -37,7 +37,7 @@ impl Batch {
         self.bytes = 0;
     }
 
-    fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.rows.len() + self.actions.len() >= MOST_ROWS || self.bytes >= MOST_BYTES
     }
 
