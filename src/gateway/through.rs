@@ -90,7 +90,7 @@ impl Seen {
 fn said(part: &Part<'_>) -> u64 {
     let length = match part {
         Part::Text { text, .. } | Part::Refusal { text } | Part::Reasoning { text, .. } => {
-            text.len()
+            text.length()
         }
         Part::ToolCall { arguments, .. } => arguments.len(),
         Part::Image { .. }

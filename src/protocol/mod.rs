@@ -21,6 +21,7 @@ pub mod ollama;
 pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_responses;
+pub mod prose;
 pub mod provenance;
 mod spelling;
 pub mod tap;
