@@ -205,16 +205,13 @@ pub(super) struct State {
     pub database: Option<At<Reference>>,
     pub pepper: Option<At<Reference>>,
     pub master_key: Option<At<Reference>>,
+    pub redis: Option<super::redis::Redis>,
 }
 
 fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
     let Some(table) = reader.table(root, "state", "state") else {
         return State::default();
     };
-    reader.get(&table, "redis", |value| match text(value)?.as_str() {
-        "" => Ok(()),
-        _ => Err(Wrong::later("Redis")),
-    });
     let dir = reader.get(&table, "dir", |value| match text(value)?.as_str() {
         "" => Err("must name a directory".into()),
         dir => Ok(PathBuf::from(dir)),
@@ -226,6 +223,7 @@ fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
     State {
         pepper: reader.get(&table, "pepper", secret),
         master_key: reader.get(&table, "master_key", secret),
+        redis: super::redis::redis(reader, &table),
         dir: dir.map(|at| at.value),
         database: database.and_then(|at| {
             Some(At {

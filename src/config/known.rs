@@ -62,6 +62,12 @@ pub const SECTIONS: &[Section] = &[
         keys: &["dir", "database", "pepper", "master_key", "redis"],
     },
     Section {
+        path: "state.redis",
+        keys: &[
+            "url", "mode", "master", "user", "password", "ca", "prefix", "timeout",
+        ],
+    },
+    Section {
         path: "providers.*",
         keys: &[
             "protocols",

@@ -77,6 +77,8 @@ pub(super) fn snapshot(
         pepper: own_secret(file.state.pepper, env, mistakes),
         master_key: own_secret(file.state.master_key, env, mistakes),
     };
+    let redis = file.state.redis;
+    let redis = redis.and_then(|redis| redis.resolve(env, mistakes));
     Snapshot {
         generation: 1,
         file: None,
@@ -92,6 +94,7 @@ pub(super) fn snapshot(
         },
         database,
         secrets,
+        redis,
         state_dir,
         providers: providers.enabled,
         provider_index: providers.index,

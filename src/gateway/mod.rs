@@ -67,6 +67,7 @@ use crate::observe::writer::Writer;
 use crate::protocol::Protocol;
 use crate::routing::{self, Table};
 use crate::state::State;
+use crate::state::redis::Redis;
 
 use endpoint::Endpoint;
 pub use exchange::Exchange;
@@ -92,6 +93,8 @@ pub struct Core {
     pub directory: Directory,
     pub ledger: Ledger,
     pub alerts: Alerts,
+    /// What is shared with other nodes at once, where there is one.
+    pub redis: Option<Redis>,
 }
 
 /// One configuration in force. A request keeps the one that it began with.

@@ -259,6 +259,7 @@ impl Admin {
                 "state": super::state::health(&self.link.core.state),
                 "directory": super::state::directory(&self.link.core.directory),
                 "ledger": super::ledger::health(&self.link.core.ledger),
+                "redis": super::redis::health(self.link.core.redis.as_ref()),
             }),
         )
     }

@@ -24,6 +24,7 @@ use crate::observe::writer::Writer;
 use crate::provider::{Credential, Provider, catalogue};
 use crate::routing::{self, Table};
 use crate::secret::Secret;
+use crate::state::redis::Redis;
 use crate::state::{State, spent};
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
@@ -232,6 +233,10 @@ impl Parts {
         // After it, so that the tables are there.
         let directory = directory(snapshot);
         metrics.add(super::state::Known::new(directory.clone()));
+        let redis = snapshot.redis.clone().map(Redis::start);
+        if let Some(redis) = &redis {
+            metrics.add(super::redis::Tallied::new(redis.clone()));
+        }
         let now = now(
             snapshot.clone(),
             &pools,
@@ -262,6 +267,7 @@ impl Parts {
             directory,
             ledger,
             alerts,
+            redis,
         };
         Ok(Self {
             core: Arc::new(core),

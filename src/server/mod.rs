@@ -6,6 +6,7 @@ mod control;
 mod ledger;
 mod objects;
 mod openapi;
+mod redis;
 mod refresh;
 mod reply;
 pub mod routes;
