@@ -130,6 +130,9 @@ impl Admin {
             Does::Cooldowns => self.cooldowns(),
             Does::ClearCooldowns => {
                 self.link.core.routing.cooldowns.clear();
+                if let Some(redis) = &self.link.core.redis {
+                    super::share::clear_cooldowns(redis);
+                }
                 self.link.core.ledger.audit(
                     caller.name(),
                     "cooldowns.clear",

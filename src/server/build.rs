@@ -236,6 +236,7 @@ impl Parts {
         let redis = snapshot.redis.clone().map(Redis::start);
         if let Some(redis) = &redis {
             metrics.add(super::redis::Tallied::new(redis.clone()));
+            super::share::share(redis, &directory, &state);
         }
         let now = now(
             snapshot.clone(),

@@ -10,6 +10,7 @@ mod redis;
 mod refresh;
 mod reply;
 pub mod routes;
+mod share;
 pub mod state;
 
 use std::io::Read;
