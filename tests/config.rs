@@ -629,6 +629,7 @@ const CASES: &[Case] = &[
     ("no time for a Redis", "[state.redis]\nurl = \"redis://a\"\ntimeout = \"0s\"", 3, "state.redis.timeout", "must be more than 0", None),
     ("long waits for a Redis", "[state.redis]\nurl = \"redis://a\"\ntimeout = \"1m\"", 3, "state.redis.timeout", "must be at most 5s", None),
     ("an unknown key of a Redis", "[state.redis]\nurl = \"redis://a\"\ntls = true", 3, "state.redis.tls", "unknown key", None),
+    ("a cache in no Redis", "[cache]\nredis = true", 2, "cache.redis", "needs a Redis", None),
     ("unknown provider", "[providers.opnai]\nkey = \"k\"", 1, "providers.opnai.protocols", "must be given", Some("openai")),
     ("no address of a provider", "[providers.lab]\nprotocols = \"anthropic\"\nauth = \"none\"", 1, "providers.lab.base_url", "must be given (or endpoints)", None),
     ("no key of a catalogue provider", "[providers.openai]", 1, "providers.openai.key", "OPENAI_API_KEY is not set either", None),

@@ -286,7 +286,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "cache",
-        keys: &["enabled", "memory", "ttl"],
+        keys: &["enabled", "memory", "ttl", "redis"],
     },
     Section {
         path: "responses",

@@ -53,6 +53,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use crate::access::{self, Key, Keys};
 use crate::cache::Cache;
+use crate::cache::second::Second;
 use crate::config::Snapshot;
 use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
@@ -83,6 +84,8 @@ pub struct Core {
     pub limiter: Limiter,
     pub budgets: Arc<Budgets>,
     pub cache: ArcSwap<Option<Arc<Cache>>>,
+    /// What other nodes have, where there is a Redis.
+    pub second: Option<Arc<Second>>,
     pub metrics: Arc<Metrics>,
     pub writer: Writer,
     /// When a stopping process ends what is left.

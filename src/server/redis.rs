@@ -1,9 +1,12 @@
 //! Redis on the admin port: metrics, and what its health adds to the gateway's.
 
+use std::sync::Arc;
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use serde_json::{Value, json};
 
+use crate::cache::second::Second;
 use crate::observe::metrics::{Rows, desc};
 use crate::state::redis::{BOUNDS_NS, Call, Outcome, Redis};
 
@@ -87,6 +90,42 @@ impl Collector for Tallied {
         for call in Call::ALL {
             let times = counts.times[call as usize].export(&BOUNDS_NS);
             rows.push_histogram(&[("call", call.name())], times);
+        }
+        rows.end(&mut families);
+        families
+    }
+}
+
+/// What the cache's second tier came to.
+pub struct Recalled {
+    second: Arc<Second>,
+    descs: Vec<Desc>,
+}
+
+const RECALLED: (&str, &str) = (
+    "strait_cache_redis_total",
+    "Answers looked for and kept in Redis, by what became of it.",
+);
+
+impl Recalled {
+    pub fn new(second: Arc<Second>) -> Self {
+        Self {
+            second,
+            descs: vec![desc(RECALLED.0, RECALLED.1, &["outcome"])],
+        }
+    }
+}
+
+impl Collector for Recalled {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Vec::new();
+        let mut rows = Rows::counter(RECALLED.0, RECALLED.1);
+        for (outcome, count) in self.second.counts() {
+            rows.push(&[("outcome", outcome)], count as f64);
         }
         rows.end(&mut families);
         families

@@ -3,12 +3,15 @@
 //! A change of the directory is looked for at once instead of at the next look. A cooldown that a provider's own answer
 //! began, a 401, 402, 403 or 429, is heard everywhere, and remembered for nodes that join later; there it is a guess:
 //! who has nothing else left asks all the same, so that no model is cold on all nodes at once. What a node only
-//! suspects (time-outs, 5xx, lost connections) may be its own network's fault, and stays its own.
+//! suspects (time-outs, 5xx, lost connections) may be its own network's fault, and stays its own. Kept answers that
+//! one node throws away are thrown away everywhere.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use crate::cache::second::Second;
 use crate::directory::Directory;
+use crate::gateway::Core;
 use crate::routing::{self, Begun, Blame, Scope};
 use crate::state::redis::{Heard, Later, Redis, Script, Topic};
 
@@ -47,6 +50,15 @@ return found",
 static FORGET: LazyLock<Script> =
     LazyLock::new(|| Script::new("return redis.call('DEL', KEYS[1])"));
 
+/// Returns which kept answers count: those of before the last time that all were thrown away do not.
+static EPOCH: LazyLock<Script> =
+    LazyLock::new(|| Script::new("return tonumber(redis.call('GET', KEYS[1]) or 0)"));
+
+static NEXT_EPOCH: LazyLock<Script> =
+    LazyLock::new(|| Script::new("return redis.call('INCR', KEYS[1])"));
+
+const EPOCH_KEY: &str = "cache-epoch";
+
 /// Has what this node learns told, and what others tell minded.
 pub fn share(redis: &Redis, directory: &Directory, routing: &Arc<routing::State>) {
     let told = redis.clone();
@@ -71,6 +83,55 @@ pub fn share(redis: &Redis, directory: &Directory, routing: &Arc<routing::State>
             };
             mind(&theirs, words, wait);
         }
+    });
+}
+
+/// Uses the second tier of the cache while it is known which of its answers count, and throws this node's answers away
+/// when another node says so.
+pub fn share_cache(redis: &Redis, core: &Arc<Core>) {
+    let Some(second) = core.second.clone() else {
+        return;
+    };
+    let (core, asked) = (Arc::downgrade(core), redis.clone());
+    redis.hear(Topic::Cache, move |heard| {
+        match heard {
+            // What was told meanwhile is not known.
+            Heard::Joined => second.set_epoch(None),
+            Heard::Told(_) => {
+                let Some(core) = core.upgrade() else { return };
+                second.set_epoch(None);
+                if let Some(cache) = core.cache.load().as_ref() {
+                    cache.clear();
+                }
+            }
+        }
+        find_epoch(&asked, &second, false);
+    });
+}
+
+/// Throws all kept answers away, in Redis and on the other nodes.
+pub fn clear_cache(redis: &Redis, second: &Arc<Second>) {
+    second.set_epoch(None);
+    find_epoch(redis, second, true);
+}
+
+/// Asks which answers count; with `next`, those of before don't any more, which the others are told afterwards.
+fn find_epoch(redis: &Redis, second: &Arc<Second>, next: bool) {
+    let second = second.clone();
+    let tells = next.then(|| redis.clone());
+    let script = if next { &*NEXT_EPOCH } else { &*EPOCH };
+    redis.later(Later::Script {
+        script,
+        keys: vec![EPOCH_KEY.into()],
+        args: Vec::new(),
+        then: Some(Box::new(move |answer| {
+            if let Ok(epoch) = ::redis::from_redis_value::<u64>(answer) {
+                second.set_epoch(Some(epoch));
+            }
+            if let Some(redis) = tells {
+                redis.tell(Topic::Cache, b"");
+            }
+        })),
     });
 }
 
