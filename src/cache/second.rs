@@ -39,13 +39,27 @@ const UNKNOWN: u64 = u64::MAX;
 pub struct Second {
     redis: Redis,
     seals: Arc<Seals>,
-    /// Answers of an earlier one were thrown away.
-    epoch: AtomicU64,
+    epoch: Epoch,
     /// How long answers are kept beyond their time, in milliseconds.
     stale_ms: AtomicU64,
     queue: SyncSender<Write>,
     waiting: Arc<AtomicUsize>,
     tallies: Arc<Tallies>,
+}
+
+/// Which answers count: those of an earlier one were thrown away. Clones share it.
+#[derive(Clone)]
+pub struct Epoch(Arc<AtomicU64>);
+
+impl Epoch {
+    /// While it is not known, no answer is read or written.
+    pub fn set(&self, epoch: Option<u64>) {
+        self.0.store(epoch.unwrap_or(UNKNOWN), Relaxed);
+    }
+
+    fn known(&self) -> Option<u64> {
+        Some(self.0.load(Relaxed)).filter(|epoch| *epoch != UNKNOWN)
+    }
 }
 
 struct Write {
@@ -91,7 +105,7 @@ impl Second {
         let second = Self {
             redis,
             seals: Arc::new(Seals::new(master)),
-            epoch: AtomicU64::new(UNKNOWN),
+            epoch: Epoch(Arc::new(AtomicU64::new(UNKNOWN))),
             stale_ms: AtomicU64::new(0),
             queue,
             waiting: Arc::default(),
@@ -109,9 +123,8 @@ impl Second {
         Ok(second)
     }
 
-    /// Says which answers count from now on; while that is not known, none is read or written.
-    pub fn set_epoch(&self, epoch: Option<u64>) {
-        self.epoch.store(epoch.unwrap_or(UNKNOWN), Relaxed);
+    pub fn epoch(&self) -> Epoch {
+        self.epoch.clone()
     }
 
     pub fn set_stale(&self, stale: Duration) {
@@ -120,8 +133,8 @@ impl Second {
 
     /// Returns an answer with its age; it may be over its time.
     pub async fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        let epoch = self.epoch.load(Relaxed);
-        if epoch == UNKNOWN || !self.redis.is_available() {
+        let epoch = self.epoch.known()?;
+        if !self.redis.is_available() {
             return None;
         }
         let found = self.redis.get(&self.seals.name(epoch, key)).await;
@@ -140,10 +153,9 @@ impl Second {
 
     /// Keeps an answer, in the background, if there is room.
     pub fn put(&self, key: Key, entry: &Arc<Entry>) {
-        let epoch = self.epoch.load(Relaxed);
-        if epoch == UNKNOWN || !self.redis.is_available() {
+        let Some(epoch) = self.epoch.known().filter(|_| self.redis.is_available()) else {
             return;
-        }
+        };
         let size = entry.body.len();
         let before = self.waiting.fetch_add(size, Relaxed);
         let write = Write {
