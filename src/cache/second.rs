@@ -26,6 +26,8 @@ use crate::state::redis::{Later, Redis};
 const FORMAT: u8 = 1;
 /// Larger ones, compressed and sealed, stay in memory alone: one of them would hold up the others.
 pub const MOST_SEALED: usize = 1 << 20;
+/// Larger ones are not opened among requests that wait.
+const OPEN_ASIDE: usize = 64 << 10;
 /// Smaller bodies are kept as they are.
 const COMPRESS_FROM: usize = 1024;
 /// What may wait to be written, and its bytes.
@@ -140,7 +142,7 @@ impl Second {
         let found = self.redis.get(&self.seals.name(epoch, key)).await;
         let tallies = &self.tallies;
         let (count, entry) = match found {
-            Ok(Some(sealed)) => match self.seals.open(key, sealed) {
+            Ok(Some(sealed)) => match self.open(*key, sealed).await {
                 Some(entry) => (&tallies.hits, Some(Arc::new(entry))),
                 None => (&tallies.unreadable, None),
             },
@@ -149,6 +151,15 @@ impl Second {
         };
         count.fetch_add(1, Relaxed);
         entry
+    }
+
+    async fn open(&self, key: Key, sealed: Vec<u8>) -> Option<Entry> {
+        if sealed.len() <= OPEN_ASIDE {
+            return self.seals.open(&key, sealed);
+        }
+        let seals = self.seals.clone();
+        let opening = tokio::task::spawn_blocking(move || seals.open(&key, sealed));
+        opening.await.ok().flatten()
     }
 
     /// Keeps an answer, in the background, if there is room.

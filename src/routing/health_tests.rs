@@ -231,8 +231,7 @@ fn told_of(failures: &[Failed<'_>], now: Instant) -> Vec<(Blame, u64)> {
     for failed in failures {
         cooldowns.failed(failed, now);
     }
-    let told = told.lock().clone();
-    told
+    told.lock().clone()
 }
 
 #[test]
