@@ -152,6 +152,25 @@ fn nodes_of_another_master_key_and_another_configuration_miss() {
 }
 
 #[test]
+fn when_nobody_answers_an_old_answer_of_another_node_is_better_than_none() {
+    let redis = Redis::start();
+    let provider = mock("[[rule]]\nsteps = [{}, { status = 500 }]\n");
+    let short = "[cache]\nenabled = true\nredis = true\nttl = \"100ms\"\n\
+                 [models.old]\ntargets = [\"lab/x\"]\nstale_if_error = \"1h\"\nretries = { max_attempts = 1 }\n";
+    let config = config(&provider, short);
+    let [first, second] = [(); 2].map(|()| node(&config, &at(&redis)));
+    joined(&first);
+    joined(&second);
+    assert_eq!(crate::ask(&first, "old", "hi").status, 200);
+    written(&redis, 1);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let stale = crate::ask(&second, "old", "hi");
+    assert_eq!(stale.status, 200, "{}", stale.text());
+    assert_eq!(cache(&stale), "stale");
+    assert_eq!(provider.counts().count, 2, "it was asked first");
+}
+
+#[test]
 fn an_answer_outlives_the_node_that_made_it_and_what_is_damaged_is_a_miss() {
     let redis = Redis::start();
     let provider = mock("");

@@ -1,6 +1,9 @@
-//! Redis stopped, started again, frozen and full while requests come: they are served, soon, and it is used again
+//! Redis stopped, started again, frozen, slow and full while requests come: they are served, soon, and it is used again
 //! afterwards without anybody's doing.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -86,6 +89,58 @@ fn requests_are_served_while_redis_is_stopped_started_and_frozen() {
         "{log}"
     );
     assert!(!log.contains(crate::PASSWORD), "{log}");
+}
+
+/// Stands between a gateway and its Redis, and lets every piece wait. It ends with the test's process.
+fn slow_way(to: u16, delay_ms: &Arc<AtomicU64>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let delay = delay_ms.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+                continue;
+            };
+            let ways = [
+                (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                (server, client),
+            ];
+            for (mut from, mut to) in ways {
+                let delay = delay.clone();
+                std::thread::spawn(move || {
+                    let mut piece = vec![0; 64 << 10];
+                    while let Ok(length @ 1..) = from.read(&mut piece) {
+                        std::thread::sleep(Duration::from_millis(delay.load(Ordering::Relaxed)));
+                        if to.write_all(&piece[..length]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn requests_are_served_while_redis_is_slow() {
+    let redis = Redis::start();
+    let delay = Arc::new(AtomicU64::new(0));
+    let way = slow_way(redis.port, &delay);
+    let provider = mock("");
+    let state = at(&redis).replace(&redis.port.to_string(), &way.port().to_string());
+    let strait = node(&config(&provider, CACHE), &state);
+    under_load(&strait, || {
+        a_moment();
+        // Each way; a call may take 50 ms.
+        delay.store(150, Ordering::Relaxed);
+        missed(&strait);
+        a_moment();
+        delay.store(0, Ordering::Relaxed);
+        found(&strait);
+        a_moment();
+    });
 }
 
 #[test]
