@@ -87,7 +87,7 @@ fn one_server_does_it_all() {
 
 #[test]
 fn a_cluster_does_it_all() {
-    let nodes = server::Redis::start_cluster();
+    let mut nodes = server::Redis::start_cluster();
     let settings = Settings {
         // One would do; the others are found.
         urls: nodes[..2]
@@ -108,6 +108,17 @@ fn a_cluster_does_it_all() {
         "{refused:?}"
     );
     assert_eq!(add(&redis, &["a"], 1), Ok(1));
+    // With a part of it gone, calls for that part fail, and soon nobody waits for them.
+    nodes[1].stop();
+    let keys: Vec<String> = (0..64).map(|at| format!("key{at}")).collect();
+    eventually("a part is missed", || {
+        let mut keys = keys.iter();
+        keys.any(|key| add(&redis, &[key], 1) == Err(Failure::Away))
+    });
+    nodes[1].begin();
+    eventually("it is whole again", || {
+        keys.iter().all(|key| add(&redis, &[key], 1).is_ok())
+    });
     assert!(redis.close(Duration::from_secs(10)));
 }
 
