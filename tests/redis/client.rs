@@ -180,6 +180,35 @@ fn sentinels_are_asked_for_the_server_and_again_when_another_takes_over() {
 }
 
 #[test]
+fn a_user_who_may_do_little_outside_the_prefix_is_enough() {
+    let redis = server::Redis::start();
+    let rights = [
+        "on",
+        ">w0rd",
+        "~here:*",
+        "&here:*",
+        "+eval",
+        "+evalsha",
+        "+get",
+        "+set",
+        "+incrby",
+        "+publish",
+        "+subscribe",
+        "+ping",
+        "+select",
+    ];
+    assert_eq!(
+        redis.ask(&[&["ACL", "SETUSER", "strait"], &rights[..]].concat()),
+        "OK"
+    );
+    works(&Settings {
+        prefix: "here:".into(),
+        ..Settings::single(&format!("redis://strait:w0rd@127.0.0.1:{}/3", redis.port))
+    });
+    assert_eq!(redis.ask(&["DBSIZE"]), "0", "it is in another database");
+}
+
+#[test]
 fn a_wrong_password_is_said_without_saying_it() {
     let redis = server::Redis::start();
     let url = format!("redis://:not-the-p4ssword@127.0.0.1:{}", redis.port);

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::common::authority::Authority;
 use crate::common::postgres::Postgres;
 use crate::common::redis::Redis;
 use crate::common::{Client, Strait, chat, eventually, mock};
-use crate::{MASTER, ask, at, config, node, redis_health};
+use crate::{MASTER, PASSWORD, ask, at, config, found, node, redis_health};
 
 /// The lab refuses, and says until when; the other answers.
 const LIMITED: &str = r#"
@@ -160,4 +161,42 @@ fn a_change_of_keys_is_told_to_the_other_nodes() {
         redis_health(&second),
         json!({"status": "ok", "detail": null})
     );
+}
+
+#[test]
+fn nodes_share_over_tls_and_one_that_does_not_trust_the_server_goes_on_alone() {
+    let authority = Authority::new();
+    let redis = Redis::start_tls(&authority.local(), &authority.pem);
+    let provider = mock(LIMITED);
+    let config = config(&provider, "");
+    let table =
+        |more: &str| format!("[state.redis]\nurl = \"env:REDIS_URL\"\ntimeout = \"1s\"\n{more}");
+    let ca = format!("ca = \"{}\"", redis.dir().join("ca.pem").display());
+    let url = redis.url();
+    let env = [("REDIS_URL", url.as_str())];
+    let [first, second] = [(); 2].map(|()| Strait::start_state(&config, &table(&ca), &env));
+    found(&first);
+    found(&second);
+    assert_eq!(ask(&first, "both", "hi").status, 200);
+    eventually("the other has heard", || shared(&second).is_some());
+
+    let alone = Strait::start_state(&config, &table(""), &env);
+    eventually("it says why", || {
+        let health = redis_health(&alone);
+        let detail = health["detail"].as_str().unwrap_or_default().to_owned();
+        health["status"] == "unavailable" && detail.contains("certificate")
+    });
+    assert_eq!(ask(&alone, "both", "hi").status, 200);
+    for strait in [&first, &alone] {
+        let status = strait.admin("GET", "/admin/v1/status", "").text();
+        let told = [
+            strait.log(),
+            strait.metrics(),
+            status,
+            redis_health(strait).to_string(),
+        ];
+        for text in told {
+            assert!(!text.contains(PASSWORD), "{text}");
+        }
+    }
 }
