@@ -14,6 +14,8 @@ use super::{Heard, Lane, Later, Shared, later};
 /// Between two tries to connect, at first; doubles each time.
 const TRY_AFTER: Duration = Duration::from_millis(100);
 const TRY_EVERY: Duration = Duration::from_secs(2);
+/// After a session that lasted so long it is tried at once again.
+const LASTED: Duration = Duration::from_secs(5);
 /// Connecting takes this long at most, whatever the servers do.
 const OPEN: Duration = Duration::from_secs(5);
 /// A connection in use is asked this often whether it is there.
@@ -59,9 +61,13 @@ async fn serve(shared: &Arc<Shared>) {
                 if std::mem::take(&mut complained) {
                     tracing::info!("Redis is there again");
                 }
-                pause = TRY_AFTER;
+                let begun = Instant::now();
                 // Boxed: it holds the connections.
-                Box::pin(attend(shared, session)).await
+                let why = Box::pin(attend(shared, session)).await;
+                if begun.elapsed() > LASTED {
+                    pause = TRY_AFTER;
+                }
+                why
             }
             Err(why) => why,
         };
@@ -121,6 +127,9 @@ async fn attend(shared: &Shared, session: Session) -> String {
             },
             () = shared.trouble.notified() => {}
             _ = pings.tick() => {}
+        }
+        if shared.demoted.swap(false, Relaxed) {
+            return "it takes no writes any more".into();
         }
         if let Err(why) = quick.look(shared).await {
             return why.said();
