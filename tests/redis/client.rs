@@ -288,6 +288,28 @@ fn nobody_waits_for_a_redis_that_is_away_and_it_is_found_again() {
 }
 
 #[test]
+fn a_server_that_takes_no_writes_any_more_is_left_and_looked_for_again() {
+    let [redis, other] = [(); 2].map(|()| server::Redis::start());
+    let client = open(Settings::single(&redis.url()));
+    let connected = client.counts().connected;
+    assert_eq!(
+        redis.ask(&["REPLICAOF", "127.0.0.1", &other.port.to_string()]),
+        "OK"
+    );
+    assert_eq!(
+        add(&client, &["x"], 1),
+        Err(Failure::Away),
+        "it was not done"
+    );
+    eventually("it is connected to anew", || {
+        client.counts().connected > connected
+    });
+    assert_eq!(redis.ask(&["REPLICAOF", "NO", "ONE"]), "OK");
+    eventually("it works again", || add(&client, &["x"], 1).is_ok());
+    assert!(client.close(Duration::from_secs(10)));
+}
+
+#[test]
 fn a_full_redis_refuses_and_is_not_away() {
     let redis =
         server::Redis::start_with(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
