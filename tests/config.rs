@@ -230,8 +230,9 @@ limits = { rpm = 1, tpm = 5_000_000_000, concurrent = 2 }
     );
     assert_eq!(now.models["careful"].retries, Retries::default());
     let key = &now.keys[0];
+    let limits = key.limits[0].limits;
     assert_eq!(
-        (key.limits.rpm, key.limits.tpm, key.limits.concurrent),
+        (limits.rpm, limits.tpm, limits.concurrent),
         (Some(1), Some(5_000_000_000), Some(2))
     );
     assert_eq!(key.models, ["fast", "lab/*"]);

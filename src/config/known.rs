@@ -21,6 +21,7 @@ pub const SECTIONS: &[Section] = &[
             "models",
             "rules",
             "keys",
+            "budgets",
             "catalogue",
             "cache",
             "responses",
@@ -239,11 +240,26 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "keys[].limits",
-        keys: &["rpm", "tpm", "rpd", "tpd", "concurrent"],
+        keys: &[
+            "models",
+            "rpm",
+            "tpm",
+            "rpd",
+            "tpd",
+            "images_per_minute",
+            "images_per_day",
+            "audio_seconds_per_minute",
+            "audio_seconds_per_day",
+            "concurrent",
+        ],
     },
     Section {
         path: "keys[].budget",
-        keys: &["usd", "every", "rolling"],
+        keys: &["usd", "every", "rolling", "timezone", "end_user", "tag"],
+    },
+    Section {
+        path: "budgets[]",
+        keys: &["usd", "every", "rolling", "timezone", "end_user", "tag"],
     },
     Section {
         path: "catalogue",

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub models: HashMap<String, Arc<Model>>,
     pub rules: crate::routing::rules::Rules,
     pub keys: Vec<access::KeySettings>,
+    /// Of end users and tags, whichever key asks.
+    pub budgets: Vec<crate::limit::named::Named>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,

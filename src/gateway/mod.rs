@@ -21,6 +21,7 @@ mod form;
 mod intake;
 mod kept;
 mod lane;
+mod limits;
 mod models;
 mod outcome;
 mod own_key;
@@ -58,9 +59,9 @@ use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::alert::Alerts;
 use crate::ledger::{Ledger, Reserved};
-use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::Turn;
+use crate::limit::{Amount, Limiter};
 use crate::observe::metrics::Metrics;
 use crate::observe::record::Phase;
 use crate::observe::writer::Writer;
@@ -475,11 +476,17 @@ impl Gateway {
         };
         let mut raw = raw::plan(now, provider, rest, query, asks).await?;
         let permit = match &head.key {
-            Some(key) => Some(self.admit(key, 0, x, limits)?),
+            Some(key) => {
+                let named = raw.named();
+                let named: Vec<&str> = named.iter().map(String::as_str).collect();
+                let limited = key.limits.iter().filter(|limited| limited.counts(&named));
+                Some(limits::admit(limited, Amount::default(), limits, x).await?)
+            }
             None => None,
         };
         // What it will cost can't be known: it is spent when it is known.
-        spending::hold(head.key.as_deref(), || 0, x)?;
+        x.record.user.clone_from(&head.controls.user);
+        spending::hold(head.key.as_deref(), now, || 0, x).await?;
         let until = x.started + crate::provider::Timeouts::default().total;
         let gate = self.core.routing.gates.all.clone();
         let all = queue::slot(&self.core, &gate, Scope::Server, &turn, until, x).await?;

@@ -1,14 +1,17 @@
 //! Budgets on a request's path: whether there is any room, what the request may cost, and what is said when there is
 //! too little.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
-use super::Exchange;
 use super::account;
 use super::ask::Ask;
+use super::{Exchange, Now};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::budget::{Every, Over, Scope};
+use crate::limit::named;
 use crate::protocol::usage::Usage;
 use crate::provider::cost;
 use crate::routing::Candidate;
@@ -19,11 +22,12 @@ const UNKNOWN_OUTPUT: u64 = 4096;
 
 /// Refuses a key whose budget is spent, or that of somebody it belongs to: before the cache, because what is kept is for
 /// those who may ask.
-pub fn check(key: Option<&Key>, x: &Exchange) -> Result<()> {
-    let Some(scopes) = scopes(key) else {
+pub fn check(key: Option<&Key>, now: &Now, x: &Exchange) -> Result<()> {
+    let scopes = scopes(key, now, x);
+    if scopes.is_empty() {
         return Ok(());
-    };
-    match x.core.budgets.reserve(scopes, 0, Timestamp::now()) {
+    }
+    match x.core.budgets.reserve(&scopes, 0, Timestamp::now()) {
         // Nothing is held.
         Ok(none) => drop(none),
         Err(over) => return Err(refused(&over, x)),
@@ -33,20 +37,38 @@ pub fn check(key: Option<&Key>, x: &Exchange) -> Result<()> {
 
 /// Holds what the request may cost at `most`, in 10⁻¹² USD, in every budget that it is spent from, until its record is
 /// made.
-pub fn hold(key: Option<&Key>, most: impl FnOnce() -> u64, x: &mut Exchange) -> Result<()> {
-    let Some(scopes) = scopes(key) else {
+pub async fn hold(
+    key: Option<&Key>,
+    now: &Now,
+    most: impl FnOnce() -> u64,
+    x: &mut Exchange,
+) -> Result<()> {
+    let scopes = scopes(key, now, x);
+    if scopes.is_empty() {
         return Ok(());
-    };
-    match x.core.budgets.reserve(scopes, most(), Timestamp::now()) {
+    }
+    match x.core.budgets.reserve(&scopes, most(), Timestamp::now()) {
         Ok(held) => x.held = Some(held),
         Err(over) => return Err(refused(&over, x)),
     }
     Ok(())
 }
 
-fn scopes(key: Option<&Key>) -> Option<&[Scope]> {
-    key.map(|key| &*key.spends)
-        .filter(|scopes| !scopes.is_empty())
+/// Returns whose budgets the request is spent from: the key's and those of all that it belongs to, and those of the
+/// end user and the tags that it names.
+fn scopes<'k>(key: Option<&'k Key>, now: &Now, x: &Exchange) -> Cow<'k, [Scope]> {
+    let own = key.map_or(&[][..], |key| &key.spends);
+    let of_key = key.map_or(&[][..], |key| &key.named);
+    let of_all = &now.snapshot.budgets;
+    if of_key.is_empty() && of_all.is_empty() {
+        return Cow::Borrowed(own);
+    }
+    let mut all = own.to_vec();
+    let named = of_all.iter().chain(of_key.iter().map(|shared| &**shared));
+    let user = x.record.user.as_deref();
+    let user = user.filter(|user| !user.is_empty());
+    named::scopes(named, user, &x.record.tags, &mut all);
+    Cow::Owned(all)
 }
 
 /// Returns what a request may cost at most at any of those who may answer it.

@@ -19,12 +19,13 @@ use crate::ledger::alert::Alerts;
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::MOST_INFLIGHT;
+use crate::limit::spent;
 use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
 use crate::provider::{Credential, Provider, catalogue};
 use crate::routing::{self, Table};
 use crate::secret::Secret;
-use crate::state::{State, spent};
+use crate::state::State;
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
 

@@ -17,8 +17,8 @@ use super::build::{Parts, Pools, Start};
 use crate::config::{Mistake, Store, watch};
 use crate::gateway::Core;
 use crate::limit::budget::Budgets;
+use crate::limit::spent;
 use crate::provider::catalogue;
-use crate::state::spent;
 
 const TICK: Duration = Duration::from_secs(1);
 /// Cooldowns, idle limits and gauges are looked after this often.

@@ -10,7 +10,6 @@
 pub mod database;
 mod queue;
 pub mod responses;
-pub mod spent;
 mod worker;
 
 use std::sync::Arc;

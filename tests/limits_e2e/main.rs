@@ -4,6 +4,8 @@
 mod budgets;
 #[path = "../common/mod.rs"]
 mod common;
+mod models;
+mod named;
 mod secrets;
 
 use common::dialect::Dialect;
