@@ -614,7 +614,23 @@ const CASES: &[Case] = &[
     ("no URL of a database", "[state]\ndatabase = \"postgres://u:p@[h/d\"", 2, "state.database", "is not a URL", None),
     ("no variable of a database", "[state]\ndatabase = \"env:NOPE\"", 2, "state.database", "the environment variable NOPE is not set", None),
     ("another database", "[state]\ndatabase = \"mysql\"", 2, "state.database", "must be \"sqlite\"", Some("\"sqlite\"")),
-    ("Redis", "[state]\nredis = \"redis://h\"", 2, "state.redis", "Redis is not supported yet", None),
+    ("no URL of a Redis", "[state]\nredis = \"localhost:6379\"", 2, "state.redis", "must be the URL of a Redis", None),
+    ("no scheme of a Redis", "[state]\nredis = \"http://h\"", 2, "state.redis", "must be the URL of a Redis", None),
+    ("a parameter of a Redis", "[state]\nredis = \"redis://h?protocol=resp3\"", 2, "state.redis", "must hold no ?", None),
+    ("no variable of a Redis", "[state]\nredis = \"env:NOPE\"", 2, "state.redis", "the environment variable NOPE is not set", None),
+    ("a number for a Redis", "[state]\nredis = 6379", 2, "state.redis", "must be a string, found an integer", None),
+    ("several Redis", "[state]\nredis = [\"redis://a\", \"redis://b\"]", 2, "state.redis", "several addresses are those of a cluster or of sentinels", None),
+    ("several Redis in a table", "[state.redis]\nurl = [\"redis://a\", \"redis://b\"]", 1, "state.redis.url", "several addresses are those of a cluster or of sentinels", None),
+    ("another mode of Redis", "[state.redis]\nurl = \"redis://a\"\nmode = \"clustr\"", 3, "state.redis.mode", "must be one of single, cluster, sentinel", Some("\"cluster\"")),
+    ("sentinels of no name", "[state.redis]\nurl = \"redis://a\"\nmode = \"sentinel\"", 1, "state.redis.master", "must be given with mode", None),
+    ("a user without sentinels", "[state.redis]\nurl = \"redis://a\"\nuser = \"u\"", 3, "state.redis.user", "is for mode = \"sentinel\"", None),
+    ("TLS for some", "[state.redis]\nurl = [\"redis://a\", \"rediss://b\"]\nmode = \"cluster\"", 1, "state.redis.url", "rediss:// for all", None),
+    ("no authority of a Redis", "[state.redis]\nurl = \"rediss://a\"\nca = \"/nonexistent\"", 3, "state.redis.ca", "/nonexistent can't be read", None),
+    ("braces in a prefix", "[state.redis]\nurl = \"redis://a\"\nprefix = \"{x}\"", 3, "state.redis.prefix", "without spaces and braces", None),
+    ("no time for a Redis", "[state.redis]\nurl = \"redis://a\"\ntimeout = \"0s\"", 3, "state.redis.timeout", "must be more than 0", None),
+    ("long waits for a Redis", "[state.redis]\nurl = \"redis://a\"\ntimeout = \"1m\"", 3, "state.redis.timeout", "must be at most 5s", None),
+    ("an unknown key of a Redis", "[state.redis]\nurl = \"redis://a\"\ntls = true", 3, "state.redis.tls", "unknown key", None),
+    ("a cache in no Redis", "[cache]\nredis = true", 2, "cache.redis", "needs a Redis", None),
     ("unknown provider", "[providers.opnai]\nkey = \"k\"", 1, "providers.opnai.protocols", "must be given", Some("openai")),
     ("no address of a provider", "[providers.lab]\nprotocols = \"anthropic\"\nauth = \"none\"", 1, "providers.lab.base_url", "must be given (or endpoints)", None),
     ("no key of a catalogue provider", "[providers.openai]", 1, "providers.openai.key", "OPENAI_API_KEY is not set either", None),
@@ -793,7 +809,7 @@ max_body = "64M"
 token = ["SECRET-0"]
 [state]
 database = "mysql://u:SECRET-1@h/d"
-redis = "redis://:SECRET-2@h"
+redis = "http://:SECRET-2@h"
 [providers.openai]
 base_url = "https://SECRET-3:SECRET-4@api.openai.com"
 key = "env:SECRET-5"

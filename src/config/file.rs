@@ -32,6 +32,8 @@ pub(super) struct File {
     pub budgets: Vec<super::budget::Written>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
+    /// Where `cache.redis` is said.
+    pub cache_redis: Option<Place>,
     pub responses: state::Settings,
     pub ledger: ledger::Settings,
     pub alerts: super::ledger::Alerts,
@@ -64,6 +66,7 @@ impl File {
         let root = reader.root(&document);
         let (server, listen) = server(reader, &root);
         let admin = reader.table(&root, "admin", "admin");
+        let (cache, cache_redis) = cache(reader, &root);
         let admin_listen = admin
             .as_ref()
             .and_then(|admin| reader.get(admin, "listen", units::listen));
@@ -83,7 +86,8 @@ impl File {
             keys: keys(reader, &root),
             budgets: super::budget::of_all(reader, &root),
             catalogue: super::catalogue::catalogue(reader, &root),
-            cache: cache(reader, &root),
+            cache,
+            cache_redis,
             responses: super::responses::responses(reader, &root),
             ledger: super::ledger::ledger(reader, &root),
             alerts: super::ledger::alerts(reader, &root),
@@ -209,16 +213,13 @@ pub(super) struct State {
     pub database: Option<At<Reference>>,
     pub pepper: Option<At<Reference>>,
     pub master_key: Option<At<Reference>>,
+    pub redis: Option<super::redis::Redis>,
 }
 
 fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
     let Some(table) = reader.table(root, "state", "state") else {
         return State::default();
     };
-    reader.get(&table, "redis", |value| match text(value)?.as_str() {
-        "" => Ok(()),
-        _ => Err(Wrong::later("Redis")),
-    });
     let dir = reader.get(&table, "dir", |value| match text(value)?.as_str() {
         "" => Err("must name a directory".into()),
         dir => Ok(PathBuf::from(dir)),
@@ -230,6 +231,7 @@ fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
     State {
         pepper: reader.get(&table, "pepper", secret),
         master_key: reader.get(&table, "master_key", secret),
+        redis: super::redis::redis(reader, &table),
         dir: dir.map(|at| at.value),
         database: database.and_then(|at| {
             Some(At {
@@ -383,8 +385,9 @@ fn limit(reader: &mut Reader<'_>, table: &Table<'_>) -> (Vec<At<String>>, Limits
     (models.map(|list| list.value).unwrap_or_default(), limits)
 }
 
-fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> cache::Settings {
+fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> (cache::Settings, Option<Place>) {
     let mut settings = cache::Settings::default();
+    let mut redis = None;
     if let Some(table) = reader.table(root, "cache", "cache") {
         set(&mut settings.enabled, reader.get(&table, "enabled", truth));
         set(
@@ -395,8 +398,10 @@ fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> cache::Settings {
             &mut settings.ttl,
             reader.get(&table, "ttl", units::duration),
         );
+        redis = reader.get(&table, "redis", truth);
+        settings.redis = redis.as_ref().is_some_and(|at| at.value);
     }
-    settings
+    (settings, redis.map(|at| at.place))
 }
 
 fn records(reader: &mut Reader<'_>, root: &Table<'_>) -> Sink {

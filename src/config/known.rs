@@ -63,6 +63,12 @@ pub const SECTIONS: &[Section] = &[
         keys: &["dir", "database", "pepper", "master_key", "redis"],
     },
     Section {
+        path: "state.redis",
+        keys: &[
+            "url", "mode", "master", "user", "password", "ca", "prefix", "timeout",
+        ],
+    },
+    Section {
         path: "providers.*",
         keys: &[
             "protocols",
@@ -296,7 +302,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "cache",
-        keys: &["enabled", "memory", "ttl"],
+        keys: &["enabled", "memory", "ttl", "redis"],
     },
     Section {
         path: "responses",

@@ -78,6 +78,17 @@ pub(super) fn snapshot(
         pepper: own_secret(file.state.pepper, env, mistakes),
         master_key: own_secret(file.state.master_key, env, mistakes),
     };
+    let redis = file.state.redis;
+    let has_redis = redis.is_some();
+    let redis = redis.and_then(|redis| redis.resolve(env, mistakes));
+    if let Some(place) = file.cache_redis.filter(|_| file.cache.redis) {
+        if !has_redis {
+            mistakes.push(place.wrong("needs a Redis: say where it is in state.redis"));
+        } else if secrets.master_key.is_none() {
+            let message = "nodes read each other's answers only with the same state.master_key: without it each reads its own alone";
+            warnings.push(place.wrong(message));
+        }
+    }
     Snapshot {
         generation: 1,
         file: None,
@@ -93,6 +104,7 @@ pub(super) fn snapshot(
         },
         database,
         secrets,
+        redis,
         state_dir,
         providers: providers.enabled,
         provider_index: providers.index,

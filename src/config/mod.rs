@@ -22,6 +22,7 @@ mod overload;
 mod platform;
 mod provider;
 mod read;
+mod redis;
 mod responses;
 mod row;
 mod rules;

@@ -19,6 +19,7 @@ pub struct Snapshot {
     pub state_dir: PathBuf,
     pub database: state::Location,
     pub secrets: state::Secrets,
+    pub redis: Option<state::redis::Settings>,
     /// Enabled providers: those of the file, and those of the catalogue whose usual key variable is set.
     pub providers: Vec<Arc<Provider>>,
     /// Name or alias → index into `providers`.

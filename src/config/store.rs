@@ -93,6 +93,7 @@ fn only_at_start(old: &Snapshot, new: &Snapshot) -> Vec<&'static str> {
         ("ledger", old.ledger != new.ledger),
         ("alerts", old.alerts != new.alerts),
         ("state.database", old.database != new.database),
+        ("state.redis", old.redis != new.redis),
         ("state.pepper", old.secrets.pepper != new.secrets.pepper),
         (
             "state.master_key",

@@ -3,7 +3,8 @@
 //! see a view in memory.
 //!
 //! One thread owns the connection: it makes the changes that the administration API asks for, and looks twice a second
-//! whether another node has made some, so that a change is in force on every node within a second. While the database
+//! whether another node has made some, so that a change is in force on every node within a second; where nodes tell
+//! each other (`state.redis`), at once. While the database
 //! is away the view stays in force as it was, and changes are refused. A node that could never read it refuses keys of
 //! the directory as unready, and serves those of the configuration.
 
@@ -17,11 +18,11 @@ pub mod view;
 mod worker;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::provider::Credential;
 use crate::secret::Secret;
@@ -58,6 +59,16 @@ pub struct Directory {
     sealer: Arc<Sealer>,
     health: Arc<Mutex<Option<String>>>,
     asks: mpsc::Sender<Ask>,
+    signals: Arc<Signals>,
+}
+
+/// Between this node's directory and those of the others.
+#[derive(Default)]
+struct Signals {
+    /// Another node has changed something.
+    look: Notify,
+    /// Called when this one has.
+    changed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Why an ask has no answer.
@@ -108,12 +119,14 @@ impl Directory {
             sealer: Arc::new(Sealer::new(&master)),
             health: Arc::default(),
             asks,
+            signals: Arc::default(),
         };
         let worker = worker::Worker {
             view,
             location,
             fingerprints: [("pepper", pepper), ("master-key", master)],
             health: directory.health.clone(),
+            signals: directory.signals.clone(),
             asked,
         };
         let (tell, looked) = std::sync::mpsc::channel();
@@ -129,6 +142,17 @@ impl Directory {
             }
         }
         directory
+    }
+
+    /// Has `tell` called after each change that is made here.
+    pub fn on_change(&self, tell: impl Fn() + Send + Sync + 'static) {
+        // Set once, before the first request.
+        let _ = self.signals.changed.set(Box::new(tell));
+    }
+
+    /// Looks at once whether another node has changed something.
+    pub fn look(&self) {
+        self.signals.look.notify_one();
     }
 
     pub fn view(&self) -> &Arc<View> {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::store::{self, Outcome};
 use super::view::View;
-use super::{Ask, Failed, Reply, seal, token};
+use super::{Ask, Failed, Reply, Signals, seal, token};
 use crate::secret::Secret;
 use crate::state::Location;
 use crate::state::database::{Connection, PATIENCE, is_away, within};
@@ -28,6 +28,7 @@ pub struct Worker {
     pub location: Location,
     pub fingerprints: [(&'static str, Secret); 2],
     pub health: Arc<Mutex<Option<String>>>,
+    pub signals: Arc<Signals>,
     pub asked: mpsc::Receiver<Ask>,
 }
 
@@ -118,6 +119,7 @@ impl Worker {
     ) -> Result<(), sqlx::Error> {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let signals = self.signals.clone();
         loop {
             tokio::select! {
                 ask = self.asked.recv() => match ask {
@@ -125,6 +127,7 @@ impl Worker {
                     None => return Ok(()),
                 },
                 _ = looks.tick() => self.look(connection, seen).await?,
+                () = signals.look.notified() => self.look(connection, seen).await?,
             }
         }
     }
@@ -226,7 +229,12 @@ impl Worker {
         seen: &mut Option<Seen>,
     ) -> Result<(), sqlx::Error> {
         let looked = match &done {
-            Ok(Ok(_)) => self.look(connection, seen).await,
+            Ok(Ok(_)) => {
+                if let Some(tell) = self.signals.changed.get() {
+                    tell();
+                }
+                self.look(connection, seen).await
+            }
             Ok(Err(_)) | Err(_) => Ok(()),
         };
         reply_with(reply, done)?;

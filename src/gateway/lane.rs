@@ -434,36 +434,44 @@ impl Gateway {
             }
             let entry = match kept {
                 Some(entry) => entry,
-                None if control == CacheControl::OnlyIfCached => return Err(kept::not_cached()),
-                None => {
-                    let follower = match cache.flights.join(key) {
-                        Ticket::Follow(follower) => follower,
-                        Ticket::Lead(lead) => {
+                None if control == CacheControl::OnlyIfCached => {
+                    let recalled = kept::recall(&cache, &key, x).await;
+                    recalled.ok_or_else(kept::not_cached)?
+                }
+                None => match cache.flights.join(key) {
+                    Ticket::Lead(lead) => match kept::recall(&cache, &key, x).await {
+                        Some(entry) => {
+                            lead.tell(Outcome::Answered(entry.clone()));
+                            entry
+                        }
+                        None => {
                             let keep = Keep::new(key, ttl, Some(lead), cache.clone());
                             return Ok(Cached::Ask(Some(keep)));
                         }
-                    };
-                    outcome = CacheOutcome::Coalesced;
-                    match self.follow(follower, ask, route, session, x).await? {
-                        Outcome::Answered(entry) => entry,
-                        Outcome::Refused(shared)
-                            if shared.is_outage() && cache.stale(&key, stale).is_some() =>
-                        {
-                            outcome = CacheOutcome::Stale;
-                            let Some(entry) = cache.stale(&key, stale) else {
-                                continue;
-                            };
-                            entry
+                    },
+                    Ticket::Follow(follower) => {
+                        outcome = CacheOutcome::Coalesced;
+                        match self.follow(follower, ask, route, session, x).await? {
+                            Outcome::Answered(entry) => entry,
+                            Outcome::Refused(shared)
+                                if shared.is_outage() && cache.stale(&key, stale).is_some() =>
+                            {
+                                outcome = CacheOutcome::Stale;
+                                let Some(entry) = cache.stale(&key, stale) else {
+                                    continue;
+                                };
+                                entry
+                            }
+                            Outcome::Refused(shared) => {
+                                give_back(permit);
+                                let limits = std::mem::take(limits);
+                                let refused = kept::refused(shared, limits, session, x).await;
+                                return Ok(Cached::Answered(refused));
+                            }
+                            Outcome::Abandoned => continue,
                         }
-                        Outcome::Refused(shared) => {
-                            give_back(permit);
-                            let limits = std::mem::take(limits);
-                            let refused = kept::refused(shared, limits, session, x).await;
-                            return Ok(Cached::Answered(refused));
-                        }
-                        Outcome::Abandoned => continue,
                     }
-                }
+                },
             };
             give_back(permit);
             let replay = Replay {

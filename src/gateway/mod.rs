@@ -54,6 +54,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use crate::access::{self, Key, Keys};
 use crate::cache::Cache;
+use crate::cache::second::Second;
 use crate::config::Snapshot;
 use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
@@ -68,6 +69,7 @@ use crate::observe::writer::Writer;
 use crate::protocol::Protocol;
 use crate::routing::{self, Table};
 use crate::state::State;
+use crate::state::redis::Redis;
 
 use endpoint::Endpoint;
 pub use exchange::Exchange;
@@ -83,6 +85,8 @@ pub struct Core {
     pub limiter: Limiter,
     pub budgets: Arc<Budgets>,
     pub cache: ArcSwap<Option<Arc<Cache>>>,
+    /// What other nodes have, where there is a Redis.
+    pub second: Option<Arc<Second>>,
     pub metrics: Arc<Metrics>,
     pub writer: Writer,
     /// When a stopping process ends what is left.
@@ -93,6 +97,8 @@ pub struct Core {
     pub directory: Directory,
     pub ledger: Ledger,
     pub alerts: Alerts,
+    /// What is shared with other nodes at once, where there is one.
+    pub redis: Option<Redis>,
 }
 
 /// One configuration in force. A request keeps the one that it began with.

@@ -130,6 +130,9 @@ impl Admin {
             Does::Cooldowns => self.cooldowns(),
             Does::ClearCooldowns => {
                 self.link.core.routing.cooldowns.clear();
+                if let Some(redis) = &self.link.core.redis {
+                    super::share::clear_cooldowns(redis);
+                }
                 self.link.core.ledger.audit(
                     caller.name(),
                     "cooldowns.clear",
@@ -138,6 +141,7 @@ impl Admin {
                 );
                 self.cooldowns()
             }
+            Does::ClearCache => self.clear_cache(caller),
             Does::Document => Reply::json(openapi::document()).into_answer(),
             does @ (Does::Me
             | Does::List(_)
@@ -259,6 +263,7 @@ impl Admin {
                 "state": super::state::health(&self.link.core.state),
                 "directory": super::state::directory(&self.link.core.directory),
                 "ledger": super::ledger::health(&self.link.core.ledger),
+                "redis": super::redis::health(self.link.core.redis.as_ref()),
             }),
         )
     }
@@ -295,6 +300,23 @@ impl Admin {
             .headers_mut()
             .insert(http::header::CONTENT_TYPE, kind);
         answer
+    }
+
+    /// Throws all kept answers away, here at once, and elsewhere as soon as the others hear of it.
+    fn clear_cache(&self, caller: &Caller) -> Response<Vec<u8>> {
+        let core = &self.link.core;
+        let cache = core.cache.load();
+        let entries = cache.as_ref().as_ref().map_or(0, |cache| {
+            let entries = cache.entries();
+            cache.clear();
+            entries
+        });
+        if let (Some(redis), Some(second)) = (&core.redis, &core.second) {
+            super::share::clear_cache(redis, second);
+        }
+        core.ledger
+            .audit(caller.name(), "cache.clear", "cache", &json!({}));
+        json_answer(StatusCode::OK, &json!({"deleted": entries}))
     }
 
     async fn reload(&self, caller: &Caller) -> Response<Vec<u8>> {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use super::refresh;
 use crate::access::Keys;
 use crate::cache::Cache;
+use crate::cache::second::Second;
 use crate::config::Snapshot;
 use crate::directory::{self, Directory};
 use crate::gateway::{Core, Now};
@@ -26,6 +27,7 @@ use crate::provider::{Credential, Provider, catalogue};
 use crate::routing::{self, Table};
 use crate::secret::Secret;
 use crate::state::State;
+use crate::state::redis::Redis;
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
 
@@ -177,21 +179,23 @@ fn with_credentials(
     providers.iter().map(with).collect()
 }
 
-/// Opens the directory. Where its secrets can't be kept they last as long as the process.
-fn directory(snapshot: &Snapshot) -> Directory {
-    let secret = |name, configured: &Option<Secret>| {
-        directory::secret_of(&snapshot.state_dir, name, configured.as_ref()).unwrap_or_else(
-            |error| {
-                tracing::error!(%error, name, "a secret can't be kept in state.dir: keys and credentials that are made now end with the process");
-                let random = pepper();
-                Secret::new(directory::token::hex(&random))
-            },
-        )
-    };
+/// Returns a secret of this node. One that can't be kept lasts as long as the process.
+fn secret(snapshot: &Snapshot, name: &str, configured: Option<&Secret>) -> Secret {
+    directory::secret_of(&snapshot.state_dir, name, configured).unwrap_or_else(|error| {
+        tracing::error!(%error, name, "a secret can't be kept in state.dir: keys and credentials that are made now end with the process");
+        Secret::new(directory::token::hex(&pepper()))
+    })
+}
+
+fn directory(snapshot: &Snapshot, master: Secret) -> Directory {
     Directory::start(directory::Settings {
         location: snapshot.database.clone(),
-        pepper: secret(directory::PEPPER, &snapshot.secrets.pepper),
-        master: secret(directory::MASTER, &snapshot.secrets.master_key),
+        pepper: secret(
+            snapshot,
+            directory::PEPPER,
+            snapshot.secrets.pepper.as_ref(),
+        ),
+        master,
         required: snapshot.admin.keys,
     })
 }
@@ -231,8 +235,21 @@ impl Parts {
         refresh::read_last_good(&snapshot.catalogue, &snapshot.state_dir);
         let kept = State::start(snapshot.database.clone(), snapshot.responses.clone());
         // After it, so that the tables are there.
-        let directory = directory(snapshot);
+        let master = snapshot.secrets.master_key.as_ref();
+        let master = secret(snapshot, directory::MASTER, master);
+        let cache_key = directory::seal::derive(&master, "strait cache");
+        let directory = directory(snapshot, master);
         metrics.add(super::state::Known::new(directory.clone()));
+        let redis = snapshot.redis.clone().map(Redis::start);
+        if let Some(redis) = &redis {
+            metrics.add(super::redis::Tallied::new(redis.clone()));
+            super::share::share(redis, &directory, &state);
+        }
+        let second = redis.clone().map(|redis| Second::start(redis, &cache_key));
+        let second = second.transpose()?.map(Arc::new);
+        if let Some(second) = &second {
+            metrics.add(super::redis::Recalled::new(second.clone()));
+        }
         let now = now(
             snapshot.clone(),
             &pools,
@@ -255,7 +272,8 @@ impl Parts {
             routing: state,
             limiter: Limiter::new(),
             budgets,
-            cache: ArcSwap::from_pointee(cache_of(snapshot)),
+            cache: ArcSwap::from_pointee(cache_of(snapshot, second.as_ref())),
+            second,
             writer: Writer::start(snapshot.records.clone(), metrics.clone())?,
             metrics,
             drain: ArcSwap::from_pointee(None),
@@ -263,9 +281,14 @@ impl Parts {
             directory,
             ledger,
             alerts,
+            redis,
         };
+        let core = Arc::new(core);
+        if let Some(redis) = &core.redis {
+            super::share::share_cache(redis, &core);
+        }
         Ok(Self {
-            core: Arc::new(core),
+            core,
             pools,
             starts: Mutex::new(Some(starts)),
         })
@@ -283,8 +306,11 @@ impl Parts {
         )));
         if before.snapshot.cache != snapshot.cache {
             match (core.cache.load_full().as_ref(), snapshot.cache.enabled) {
-                (Some(cache), true) => cache.resize(&snapshot.cache),
-                _ => core.cache.store(Arc::new(cache_of(snapshot))),
+                (Some(cache), true) => cache.configure(&snapshot.cache, core.second.as_ref()),
+                _ => {
+                    let cache = cache_of(snapshot, core.second.as_ref());
+                    core.cache.store(Arc::new(cache));
+                }
             }
         }
         core.state.configure(snapshot.responses.clone());
@@ -295,11 +321,11 @@ impl Parts {
     }
 }
 
-fn cache_of(snapshot: &Snapshot) -> Option<Arc<Cache>> {
+fn cache_of(snapshot: &Snapshot, second: Option<&Arc<Second>>) -> Option<Arc<Cache>> {
     snapshot
         .cache
         .enabled
-        .then(|| Arc::new(Cache::new(&snapshot.cache)))
+        .then(|| Arc::new(Cache::new(&snapshot.cache, second)))
 }
 
 /// Returns the secret that keys are hashed with: random, new in every process, never stored.

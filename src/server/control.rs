@@ -151,6 +151,9 @@ impl Control {
         core.state.close(Duration::from_secs(5));
         core.ledger.close(Duration::from_secs(5));
         core.alerts.flush(Duration::from_secs(5));
+        if let Some(redis) = &core.redis {
+            redis.close(Duration::from_secs(2));
+        }
         keep_spent(&core.now.load().snapshot.state_dir, &core.budgets);
         tracing::info!("stopped");
         #[expect(

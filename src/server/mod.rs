@@ -6,9 +6,11 @@ mod control;
 mod ledger;
 mod objects;
 mod openapi;
+mod redis;
 mod refresh;
 mod reply;
 pub mod routes;
+mod share;
 pub mod state;
 
 use std::io::Read;

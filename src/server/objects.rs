@@ -122,6 +122,7 @@ impl Asked<'_> {
             | Does::Explain
             | Does::Cooldowns
             | Does::ClearCooldowns
+            | Does::ClearCache
             | Does::Document
             | Does::Ledger => Err(Fault::missing()),
         }

@@ -102,6 +102,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         | Does::Explain
         | Does::Cooldowns
         | Does::ClearCooldowns
+        | Does::ClearCache
         | Does::Document
         | Does::Me
         | Does::Read(_) => {}
@@ -129,6 +130,7 @@ fn body(does: Does) -> Option<Value> {
         | Does::Reload
         | Does::Cooldowns
         | Does::ClearCooldowns
+        | Does::ClearCache
         | Does::Document
         | Does::Me
         | Does::List(_)
@@ -184,6 +186,7 @@ fn answers(route: &Route) -> Value {
         | Does::Explain
         | Does::Cooldowns
         | Does::ClearCooldowns
+        | Does::ClearCache
         | Does::Document
         | Does::Reload
         | Does::Me

@@ -26,6 +26,7 @@ pub enum Does {
     Explain,
     Cooldowns,
     ClearCooldowns,
+    ClearCache,
     Document,
     Me,
     List(Kind),
@@ -55,6 +56,7 @@ impl Does {
             | Does::Explain
             | Does::Cooldowns
             | Does::ClearCooldowns
+            | Does::ClearCache
             | Does::Document
             | Does::Me
             | Does::List(_)
@@ -103,6 +105,13 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
             operator,
             Does::ClearCooldowns,
             "Asks everybody again",
+        ),
+        route(
+            "DELETE",
+            "cache",
+            operator,
+            Does::ClearCache,
+            "Throws all kept answers away",
         ),
         route(
             "GET",

@@ -9,6 +9,7 @@
 
 pub mod database;
 mod queue;
+pub mod redis;
 pub mod responses;
 mod worker;
 

@@ -12,6 +12,7 @@ const WHO: &[(&str, &str, &str)] = &[
     ("POST", "explain", ""),
     ("GET", "cooldowns", ""),
     ("DELETE", "cooldowns", ""),
+    ("DELETE", "cache", ""),
     ("GET", "openapi.json", ALL),
     ("GET", "me", ALL),
     ("GET", "organisations", ALL),
