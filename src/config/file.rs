@@ -214,6 +214,7 @@ pub(super) struct State {
     pub pepper: Option<At<Reference>>,
     pub master_key: Option<At<Reference>>,
     pub redis: Option<super::redis::Redis>,
+    pub shared: crate::limit::shared::Settings,
 }
 
 fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
@@ -232,6 +233,7 @@ fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
         pepper: reader.get(&table, "pepper", secret),
         master_key: reader.get(&table, "master_key", secret),
         redis: super::redis::redis(reader, &table),
+        shared: super::shared::shared(reader, &table),
         dir: dir.map(|at| at.value),
         database: database.and_then(|at| {
             Some(At {

@@ -60,7 +60,11 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "state",
-        keys: &["dir", "database", "pepper", "master_key", "redis"],
+        keys: &["dir", "database", "pepper", "master_key", "redis", "shared"],
+    },
+    Section {
+        path: "state.shared",
+        keys: &["mode", "limits", "budgets"],
     },
     Section {
         path: "state.redis",

@@ -78,6 +78,7 @@ pub(super) fn snapshot(
         pepper: own_secret(file.state.pepper, env, mistakes),
         master_key: own_secret(file.state.master_key, env, mistakes),
     };
+    let shared = file.state.shared;
     let redis = file.state.redis;
     let has_redis = redis.is_some();
     let redis = redis.and_then(|redis| redis.resolve(env, mistakes));
@@ -105,6 +106,7 @@ pub(super) fn snapshot(
         database,
         secrets,
         redis,
+        shared,
         state_dir,
         providers: providers.enabled,
         provider_index: providers.index,

@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub database: state::Location,
     pub secrets: state::Secrets,
     pub redis: Option<state::redis::Settings>,
+    /// How nodes count together, where there is a Redis.
+    pub shared: crate::limit::shared::Settings,
     /// Enabled providers: those of the file, and those of the catalogue whose usual key variable is set.
     pub providers: Vec<Arc<Provider>>,
     /// Name or alias → index into `providers`.

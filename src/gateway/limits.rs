@@ -1,13 +1,14 @@
 //! Limits on a request's path: what it is estimated at, and whether there is room, for the model that it asks for and
 //! for each that is asked in its place.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ask::Ask;
 use super::reply::{self, Headers};
 use super::{Core, Exchange};
-use crate::error::{Error, Result};
-use crate::limit::{Amount, Limited, Permit};
+use crate::error::{Error, Kind, Result};
+use crate::limit::shared::Short;
+use crate::limit::{Amount, Denied, Limited, Permit, RateHeaders};
 use crate::protocol::api::Api;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::usage::Usage;
@@ -19,6 +20,9 @@ const RECORDED: u64 = 16_000;
 /// OpenAI's audio tokens of a second: heard, and spoken.
 const TOKENS_HEARD: u64 = 10;
 const TOKENS_SPOKEN: u64 = 20;
+
+/// Redis is looked for about as often.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Returns what a request is estimated at before it is answered.
 pub fn estimate(api: Api, envelope: &Envelope<'_>, body: &[u8]) -> Amount {
@@ -82,39 +86,96 @@ pub async fn admit<'l>(
     headers: &mut Headers,
     x: &Exchange,
 ) -> Result<Permit> {
-    let core = &x.core;
-    let denied = match core.limiter.admit_all(limited, amount, x.started) {
-        Ok(permit) => {
-            for (name, value) in permit.headers().iter() {
-                headers.push((name, reply::header_value(value.as_str())));
-            }
-            return Ok(permit);
-        }
-        Err(denied) => denied,
+    let outcome = within(limited, amount, x.started, &x.core).await;
+    let left = match &outcome {
+        Ok(permit) => permit.headers(),
+        Err(Short::Refused(denied)) => denied.headers,
+        Err(Short::Away) => RateHeaders::default(),
     };
-    core.metrics.rate_limited(denied.which.name());
-    for (name, value) in denied.headers.iter() {
+    for (name, value) in left.iter() {
         headers.push((name, reply::header_value(value.as_str())));
     }
-    Err(denied.into())
+    outcome.map_err(|short| refused(short, &x.core))
+}
+
+/// Admits by this node's own count, and by that of all nodes.
+async fn within<'l>(
+    limited: impl Iterator<Item = &'l Limited> + Clone,
+    amount: Amount,
+    now: Instant,
+    core: &Core,
+) -> Result<Permit, Short<Denied>> {
+    let admitted = core.limiter.admit_all(limited.clone(), amount, now);
+    let mut permit = admitted.map_err(Short::Refused)?;
+    if let Some(shared) = &core.shared {
+        match shared.limits(limited, amount).await {
+            Ok(lot) => permit.share(lot),
+            Err(short) => {
+                permit.undo();
+                return Err(short);
+            }
+        }
+    }
+    Ok(permit)
+}
+
+/// [`within`] without waiting for anything.
+fn within_at_once<'l>(
+    limited: impl Iterator<Item = &'l Limited> + Clone,
+    amount: Amount,
+    core: &Core,
+) -> Result<Permit, Short<Denied>> {
+    let admitted = core
+        .limiter
+        .admit_all(limited.clone(), amount, Instant::now());
+    let mut permit = admitted.map_err(Short::Refused)?;
+    if let Some(shared) = &core.shared {
+        match shared.limits_at_once(limited, amount) {
+            Ok(lot) => permit.share(lot),
+            Err(short) => {
+                permit.undo();
+                return Err(short);
+            }
+        }
+    }
+    Ok(permit)
+}
+
+fn refused(short: Short<Denied>, core: &Core) -> Error {
+    match short {
+        Short::Refused(denied) => {
+            core.metrics.rate_limited(denied.which.name());
+            denied.into()
+        }
+        Short::Away => away("Limits"),
+    }
+}
+
+/// Returns what is said where requests are refused while Redis is away.
+pub fn away(what: &str) -> Error {
+    let message = format!("{what} can't be counted now: what nodes share is away (state.shared).");
+    Error::new(Kind::StateUnavailable, message).with_retry_after(AGAIN)
 }
 
 /// Admits a request at one who is asked for it, where limits hold for that model and not for the one that it named.
 /// `None`: there are none.
 pub async fn admit_at(ask: &Ask<'_>, pick: &Pick<'_>, core: &Core) -> Result<Option<Permit>> {
-    admit_at_once(ask, pick, core)
-}
-
-/// [`admit_at`] without waiting for anything.
-pub fn admit_at_once(ask: &Ask<'_>, pick: &Pick<'_>, core: &Core) -> Result<Option<Permit>> {
-    if ask.limited.is_empty() {
-        return Ok(None);
-    }
     let limited = binding(ask, pick);
     if limited.is_empty() {
         return Ok(None);
     }
-    at_once(core, limited.into_iter(), ask.estimate).map(Some)
+    let limited = limited.iter().copied();
+    let outcome = within(limited, ask.estimate, Instant::now(), core).await;
+    outcome.map(Some).map_err(|short| refused(short, core))
+}
+
+/// [`admit_at`] without waiting for anything.
+pub fn admit_at_once(ask: &Ask<'_>, pick: &Pick<'_>, core: &Core) -> Result<Option<Permit>> {
+    let limited = binding(ask, pick);
+    if limited.is_empty() {
+        return Ok(None);
+    }
+    at_once(core, limited.iter().copied(), ask.estimate).map(Some)
 }
 
 /// Admits within `limited` without waiting for anything.
@@ -123,11 +184,7 @@ pub fn at_once<'l>(
     limited: impl Iterator<Item = &'l Limited> + Clone,
     amount: Amount,
 ) -> Result<Permit> {
-    let admitted = core.limiter.admit_all(limited, amount, Instant::now());
-    admitted.map_err(|denied| {
-        core.metrics.rate_limited(denied.which.name());
-        Error::from(denied)
-    })
+    within_at_once(limited, amount, core).map_err(|short| refused(short, core))
 }
 
 /// What a target was admitted within. Dropped before there is an answer it gives back what was estimated.
@@ -167,6 +224,9 @@ impl Drop for Admission {
 
 /// Returns which limits hold for one who is asked.
 fn binding<'l>(ask: &Ask<'l>, pick: &Pick<'_>) -> Vec<&'l Limited> {
+    if ask.limited.is_empty() {
+        return Vec::new();
+    }
     let candidate = pick.candidate();
     let via = pick.route.leaves[pick.target].via.as_deref();
     let names = [

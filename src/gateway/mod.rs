@@ -62,6 +62,7 @@ use crate::ledger::alert::Alerts;
 use crate::ledger::{Ledger, Reserved};
 use crate::limit::budget::Budgets;
 use crate::limit::overload::Turn;
+use crate::limit::shared::Shared;
 use crate::limit::{Amount, Limiter};
 use crate::observe::metrics::Metrics;
 use crate::observe::record::Phase;
@@ -77,6 +78,7 @@ use intake::Controls;
 use outcome::Lost;
 use queue::Scope;
 use reply::Headers;
+pub use spending::charge_interrupted;
 
 /// What all requests share, and what outlives a reload.
 pub struct Core {
@@ -99,6 +101,8 @@ pub struct Core {
     pub alerts: Alerts,
     /// What is shared with other nodes at once, where there is one.
     pub redis: Option<Redis>,
+    /// What nodes count together, where there is a Redis.
+    pub shared: Option<Shared>,
 }
 
 /// One configuration in force. A request keeps the one that it began with.

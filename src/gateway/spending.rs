@@ -7,11 +7,12 @@ use jiff::Timestamp;
 
 use super::account;
 use super::ask::Ask;
-use super::{Exchange, Now};
+use super::{Core, Exchange, Now, limits};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::budget::{Every, Over, Scope};
 use crate::limit::named;
+use crate::limit::shared::Short;
 use crate::protocol::usage::Usage;
 use crate::provider::cost;
 use crate::routing::Candidate;
@@ -47,16 +48,61 @@ pub async fn hold(
     if scopes.is_empty() {
         return Ok(());
     }
-    match x.core.budgets.reserve(&scopes, most(), Timestamp::now()) {
-        Ok(held) => x.held = Some(held),
-        Err(over) => return Err(refused(&over, x)),
+    let most = most();
+    let held = x.core.budgets.reserve(&scopes, most, Timestamp::now());
+    let mut held = held.map_err(|over| refused(&over, x))?;
+    if let Some(shared) = &x.core.shared {
+        match shared.budgets(&scopes, most).await {
+            Ok(lot) => held.share(lot),
+            Err(Short::Refused(over)) => return Err(refused(&over, x)),
+            Err(Short::Away) => return Err(limits::away("Budgets")),
+        }
     }
+    x.held = Some(held);
     Ok(())
 }
 
 /// Returns whose budgets the request is spent from: the key's and those of all that it belongs to, and those of the
 /// end user and the tags that it names.
 fn scopes<'k>(key: Option<&'k Key>, now: &Now, x: &Exchange) -> Cow<'k, [Scope]> {
+    scopes_of(key, now, x.record.user.as_deref(), &x.record.tags)
+}
+
+/// Charges what was interrupted to the budgets that it was reserved in. What can't be charged yet, because the keys are
+/// not known, is kept for later.
+pub fn charge_interrupted(core: &Core) {
+    let owed = core.ledger.owed();
+    if owed.is_empty() {
+        return;
+    }
+    let now = core.now.load_full();
+    let view = core.directory.view();
+    let mut later = Vec::new();
+    for one in owed {
+        let of_file = now.keys.named(&one.key).cloned();
+        let key = of_file.or_else(|| view.named(&one.key));
+        if key.is_none() && !one.key.is_empty() && !view.is_loaded() {
+            later.push(one);
+            continue;
+        }
+        let scopes = scopes_of(key.as_deref(), &now, one.user.as_deref(), &one.tags);
+        if scopes.is_empty() {
+            continue;
+        }
+        core.budgets.charge(&scopes, one.pico, Timestamp::now());
+        if let Some(shared) = &core.shared {
+            shared.charge(&scopes, one.pico);
+        }
+    }
+    core.ledger.still_owed(later);
+}
+
+fn scopes_of<'k>(
+    key: Option<&'k Key>,
+    now: &Now,
+    user: Option<&str>,
+    tags: &[String],
+) -> Cow<'k, [Scope]> {
     let own = key.map_or(&[][..], |key| &key.spends);
     let of_key = key.map_or(&[][..], |key| &key.named);
     let of_all = &now.snapshot.budgets;
@@ -65,9 +111,8 @@ fn scopes<'k>(key: Option<&'k Key>, now: &Now, x: &Exchange) -> Cow<'k, [Scope]>
     }
     let mut all = own.to_vec();
     let named = of_all.iter().chain(of_key.iter().map(|shared| &**shared));
-    let user = x.record.user.as_deref();
     let user = user.filter(|user| !user.is_empty());
-    named::scopes(named, user, &x.record.tags, &mut all);
+    named::scopes(named, user, tags, &mut all);
     Cow::Owned(all)
 }
 

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::balance::{Balance, STEPS};
 use super::named;
+use super::shared::Lot;
 
 /// What has been spent by this many scopes is held; beyond it those that are over or untouched go first, and when none
 /// is, a scope that is not held yet is refused: money that can't be counted is not spent.
@@ -194,6 +195,8 @@ pub struct Reservation {
     /// How much each may spend.
     most: Vec<u64>,
     pico: u64,
+    /// What it holds of what all nodes count together.
+    lot: Option<Lot>,
 }
 
 impl Reservation {
@@ -202,9 +205,18 @@ impl Reservation {
         self.pico
     }
 
+    /// Has it hold what all nodes count together.
+    pub fn share(&mut self, lot: Option<Lot>) {
+        self.lot = lot;
+    }
+
     /// Spends what the request did cost, and gives the rest back.
     pub fn settle(mut self, pico: u64, now: Timestamp) {
-        let listener = self.budgets.listener.get().filter(|_| pico > 0);
+        let lot = self.lot.take();
+        // Of what all nodes spend together one of them tells, when it is counted there.
+        let alone = lot.is_none();
+        let listener = self.budgets.listener.get();
+        let listener = listener.filter(|_| pico > 0 && alone);
         let mut spendings = Vec::new();
         let mut held = self.budgets.held.lock();
         for (account, most) in self.accounts.iter().zip(&self.most) {
@@ -224,6 +236,9 @@ impl Reservation {
             self.budgets.changes.fetch_add(1, Ordering::Relaxed);
         }
         self.accounts.clear();
+        if let Some(lot) = lot {
+            lot.spend(pico);
+        }
     }
 }
 
@@ -279,7 +294,60 @@ impl Budgets {
             accounts,
             most,
             pico,
+            lot: None,
         })
+    }
+
+    /// Counts what was spent without having been reserved: by a request whose process was killed.
+    pub fn charge(&self, scopes: &[Scope], pico: u64, now: Timestamp) {
+        let mut held = self.held.lock();
+        for scope in scopes {
+            for budget in scope.budgets.iter() {
+                let account = Account::new(&scope.name, budget);
+                let balance = held.entry(&account);
+                balance.advance(budget, now);
+                balance.spend((account.every, account.rolling), pico, now);
+            }
+        }
+        drop(held);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns what is spent of an account, as in [`Spent::steps`].
+    pub fn steps(&self, account: &Account) -> Vec<(i64, u64)> {
+        let held = self.held.lock();
+        let balance = held.accounts.get(account);
+        balance.map_or_else(Vec::new, |balance| balance.steps.clone())
+    }
+
+    /// Returns when a budget has room again, as far as what is spent decides.
+    pub fn resets(&self, scope: &Scope, budget: &Budget) -> Option<Timestamp> {
+        let held = self.held.lock();
+        let balance = held.accounts.get(&Account::new(&scope.name, budget))?;
+        balance.resets(budget).filter(|_| balance.spent > 0)
+    }
+
+    /// Takes over what all nodes have spent together: `steps`, and what this one has spent and not said yet. Of it `own`
+    /// was said by this node and is counted there now, of a budget of `most`.
+    pub fn know(
+        &self,
+        account: &Account,
+        steps: Vec<(i64, u64)>,
+        unsaid: u64,
+        (own, most): (u64, u64),
+    ) {
+        let spent = steps.iter().map(|(_, pico)| *pico).sum::<u64>();
+        let mut held = self.held.lock();
+        let balance = held.entry(account);
+        balance.steps = steps;
+        balance.spent = spent;
+        balance.spend((account.every, account.rolling), unsaid, Timestamp::now());
+        drop(held);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        if let Some(listener) = self.listener.get().filter(|_| own > 0) {
+            let spending = Spending::of(account, most, (spent.saturating_sub(own), spent));
+            listener(&spending);
+        }
     }
 
     /// Has `listener` told of each settlement; the first one alone.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::bucket::Bucket;
 use super::headers::RateHeaders;
+use super::shared::Lot;
 use super::{Amount, Holder, Limited, Limits, Which};
 use crate::error::{Error, Kind};
 
@@ -60,6 +61,8 @@ pub struct Permit {
     /// Where more than one has limits.
     more: Vec<Held>,
     headers: RateHeaders,
+    /// What it holds of what all nodes count together.
+    lot: Option<Lot>,
 }
 
 struct Held {
@@ -340,6 +343,28 @@ impl Permit {
         for held in self.held.iter_mut().chain(&mut self.more) {
             held.settle(amount, now);
         }
+        if let Some(lot) = &mut self.lot {
+            lot.settle(&amount);
+        }
+    }
+
+    /// Has it hold what all nodes count together: what is left there is what there is.
+    pub fn share(&mut self, lot: Option<Lot>) {
+        if let Some(lot) = &lot {
+            self.headers = lot.headers();
+        }
+        self.lot = lot;
+    }
+
+    /// Gives back all of it, the request too: it was refused elsewhere.
+    pub fn undo(mut self) {
+        let now = Instant::now();
+        for held in self.held.iter_mut().chain(&mut self.more) {
+            held.undo(now);
+        }
+        if let Some(lot) = self.lot.take() {
+            lot.undo();
+        }
     }
 
     fn hold(&mut self, entry: Arc<Entry>, begun: Instant, admitted: u64, charged: Amount) {
@@ -390,6 +415,16 @@ impl Held {
             } else {
                 bucket.refund(charged - used, self.admitted, now);
             }
+        }
+    }
+}
+
+impl Held {
+    fn undo(&mut self, now: Instant) {
+        let now = nanos(self.begun, now);
+        let mut state = self.entry.state.lock();
+        for (which, bucket) in Which::RATES.into_iter().zip(&mut state.buckets) {
+            bucket.refund(self.charged.of(which), self.admitted, now);
         }
     }
 }

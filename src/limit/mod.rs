@@ -21,6 +21,7 @@ mod limiter;
 mod limits;
 pub mod named;
 pub mod overload;
+pub mod shared;
 pub mod spent;
 
 pub use headers::{RateHeaders, Text};

@@ -7,6 +7,7 @@ mod common;
 mod models;
 mod named;
 mod secrets;
+mod shared;
 
 use common::dialect::Dialect;
 use common::{Answer, Strait, eventually, mock};
