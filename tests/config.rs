@@ -540,6 +540,41 @@ fn models_are_asked_by_what_they_speak() {
 }
 
 #[test]
+fn a_redis_is_read_in_every_form() {
+    use strait::state::redis::{Mode, Settings};
+    let redis = |text: &str| good(text, &[("URL", "redis://:pw@h"), ("PW", "a word")]).redis;
+    for none in [
+        "",
+        "[state]\nredis = \"\"",
+        "[state.redis]\nurl = \"\"",
+        "[state.redis]\nurl = []",
+    ] {
+        assert_eq!(redis(none), None, "{none}");
+    }
+    let plain = Some(Settings::single("redis://:pw@h"));
+    for text in [
+        "[state]\nredis = \"redis://:pw@h\"",
+        "[state]\nredis = \"env:URL\"",
+        "[state]\nredis = [\"env:URL\"]",
+        "[state.redis]\nurl = \"env:URL\"\nmode = \"single\"",
+    ] {
+        assert_eq!(redis(text), plain, "{text}");
+    }
+    let cluster = "[state.redis]\nurl = [\"valkey://a:1\", \"valkey://b:2\"]\nmode = \"cluster\"\nprefix = \"x:\"\ntimeout = \"5ms\"";
+    let cluster = redis(cluster).expect("there is one");
+    assert_eq!((cluster.urls.len(), cluster.mode), (2, Mode::Cluster));
+    assert_eq!(cluster.prefix, "x:");
+    assert_eq!(cluster.timeout, std::time::Duration::from_millis(5));
+    let sentinel = "[state.redis]\nurl = \"redis://:theirs@a:26379/3\"\nmode = \"sentinel\"\nmaster = \"main\"\nuser = \"u\"\npassword = \"env:PW\"";
+    let expected = Mode::Sentinel {
+        master: "main".into(),
+        user: Some("u".into()),
+        password: Some(strait::secret::Secret::new("a word")),
+    };
+    assert_eq!(redis(sentinel).expect("there is one").mode, expected);
+}
+
+#[test]
 fn a_second_account_is_like_the_first() {
     let text = r#"
 [providers.openai-eu]

@@ -26,6 +26,8 @@ use crate::state::redis::{Later, Redis};
 const FORMAT: u8 = 1;
 /// Larger ones, compressed and sealed, stay in memory alone: one of them would hold up the others.
 pub const MOST_SEALED: usize = 1 << 20;
+/// Larger ones are not opened among requests that wait.
+const OPEN_ASIDE: usize = 64 << 10;
 /// Smaller bodies are kept as they are.
 const COMPRESS_FROM: usize = 1024;
 /// What may wait to be written, and its bytes.
@@ -39,13 +41,27 @@ const UNKNOWN: u64 = u64::MAX;
 pub struct Second {
     redis: Redis,
     seals: Arc<Seals>,
-    /// Answers of an earlier one were thrown away.
-    epoch: AtomicU64,
+    epoch: Epoch,
     /// How long answers are kept beyond their time, in milliseconds.
     stale_ms: AtomicU64,
     queue: SyncSender<Write>,
     waiting: Arc<AtomicUsize>,
     tallies: Arc<Tallies>,
+}
+
+/// Which answers count: those of an earlier one were thrown away. Clones share it.
+#[derive(Clone)]
+pub struct Epoch(Arc<AtomicU64>);
+
+impl Epoch {
+    /// While it is not known, no answer is read or written.
+    pub fn set(&self, epoch: Option<u64>) {
+        self.0.store(epoch.unwrap_or(UNKNOWN), Relaxed);
+    }
+
+    fn known(&self) -> Option<u64> {
+        Some(self.0.load(Relaxed)).filter(|epoch| *epoch != UNKNOWN)
+    }
 }
 
 struct Write {
@@ -91,7 +107,7 @@ impl Second {
         let second = Self {
             redis,
             seals: Arc::new(Seals::new(master)),
-            epoch: AtomicU64::new(UNKNOWN),
+            epoch: Epoch(Arc::new(AtomicU64::new(UNKNOWN))),
             stale_ms: AtomicU64::new(0),
             queue,
             waiting: Arc::default(),
@@ -109,9 +125,8 @@ impl Second {
         Ok(second)
     }
 
-    /// Says which answers count from now on; while that is not known, none is read or written.
-    pub fn set_epoch(&self, epoch: Option<u64>) {
-        self.epoch.store(epoch.unwrap_or(UNKNOWN), Relaxed);
+    pub fn epoch(&self) -> Epoch {
+        self.epoch.clone()
     }
 
     pub fn set_stale(&self, stale: Duration) {
@@ -120,14 +135,14 @@ impl Second {
 
     /// Returns an answer with its age; it may be over its time.
     pub async fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        let epoch = self.epoch.load(Relaxed);
-        if epoch == UNKNOWN || !self.redis.is_available() {
+        let epoch = self.epoch.known()?;
+        if !self.redis.is_available() {
             return None;
         }
         let found = self.redis.get(&self.seals.name(epoch, key)).await;
         let tallies = &self.tallies;
         let (count, entry) = match found {
-            Ok(Some(sealed)) => match self.seals.open(key, sealed) {
+            Ok(Some(sealed)) => match self.open(*key, sealed).await {
                 Some(entry) => (&tallies.hits, Some(Arc::new(entry))),
                 None => (&tallies.unreadable, None),
             },
@@ -138,12 +153,20 @@ impl Second {
         entry
     }
 
+    async fn open(&self, key: Key, sealed: Vec<u8>) -> Option<Entry> {
+        if sealed.len() <= OPEN_ASIDE {
+            return self.seals.open(&key, sealed);
+        }
+        let seals = self.seals.clone();
+        let opening = tokio::task::spawn_blocking(move || seals.open(&key, sealed));
+        opening.await.ok().flatten()
+    }
+
     /// Keeps an answer, in the background, if there is room.
     pub fn put(&self, key: Key, entry: &Arc<Entry>) {
-        let epoch = self.epoch.load(Relaxed);
-        if epoch == UNKNOWN || !self.redis.is_available() {
+        let Some(epoch) = self.epoch.known().filter(|_| self.redis.is_available()) else {
             return;
-        }
+        };
         let size = entry.body.len();
         let before = self.waiting.fetch_add(size, Relaxed);
         let write = Write {

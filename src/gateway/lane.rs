@@ -435,11 +435,11 @@ impl Gateway {
             let entry = match kept {
                 Some(entry) => entry,
                 None if control == CacheControl::OnlyIfCached => {
-                    let recalled = kept::recall(&cache, &key, x).await;
+                    let recalled = kept::recall(cache, &key, x).await;
                     recalled.ok_or_else(kept::not_cached)?
                 }
                 None => match cache.flights.join(key) {
-                    Ticket::Lead(lead) => match kept::recall(&cache, &key, x).await {
+                    Ticket::Lead(lead) => match kept::recall(cache, &key, x).await {
                         Some(entry) => {
                             lead.tell(Outcome::Answered(entry.clone()));
                             entry

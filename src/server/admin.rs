@@ -141,7 +141,7 @@ impl Admin {
                 );
                 self.cooldowns()
             }
-            Does::ClearCache => self.clear_cache(caller),
+            Does::ClearCache => self.clear_cache(caller).await,
             Does::Document => Reply::json(openapi::document()).into_answer(),
             does @ (Does::Me
             | Does::List(_)
@@ -303,19 +303,24 @@ impl Admin {
     }
 
     /// Throws all kept answers away, here at once, and elsewhere as soon as the others hear of it.
-    fn clear_cache(&self, caller: &Caller) -> Response<Vec<u8>> {
+    async fn clear_cache(&self, caller: &Caller) -> Response<Vec<u8>> {
         let core = &self.link.core;
-        let cache = core.cache.load();
-        let entries = cache.as_ref().as_ref().map_or(0, |cache| {
+        let entries = core.cache.load().as_ref().as_ref().map_or(0, |cache| {
             let entries = cache.entries();
             cache.clear();
             entries
         });
-        if let (Some(redis), Some(second)) = (&core.redis, &core.second) {
-            super::share::clear_cache(redis, second);
-        }
         core.ledger
             .audit(caller.name(), "cache.clear", "cache", &json!({}));
+        if let (Some(redis), Some(second)) = (&core.redis, &core.second)
+            && super::share::clear_cache(redis, second).await.is_err()
+        {
+            return fault(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "state_unavailable",
+                "Redis is away: answers are thrown away here, and stay in Redis and on the other nodes.",
+            );
+        }
         json_answer(StatusCode::OK, &json!({"deleted": entries}))
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cache::second::Second;
 use crate::observe::metrics::{Rows, desc};
-use crate::state::redis::{BOUNDS_NS, Call, Outcome, Redis};
+use crate::state::redis::{BOUNDS_NS, Call, Outcome, Redis, Topic};
 
 /// Its metrics, as they are when somebody scrapes.
 pub struct Tallied {
@@ -33,6 +33,10 @@ const CALLS: (&str, &str) = (
     "strait_redis_calls_total",
     "Calls of Redis by what they came to.",
 );
+const HEARD: (&str, &str) = (
+    "strait_redis_heard_total",
+    "What other nodes told, by topic.",
+);
 const DROPPED: (&str, &str) = (
     "strait_redis_dropped_total",
     "What was to be done in the background and was not.",
@@ -47,6 +51,7 @@ impl Tallied {
         let plain = [AVAILABLE, QUEUE, QUEUE_BYTES, CONNECTED];
         let mut descs = Vec::from(plain.map(|(name, help)| desc(name, help, &[])));
         descs.push(desc(CALLS.0, CALLS.1, &["call", "outcome"]));
+        descs.push(desc(HEARD.0, HEARD.1, &["topic"]));
         descs.push(desc(DROPPED.0, DROPPED.1, &["reason"]));
         descs.push(desc(TIMES.0, TIMES.1, &["call"]));
         Self { redis, descs }
@@ -80,6 +85,12 @@ impl Collector for Tallied {
                 let labels = [("call", call.name()), ("outcome", outcome.name())];
                 rows.push(&labels, count as f64);
             }
+        }
+        rows.end(&mut families);
+        let mut rows = Rows::counter(HEARD.0, HEARD.1);
+        for topic in Topic::ALL {
+            let count = counts.heard[topic as usize];
+            rows.push(&[("topic", topic.name())], count as f64);
         }
         rows.end(&mut families);
         let mut rows = Rows::counter(DROPPED.0, DROPPED.1);

@@ -13,7 +13,7 @@ use crate::cache::second::Second;
 use crate::directory::Directory;
 use crate::gateway::Core;
 use crate::routing::{self, Begun, Blame, Scope};
-use crate::state::redis::{Heard, Later, Redis, Script, Topic};
+use crate::state::redis::{Failure, Heard, Later, Redis, Script, Topic};
 
 /// Cooldowns remembered for nodes that join.
 const MOST: usize = 1000;
@@ -96,40 +96,43 @@ pub fn share_cache(redis: &Redis, core: &Arc<Core>) {
     redis.hear(Topic::Cache, move |heard| {
         match heard {
             // What was told meanwhile is not known.
-            Heard::Joined => second.set_epoch(None),
+            Heard::Joined => second.epoch().set(None),
             Heard::Told(_) => {
                 let Some(core) = core.upgrade() else { return };
-                second.set_epoch(None);
+                second.epoch().set(None);
                 if let Some(cache) = core.cache.load().as_ref() {
                     cache.clear();
                 }
             }
         }
-        find_epoch(&asked, &second, false);
+        find_epoch(&asked, &second);
     });
 }
 
-/// Throws all kept answers away, in Redis and on the other nodes.
-pub fn clear_cache(redis: &Redis, second: &Arc<Second>) {
-    second.set_epoch(None);
-    find_epoch(redis, second, true);
+/// Throws all kept answers away, in Redis and on the other nodes. Errors: Redis is away, and its answers stay.
+pub async fn clear_cache(redis: &Redis, second: &Second) -> Result<(), Failure> {
+    second.epoch().set(None);
+    let nothing: &[&str] = &[];
+    let next: Result<u64, Failure> = redis.script(&NEXT_EPOCH, &[EPOCH_KEY], nothing).await;
+    match next {
+        Ok(epoch) => second.epoch().set(Some(epoch)),
+        // It may have been done.
+        Err(_) => find_epoch(redis, second),
+    }
+    redis.tell(Topic::Cache, b"");
+    next.map(drop)
 }
 
-/// Asks which answers count; with `next`, those of before don't any more, which the others are told afterwards.
-fn find_epoch(redis: &Redis, second: &Arc<Second>, next: bool) {
-    let second = second.clone();
-    let tells = next.then(|| redis.clone());
-    let script = if next { &*NEXT_EPOCH } else { &*EPOCH };
+/// Asks which answers count.
+fn find_epoch(redis: &Redis, second: &Second) {
+    let knows = second.epoch();
     redis.later(Later::Script {
-        script,
+        script: &EPOCH,
         keys: vec![EPOCH_KEY.into()],
         args: Vec::new(),
         then: Some(Box::new(move |answer| {
             if let Ok(epoch) = ::redis::from_redis_value::<u64>(answer) {
-                second.set_epoch(Some(epoch));
-            }
-            if let Some(redis) = tells {
-                redis.tell(Topic::Cache, b"");
+                knows.set(Some(epoch));
             }
         })),
     });

@@ -74,9 +74,9 @@ pub enum Topic {
 }
 
 impl Topic {
-    const ALL: [Topic; 3] = [Topic::Directory, Topic::Cooldowns, Topic::Cache];
+    pub const ALL: [Topic; 3] = [Topic::Directory, Topic::Cooldowns, Topic::Cache];
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Topic::Directory => "directory",
             Topic::Cooldowns => "cooldowns",
@@ -88,7 +88,7 @@ impl Topic {
 /// What a listener hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard<'m> {
-    /// From now on it hears; what was told before, it has missed.
+    /// From now on it hears; what was told before, it may have missed.
     Joined,
     /// Another node's words.
     Told(&'m [u8]),
@@ -463,6 +463,7 @@ impl Shared {
         let Some(topic) = topic.filter(|_| node != self.node.as_bytes()) else {
             return;
         };
+        self.tallies.hear(topic);
         for (of, listener) in self.listeners.lock().iter() {
             if *of == topic {
                 listener(Heard::Told(words));

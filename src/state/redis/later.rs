@@ -14,6 +14,9 @@ const MOST: usize = 1024;
 const MOST_BYTES: usize = 32 << 20;
 /// Calls under way at once.
 const AT_ONCE: usize = 32;
+/// What somebody waits for the answer of is tried so often, with a pause that doubles.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Something to be done.
 pub enum Later {
@@ -121,9 +124,20 @@ impl Shared {
                 then,
             } => {
                 let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-                let done = self.script(script, &keys, args.as_slice()).await?;
-                if let Some(then) = then {
-                    then(done);
+                let tries = if then.is_some() { TRIES } else { 1 };
+                let mut pause = PAUSE;
+                for left in (0..tries).rev() {
+                    match self.script(script, &keys, args.as_slice()).await {
+                        Ok(done) => {
+                            if let Some(then) = then {
+                                then(done);
+                            }
+                            return Ok(());
+                        }
+                        Err(failure) if left == 0 || *self.stop.borrow() => return Err(failure),
+                        Err(_) => tokio::time::sleep(pause).await,
+                    }
+                    pause *= 2;
                 }
                 Ok(())
             }

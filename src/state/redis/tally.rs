@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::Topic;
 use crate::observe::histogram::{Histogram, Total};
 
 /// The kinds of calls.
@@ -75,6 +76,8 @@ pub struct Counts {
     pub connected: u64,
     /// Calls by what they came to.
     pub calls: [[u64; 4]; 4],
+    /// Other nodes' words, by topic.
+    pub heard: [u64; Topic::ALL.len()],
     /// What was to be done in the background and was not.
     pub dropped_full: u64,
     pub dropped_away: u64,
@@ -87,6 +90,7 @@ pub struct Tallies {
     calls: [[AtomicU64; 4]; 4],
     times: [Histogram<BUCKETS>; 4],
     pub connected: AtomicU64,
+    heard: [AtomicU64; Topic::ALL.len()],
     pub dropped_full: AtomicU64,
     pub dropped_away: AtomicU64,
 }
@@ -99,6 +103,10 @@ impl Tallies {
         }
     }
 
+    pub fn hear(&self, topic: Topic) {
+        self.heard[topic as usize].fetch_add(1, Relaxed);
+    }
+
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
             connected: self.connected.load(Relaxed),
@@ -106,6 +114,9 @@ impl Tallies {
             dropped_away: self.dropped_away.load(Relaxed),
             ..Counts::default()
         };
+        for (count, heard) in counts.heard.iter_mut().zip(&self.heard) {
+            *count = heard.load(Relaxed);
+        }
         for call in 0..self.calls.len() {
             for outcome in 0..self.calls[call].len() {
                 counts.calls[call][outcome] = self.calls[call][outcome].load(Relaxed);

@@ -106,9 +106,7 @@ async fn attend(shared: &Shared, session: Session) -> String {
     }
     *shared.detail.lock() = None;
     shared.tallies.connected.fetch_add(1, Relaxed);
-    for (_, listener) in shared.listeners.lock().iter() {
-        listener(Heard::Joined);
-    }
+    joined(shared);
     let mut pings = tokio::time::interval(PING_EVERY);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -131,6 +129,12 @@ async fn attend(shared: &Shared, session: Session) -> String {
     }
 }
 
+fn joined(shared: &Shared) {
+    for (_, listener) in shared.listeners.lock().iter() {
+        listener(Heard::Joined);
+    }
+}
+
 /// Sees whether the connections answer; one that was given up is used again if it does so quickly.
 async fn look(shared: &Shared, lines: &[(&Lane, Arc<Line>); 2]) -> Result<(), String> {
     for (lane, line) in lines {
@@ -139,6 +143,8 @@ async fn look(shared: &Shared, lines: &[(&Lane, Arc<Line>); 2]) -> Result<(), St
                 prompt(shared, line).await?;
             }
             lane.open(line);
+            // What was to be done meanwhile was not.
+            joined(shared);
             continue;
         }
         match tokio::time::timeout(PATIENCE, line.ping()).await {
