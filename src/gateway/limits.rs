@@ -98,6 +98,13 @@ pub async fn admit<'l>(
     outcome.map_err(|short| refused(short, &x.core))
 }
 
+/// Admits a request within limits of a model that its body names, which is read while it passes.
+pub async fn admit_further(limited: &Limited, x: &Exchange) -> Result<Permit> {
+    let one = std::iter::once(limited);
+    let outcome = within(one, Amount::default(), Instant::now(), &x.core).await;
+    outcome.map_err(|short| refused(short, &x.core))
+}
+
 /// Admits by this node's own count, and by that of all nodes.
 async fn within<'l>(
     limited: impl Iterator<Item = &'l Limited> + Clone,
@@ -169,22 +176,15 @@ pub async fn admit_at(ask: &Ask<'_>, pick: &Pick<'_>, core: &Core) -> Result<Opt
     outcome.map(Some).map_err(|short| refused(short, core))
 }
 
-/// [`admit_at`] without waiting for anything.
+/// [`admit_at`] without waiting for anything: where every request asks Redis, nobody is asked beside another at a model
+/// that has limits of its own.
 pub fn admit_at_once(ask: &Ask<'_>, pick: &Pick<'_>, core: &Core) -> Result<Option<Permit>> {
     let limited = binding(ask, pick);
     if limited.is_empty() {
         return Ok(None);
     }
-    at_once(core, limited.iter().copied(), ask.estimate).map(Some)
-}
-
-/// Admits within `limited` without waiting for anything.
-pub fn at_once<'l>(
-    core: &Core,
-    limited: impl Iterator<Item = &'l Limited> + Clone,
-    amount: Amount,
-) -> Result<Permit> {
-    within_at_once(limited, amount, core).map_err(|short| refused(short, core))
+    let outcome = within_at_once(limited.iter().copied(), ask.estimate, core);
+    outcome.map(Some).map_err(|short| refused(short, core))
 }
 
 /// What a target was admitted within. Dropped before there is an answer it gives back what was estimated.

@@ -196,7 +196,19 @@ impl ProxyHttp for Gateway {
         _: bool,
         x: &mut Box<Exchange>,
     ) -> pingora::Result<()> {
-        with_raw(x, |raw, x| raw.body(body.as_ref(), x)).unwrap_or(Ok(()))
+        let limited = with_raw(x, |raw, x| raw.body(body.as_ref(), x)).transpose()?;
+        for limited in limited.unwrap_or_default() {
+            let admitted = limits::admit_further(&limited, x).await;
+            with_raw(x, |raw, _| match admitted {
+                Ok(permit) => {
+                    raw.counted(&limited, permit);
+                    Ok(())
+                }
+                Err(error) => Err(raw.refuse(error)),
+            })
+            .transpose()?;
+        }
+        Ok(())
     }
 
     async fn response_filter(

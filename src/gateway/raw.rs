@@ -19,7 +19,7 @@ use super::{Exchange, Now, account, limits, through};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::overload::{Gate, Slot};
-use crate::limit::{Amount, Permit};
+use crate::limit::{Amount, Limited, Permit};
 use crate::observe::record::Mode;
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
@@ -310,29 +310,42 @@ impl Raw {
         Ok(())
     }
 
-    /// Watches a piece of the client's body.
-    pub fn body(&mut self, piece: Option<&Bytes>, x: &mut Exchange) -> pingora::Result<()> {
-        let Some(piece) = piece else { return Ok(()) };
+    /// Watches a piece of the client's body. Returns the limits of the models that it names, where the request is not
+    /// counted yet.
+    pub fn body(
+        &mut self,
+        piece: Option<&Bytes>,
+        x: &mut Exchange,
+    ) -> pingora::Result<Vec<Limited>> {
+        let mut limited = Vec::new();
+        let Some(piece) = piece else {
+            return Ok(limited);
+        };
         x.record.request_bytes += piece.len() as u64;
         let Some(mut watch) = self.watch.take() else {
-            return Ok(());
+            return Ok(limited);
         };
         let mut refused = None;
         watch.feed(piece, &mut |model| {
             if refused.is_none() {
-                let permitted = self.permits(Some(model));
-                refused = permitted.and_then(|()| self.count(model, x)).err();
+                refused = self.permits(Some(model)).err();
+                self.uncounted(model, &mut limited);
             }
         });
         self.watch = Some(watch);
-        if let Some(error) = refused {
-            self.refused = Some(error);
-            return pingora::Error::e_explain(
-                pingora::ErrorType::HTTPStatus(403),
-                "the body names a model that the key may not use now",
-            );
+        match refused {
+            Some(error) => Err(self.refuse(error)),
+            None => Ok(limited),
         }
-        Ok(())
+    }
+
+    /// The body names a model that the key may not use now: nothing more of it is sent.
+    pub fn refuse(&mut self, error: Error) -> Box<pingora::Error> {
+        self.refused = Some(error);
+        pingora::Error::explain(
+            pingora::ErrorType::HTTPStatus(403),
+            "the body names a model that the key may not use now",
+        )
     }
 
     /// Returns the models that are named before the body comes.
@@ -340,10 +353,10 @@ impl Raw {
         &self.named
     }
 
-    /// Counts the request within the limits of a model that the body names.
-    fn count(&mut self, model: &str, x: &Exchange) -> Result<()> {
+    /// Adds the limits of a model that the body names, within which the request is not counted yet.
+    fn uncounted(&self, model: &str, all: &mut Vec<Limited>) {
         let Some(key) = &self.key else {
-            return Ok(());
+            return;
         };
         let full = format!("{}/{model}", self.candidate().provider.name);
         let before: Vec<&str> = self.named.iter().map(String::as_str).collect();
@@ -353,14 +366,17 @@ impl Raw {
                 || !limited.counts(&[model, &full])
                 || limited.counts(&before)
                 || self.further.iter().any(known)
+                || all.contains(limited)
             {
                 continue;
             }
-            let amount = Amount::default();
-            let permit = limits::at_once(&x.core, std::iter::once(limited), amount)?;
-            self.further.push((limited.name.clone(), permit));
+            all.push(limited.clone());
         }
-        Ok(())
+    }
+
+    /// The request is counted within these limits, too.
+    pub fn counted(&mut self, limited: &Limited, permit: Permit) {
+        self.further.push((limited.name.clone(), permit));
     }
 
     /// Makes the provider's head the client's.

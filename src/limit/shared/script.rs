@@ -83,7 +83,7 @@ local function open_lease(k, a)
     redis.call('HSET', k, 'known', 1)
     local theirs = tonumber(ARGV[a + 13])
     if theirs > 0 then
-      redis.call('HSET', k, 'l:?', int(theirs) .. ' ' .. int(now + 30000000))
+      redis.call('HSET', k, 'l:?', int(theirs) .. ' ' .. int(now + tonumber(ARGV[a + 10]) / 4 + 1000000))
       others = others + theirs
     end
   end

@@ -193,15 +193,17 @@ impl Wallet {
                 low: false,
             };
         }
-        if let Some((until, least, refusal)) = state.refused
-            && mode == Mode::Leased
-            && amount >= least
-            && now < until
-        {
-            return Taken::Refused(refusal);
-        }
         if state.free < amount || !state.is_valid(self.key.of, now) {
-            return Taken::Lack;
+            return match state.refused {
+                Some((until, least, refusal))
+                    if mode == Mode::Leased
+                        && amount - state.free.min(amount) >= least
+                        && now < until =>
+                {
+                    Taken::Refused(refusal)
+                }
+                Some(_) | None => Taken::Lack,
+            };
         }
         state.hand_out(self.key.of, amount);
         let low = mode == Mode::Leased
@@ -391,7 +393,7 @@ impl Wallet {
             ttl_us: u64::try_from(of.ttl().as_micros()).unwrap_or(u64::MAX),
             keep_ms,
             seed: state.steps.clone(),
-            others: state.others,
+            others: state.others_at(of, now),
             want,
         };
         (line, said)
@@ -492,6 +494,8 @@ impl Wallet {
     pub fn empty(&self) {
         let mut state = self.state.lock();
         state.low_water = state.free;
+        // What is less than a unit is said as one: nobody will say it later.
+        state.unsaid = state.unsaid.next_multiple_of(self.key.of.unit());
     }
 
     /// Returns whether nothing would be lost with it.
@@ -614,6 +618,14 @@ impl State {
             Of::Budget(..) => 50,
         };
         self.limit / part
+    }
+
+    /// Returns what others hold, as far as that can still be true.
+    fn others_at(&self, of: Of, now: Instant) -> u64 {
+        let fresh = |(_, at): (i64, Instant)| now.saturating_duration_since(at) < of.ttl();
+        self.told
+            .filter(|told| fresh(*told))
+            .map_or(0, |_| self.others)
     }
 
     /// Returns whether somebody found too little a moment ago, while this node held some.
