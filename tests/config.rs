@@ -230,8 +230,9 @@ limits = { rpm = 1, tpm = 5_000_000_000, concurrent = 2 }
     );
     assert_eq!(now.models["careful"].retries, Retries::default());
     let key = &now.keys[0];
+    let limits = key.limits[0].limits;
     assert_eq!(
-        (key.limits.rpm, key.limits.tpm, key.limits.concurrent),
+        (limits.rpm, limits.tpm, limits.concurrent),
         (Some(1), Some(5_000_000_000), Some(2))
     );
     assert_eq!(key.models, ["fast", "lab/*"]);
@@ -782,6 +783,14 @@ const CASES: &[Case] = &[
     ("two of one key", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\n[[keys]]\nname = \"b\"\nkey = \"12345678\"", 6, "keys[1].key", "the same key as that of a", None),
     ("a limit of nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { rpm = 0 }", 4, "keys[0].limits.rpm", "leave it out for no limit", None),
     ("a limit below nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { tpm = -5 }", 4, "keys[0].limits.tpm", "must be 0 or more", None),
+    ("limits of no models", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = [{ rpm = 5 }, { models = [], rpm = 5 }]", 4, "keys[0].limits[1].models", "leave it out for limits of all models", None),
+    ("a limit that is not known", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = [{ images_per_hour = 5 }]", 4, "keys[0].limits[0].images_per_hour", "unknown key", Some("images_per_day")),
+    ("a pattern of limits with two stars", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { models = \"**\", rpm = 5 }", 4, "keys[0].limits.models", "one * matches anything", Some("\"*\"")),
+    ("a budget of nobody", "[[budgets]]\nusd = 5\nevery = \"day\"", 1, "budgets[0]", "must say whose it is", None),
+    ("a budget of two", "[[budgets]]\nusd = 5\nevery = \"day\"\nend_user = \"*\"\ntag = \"x\"", 5, "budgets[0].tag", "for another budget", None),
+    ("a budget of each twice", "[[budgets]]\nusd = 5\nevery = \"day\"\nend_user = \"*\"\n[[budgets]]\nusd = 6\nevery = \"day\"\nend_user = \"*\"", 5, "budgets[1]", "second budget over the same time", None),
+    ("a way of sharing that is not known", "[state.shared]\nmode = \"exakt\"", 2, "state.shared.mode", "must be one of leased, exact", Some("\"exact\"")),
+    ("a rule that is not known", "[state.shared]\nbudgets = \"deny\"", 2, "state.shared.budgets", "must be one of open, closed", None),
     ("a budget over no known time", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nbudget = { usd = 5.0, every = \"monthly\" }", 4, "keys[0].budget.every", "must be one of ever", Some("\"month\"")),
     ("a budget of nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nbudget = { usd = 0, every = \"day\" }", 4, "keys[0].budget.usd", "must be 0.000001 or more", None),
     ("a budget without an amount", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nbudget = { every = \"day\" }", 4, "keys[0].budget.usd", "must be given", None),

@@ -10,9 +10,8 @@ use super::read::{Reader, Table, text, truth, whole};
 use super::row::{self, Row};
 use super::secrets::{Reference, secret};
 use super::units::{self, Listen};
-use crate::limit::Limits;
-use crate::limit::budget::Budget;
 use crate::limit::overload::Priority;
+use crate::limit::{Limits, Which};
 use crate::observe::Sink;
 use crate::routing::constraints::Origin;
 use crate::{cache, ledger, server, state};
@@ -30,6 +29,7 @@ pub(super) struct File {
     pub models: Vec<super::model::Model>,
     pub rules: Vec<super::rules::Written>,
     pub keys: Vec<Key>,
+    pub budgets: Vec<super::budget::Written>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     /// Where `cache.redis` is said.
@@ -46,14 +46,17 @@ pub(super) struct Key {
     pub name: At<String>,
     pub key: At<Reference>,
     pub models: Vec<At<String>>,
-    pub limits: Limits,
-    pub budgets: Vec<Budget>,
+    /// Each for the models that match, or for all where it names none.
+    pub limits: Vec<(Vec<At<String>>, Limits)>,
+    pub budgets: Vec<super::budget::Written>,
     pub constraints: Option<super::constraints::Written>,
     pub explain: bool,
     pub stale_if_error: Option<std::time::Duration>,
     pub priority: Priority,
 }
 
+/// Tables of limits of one key.
+const MOST_LIMITS: usize = 64;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl File {
@@ -81,6 +84,7 @@ impl File {
             models: super::model::models(reader, &root),
             rules: super::rules::rules(reader, &root),
             keys: keys(reader, &root),
+            budgets: super::budget::of_all(reader, &root),
             catalogue: super::catalogue::catalogue(reader, &root),
             cache,
             cache_redis,
@@ -210,6 +214,7 @@ pub(super) struct State {
     pub pepper: Option<At<Reference>>,
     pub master_key: Option<At<Reference>>,
     pub redis: Option<super::redis::Redis>,
+    pub shared: crate::limit::shared::Settings,
 }
 
 fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
@@ -228,6 +233,7 @@ fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
         pepper: reader.get(&table, "pepper", secret),
         master_key: reader.get(&table, "master_key", secret),
         redis: super::redis::redis(reader, &table),
+        shared: super::shared::shared(reader, &table),
         dir: dir.map(|at| at.value),
         database: database.and_then(|at| {
             Some(At {
@@ -325,23 +331,60 @@ fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
     }
 }
 
-fn limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Limits {
-    let Some(table) = reader.table(table, "limits", "keys[].limits") else {
-        return Limits::default();
+/// Reads the limits of a key, or several: for all models, and for some.
+fn limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<(Vec<At<String>>, Limits)> {
+    if !table.has("limits") {
+        return Vec::new();
+    }
+    if !table.is_array("limits") {
+        let table = reader.table(table, "limits", "keys[].limits");
+        return table
+            .map(|table| limit(reader, &table))
+            .into_iter()
+            .collect();
+    }
+    let want = "a table of limits or an array of them";
+    let Some(elements) = reader.elements(table, "limits", want) else {
+        return Vec::new();
     };
-    let mut limit = |key, most| {
-        reader.get(&table, key, move |value| match whole(0..=most)(value)? {
+    if elements.value.is_empty() || elements.value.len() > MOST_LIMITS {
+        let wrong = format!("must hold 1 to {MOST_LIMITS} tables");
+        reader.mistakes.push(elements.place.wrong(wrong));
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    for (value, place) in elements.value {
+        if let Some(table) = reader.open(value, place, "keys[].limits") {
+            all.push(limit(reader, &table));
+        }
+    }
+    all
+}
+
+fn limit(reader: &mut Reader<'_>, table: &Table<'_>) -> (Vec<At<String>>, Limits) {
+    let models = reader.one_or_list(table, "models", glob);
+    if let Some(models) = models.as_ref().filter(|models| models.value.is_empty()) {
+        let wrong = "must not be empty; leave it out for limits of all models";
+        reader.mistakes.push(models.place.wrong(wrong));
+    }
+    let limits = Limits::read(|which| {
+        let most = match which {
+            Which::Rpm | Which::Concurrent => u32::MAX.into(),
+            Which::Tpm
+            | Which::Rpd
+            | Which::Tpd
+            | Which::ImagesPerMinute
+            | Which::ImagesPerDay
+            | Which::AudioPerMinute
+            | Which::AudioPerDay => i64::MAX.unsigned_abs(),
+        };
+        let limit = reader.get(table, which.name(), |value| match whole(0..=most)(value)? {
             0 => Err("must be 1 or more; leave it out for no limit".into()),
             limit => Ok(limit),
-        })
-    };
-    Limits {
-        rpm: limit("rpm", u32::MAX.into()).map(|at| at.value as u32),
-        tpm: limit("tpm", i64::MAX.unsigned_abs()).map(|at| at.value),
-        rpd: limit("rpd", i64::MAX.unsigned_abs()).map(|at| at.value),
-        tpd: limit("tpd", i64::MAX.unsigned_abs()).map(|at| at.value),
-        concurrent: limit("concurrent", u32::MAX.into()).map(|at| at.value as u32),
-    }
+        });
+        limit.map(|at| at.value)
+    });
+    (models.map(|list| list.value).unwrap_or_default(), limits)
 }
 
 fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> (cache::Settings, Option<Place>) {

@@ -21,6 +21,7 @@ pub const SECTIONS: &[Section] = &[
             "models",
             "rules",
             "keys",
+            "budgets",
             "catalogue",
             "cache",
             "responses",
@@ -59,7 +60,11 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "state",
-        keys: &["dir", "database", "pepper", "master_key", "redis"],
+        keys: &["dir", "database", "pepper", "master_key", "redis", "shared"],
+    },
+    Section {
+        path: "state.shared",
+        keys: &["mode", "limits", "budgets"],
     },
     Section {
         path: "state.redis",
@@ -245,11 +250,26 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "keys[].limits",
-        keys: &["rpm", "tpm", "rpd", "tpd", "concurrent"],
+        keys: &[
+            "models",
+            "rpm",
+            "tpm",
+            "rpd",
+            "tpd",
+            "images_per_minute",
+            "images_per_day",
+            "audio_seconds_per_minute",
+            "audio_seconds_per_day",
+            "concurrent",
+        ],
     },
     Section {
         path: "keys[].budget",
-        keys: &["usd", "every", "rolling"],
+        keys: &["usd", "every", "rolling", "timezone", "end_user", "tag"],
+    },
+    Section {
+        path: "budgets[]",
+        keys: &["usd", "every", "rolling", "timezone", "end_user", "tag"],
     },
     Section {
         path: "catalogue",

@@ -11,6 +11,7 @@ use super::row::Row;
 use super::secrets::Reference;
 use super::{Env, Snapshot};
 use crate::access::KeySettings;
+use crate::limit::{Holder, Limited, Limits};
 use crate::provider::Provider;
 use crate::routing;
 use crate::secret::Secret;
@@ -77,6 +78,7 @@ pub(super) fn snapshot(
         pepper: own_secret(file.state.pepper, env, mistakes),
         master_key: own_secret(file.state.master_key, env, mistakes),
     };
+    let shared = file.state.shared;
     let redis = file.state.redis;
     let has_redis = redis.is_some();
     let redis = redis.and_then(|redis| redis.resolve(env, mistakes));
@@ -104,6 +106,7 @@ pub(super) fn snapshot(
         database,
         secrets,
         redis,
+        shared,
         state_dir,
         providers: providers.enabled,
         provider_index: providers.index,
@@ -111,6 +114,7 @@ pub(super) fn snapshot(
         models,
         rules,
         keys,
+        budgets: super::budget::split(file.budgets, "").1,
         catalogue: file.catalogue,
         cache: crate::cache::Settings {
             stale,
@@ -463,6 +467,14 @@ fn keys(
         if let Some(other) = seen.insert(secret.expose().into(), key.name.value.clone()) {
             mistakes.push(key.key.wrong(format!("is the same key as that of {other}")));
         }
+        for pattern in key.limits.iter().flat_map(|(models, _)| models) {
+            if warnings.len() < MOST_SUGGESTIONS {
+                warnings.extend(check_pattern(pattern, models, providers));
+            }
+        }
+        let limits = limits(&key.name.value, &key.limits);
+        let (budgets, named) =
+            super::budget::split(key.budgets, &format!("key:{}", key.name.value));
         let models = key
             .models
             .into_iter()
@@ -472,8 +484,9 @@ fn keys(
             name: key.name.value,
             key: secret,
             models,
-            limits: key.limits,
-            budgets: key.budgets,
+            limits,
+            budgets,
+            named,
             constraints: key
                 .constraints
                 .and_then(|written| written.link(providers, mistakes)),
@@ -483,6 +496,21 @@ fn keys(
         });
     }
     keys
+}
+
+/// Returns a key's limits: those for the same models are one.
+fn limits(key: &str, written: &[(Vec<At<String>>, Limits)]) -> Vec<Limited> {
+    let mut all: Vec<Limited> = Vec::with_capacity(written.len());
+    for (models, limits) in written {
+        let models: Vec<&str> = models.iter().map(|model| model.value.as_str()).collect();
+        let limited = Limited::new(Holder::Key, key, &models, *limits);
+        match all.iter_mut().find(|known| known.name == limited.name) {
+            Some(known) => known.limits = known.limits.and(limited.limits),
+            None => all.push(limited),
+        }
+    }
+    all.retain(|limited| !limited.limits.is_unlimited());
+    all
 }
 
 /// Warns of a pattern that nothing matches. A bare name may be one of the catalogue's, unless it is nearly ours.

@@ -27,6 +27,7 @@ mod responses;
 mod row;
 mod rules;
 mod secrets;
+mod shared;
 mod smart;
 mod snapshot;
 mod store;

@@ -229,9 +229,13 @@ impl View {
             .collect();
         key.limits = of
             .clone()
-            .filter_map(|level| level.limits.clone())
+            .flat_map(|level| level.limits.iter().cloned())
             .collect();
-        key.spends = of.filter_map(|level| level.spends.clone()).collect();
+        key.spends = of
+            .clone()
+            .filter_map(|level| level.spends.clone())
+            .collect();
+        key.named = of.flat_map(|level| level.named.iter().cloned()).collect();
         let key = Arc::new(key);
         record.ready.store(Some(key.clone()));
         key

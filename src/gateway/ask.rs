@@ -14,6 +14,7 @@ use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
 use crate::error::{Error, Kind, Result};
 use crate::limit::overload::Turn;
+use crate::limit::{Amount, Limited};
 use crate::protocol::api::{self, Api};
 use crate::protocol::bedrock::invoke;
 use crate::protocol::chat::Part;
@@ -68,6 +69,10 @@ pub struct Ask<'a> {
     pub prefix: Option<Prefix<'a>>,
     /// In whose name it waits where too much is in flight.
     pub turn: Turn,
+    /// What it is counted at until its usage is known.
+    pub estimate: Amount,
+    /// Limits for some models that do not hold for the one that it names, but may for who is asked.
+    pub limited: Vec<&'a Limited>,
     /// A copy, whose answer nobody sees: it is asked once, and waits for nothing.
     pub shadow: bool,
 }

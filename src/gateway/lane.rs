@@ -16,7 +16,7 @@ use super::relay::Delivery;
 use super::reply::{self, Headers};
 use super::storing::{self, Continued};
 use super::{
-    Exchange, Gateway, Head, Now, attempt, degrade, queue, rules, shadow, spending, tokens,
+    Exchange, Gateway, Head, Now, attempt, degrade, limits, queue, rules, shadow, spending, tokens,
 };
 use crate::access::Key;
 use crate::cache::{self, Follower, Outcome, Ticket};
@@ -136,11 +136,17 @@ impl Gateway {
             }
         }
         let limiting = x.phase(Phase::Route, routing);
-        spending::check(key.as_deref(), x)?;
+        spending::check(key.as_deref(), now, x)?;
+        let estimate = limits::estimate(asked.api, &envelope, &body);
+        let names = [&*envelope.model, &*route.name];
+        let limited = key.as_ref().map_or(&[][..], |key| &key.limits);
+        let own = limited.iter().filter(|limited| limited.counts(&names));
         let mut permit = match &key {
-            Some(key) => Some(self.admit(key, envelope.estimate_tokens(), x, limits)?),
+            Some(_) => Some(limits::admit(own, estimate, limits, x).await?),
             None => None,
         };
+        let others = limited.iter().filter(|limited| !limited.counts(&names));
+        let others = others.collect();
         x.phase(Phase::Access, limiting);
         let header = session.req_header();
         let query = intake::query(header.uri.query(), protocol);
@@ -184,6 +190,8 @@ impl Gateway {
             watch: false,
             prefix: None,
             turn,
+            estimate,
+            limited: others,
             shadow: false,
         };
         let stale = degrade::allowed(key.as_deref(), &route, &controls);
@@ -251,7 +259,8 @@ impl Gateway {
         if choice.is_open() {
             x.record.candidates = considered(&choice);
         }
-        if let Err(error) = spending::hold(key.as_deref(), || spending::most(&ask, &choice), x) {
+        let most = || spending::most(&ask, &choice);
+        if let Err(error) = spending::hold(key.as_deref(), now, most, x).await {
             give_back(&mut permit);
             return Err(error.into());
         }
@@ -369,32 +378,6 @@ impl Gateway {
             if let Ok(done) = tokio::time::timeout(Duration::from_millis(250), &mut attempts).await
             {
                 return Some((done, true));
-            }
-        }
-    }
-
-    /// Admits the request within the key's limits. The limits' headers go with every answer.
-    pub(super) fn admit(
-        &self,
-        key: &Key,
-        tokens: u64,
-        x: &mut Exchange,
-        limits: &mut Headers,
-    ) -> Result<Permit> {
-        let outcome = self.core.limiter.admit_all(&key.limits, tokens, x.started);
-        match outcome {
-            Ok(permit) => {
-                for (name, value) in permit.headers().iter() {
-                    limits.push((name, reply::header_value(value.as_str())));
-                }
-                Ok(permit)
-            }
-            Err(denied) => {
-                self.core.metrics.rate_limited(denied.which.name());
-                for (name, value) in denied.headers.iter() {
-                    limits.push((name, reply::header_value(value.as_str())));
-                }
-                Err(denied.into())
             }
         }
     }
@@ -602,9 +585,9 @@ fn considered(choice: &Choice<'_>) -> Vec<CandidateRecord> {
 }
 
 /// Gives back what was admitted and took nothing, before the answer is written: who has it may ask again at once.
-fn give_back(permit: &mut Option<Permit>) {
+pub fn give_back(permit: &mut Option<Permit>) {
     if let Some(mut permit) = permit.take() {
-        permit.settle(0);
+        permit.cancel();
     }
 }
 

@@ -21,6 +21,7 @@ mod form;
 mod intake;
 mod kept;
 mod lane;
+mod limits;
 mod models;
 mod outcome;
 mod own_key;
@@ -59,9 +60,10 @@ use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::alert::Alerts;
 use crate::ledger::{Ledger, Reserved};
-use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::Turn;
+use crate::limit::shared::Shared;
+use crate::limit::{Amount, Limiter};
 use crate::observe::metrics::Metrics;
 use crate::observe::record::Phase;
 use crate::observe::writer::Writer;
@@ -76,6 +78,7 @@ use intake::Controls;
 use outcome::Lost;
 use queue::Scope;
 use reply::Headers;
+pub use spending::charge_interrupted;
 
 /// What all requests share, and what outlives a reload.
 pub struct Core {
@@ -98,6 +101,8 @@ pub struct Core {
     pub alerts: Alerts,
     /// What is shared with other nodes at once, where there is one.
     pub redis: Option<Redis>,
+    /// What nodes count together, where there is a Redis.
+    pub shared: Option<Shared>,
 }
 
 /// One configuration in force. A request keeps the one that it began with.
@@ -191,7 +196,19 @@ impl ProxyHttp for Gateway {
         _: bool,
         x: &mut Box<Exchange>,
     ) -> pingora::Result<()> {
-        with_raw(x, |raw, x| raw.body(body.as_ref(), x)).unwrap_or(Ok(()))
+        let limited = with_raw(x, |raw, x| raw.body(body.as_ref(), x)).transpose()?;
+        for limited in limited.unwrap_or_default() {
+            let admitted = limits::admit_further(&limited, x).await;
+            with_raw(x, |raw, _| match admitted {
+                Ok(permit) => {
+                    raw.counted(&limited, permit);
+                    Ok(())
+                }
+                Err(error) => Err(raw.refuse(error)),
+            })
+            .transpose()?;
+        }
+        Ok(())
     }
 
     async fn response_filter(
@@ -481,11 +498,17 @@ impl Gateway {
         };
         let mut raw = raw::plan(now, provider, rest, query, asks).await?;
         let permit = match &head.key {
-            Some(key) => Some(self.admit(key, 0, x, limits)?),
+            Some(key) => {
+                let named = raw.named();
+                let named: Vec<&str> = named.iter().map(String::as_str).collect();
+                let limited = key.limits.iter().filter(|limited| limited.counts(&named));
+                Some(limits::admit(limited, Amount::default(), limits, x).await?)
+            }
             None => None,
         };
         // What it will cost can't be known: it is spent when it is known.
-        spending::hold(head.key.as_deref(), || 0, x)?;
+        x.record.user.clone_from(&head.controls.user);
+        spending::hold(head.key.as_deref(), now, || 0, x).await?;
         let until = x.started + crate::provider::Timeouts::default().total;
         let gate = self.core.routing.gates.all.clone();
         let all = queue::slot(&self.core, &gate, Scope::Server, &turn, until, x).await?;

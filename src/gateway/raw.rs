@@ -15,11 +15,11 @@ use pingora::proxy::Session;
 
 use super::reply::{self, Headers};
 use super::watch::Watch;
-use super::{Exchange, Now, account, through};
+use super::{Exchange, Now, account, limits, through};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
-use crate::limit::Permit;
 use crate::limit::overload::{Gate, Slot};
+use crate::limit::{Amount, Limited, Permit};
 use crate::observe::record::Mode;
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
@@ -45,6 +45,10 @@ pub struct Raw {
     /// What the key and the request demand.
     demands: Vec<Arc<Constraints>>,
     permit: Option<Permit>,
+    /// Models that path and query name, as limits and records know them too.
+    named: Vec<String>,
+    /// Of limits for models that the body has named.
+    further: Vec<(Arc<str>, Permit)>,
     /// Its places among all, and at the provider.
     slots: Option<(Slot, Option<Slot>)>,
     limits: Headers,
@@ -114,6 +118,8 @@ pub async fn plan(
         key: asks.key,
         demands,
         permit: None,
+        named: Vec::new(),
+        further: Vec::new(),
         slots: None,
         limits: Headers::new(),
         place: None,
@@ -139,12 +145,6 @@ impl Raw {
     /// Checks the provider and the models that path and query name, and watches the body where not every model may
     /// be reached.
     fn check(&mut self, query: Option<&str>, headers: &HeaderMap) -> Result<()> {
-        let keyed = self.key.as_ref().is_some_and(|key| key.is_restricted());
-        let provider = self.candidate().provider.clone();
-        let mut demands = self.demands.iter();
-        if !keyed && !demands.any(|demand| demand.asks_for_model(&provider)) {
-            return self.permits(None);
-        }
         let mut named = Vec::new();
         for marker in ["/models/", "/deployments/", "/model/"] {
             if let Some((_, rest)) = self.path.split_once(marker) {
@@ -152,6 +152,22 @@ impl Raw {
             }
         }
         let pairs = query.unwrap_or_default().split('&');
+        let in_query = pairs.clone().filter_map(|pair| pair.strip_prefix("model="));
+        named.extend(in_query.map(str::to_owned));
+        let provider = self.candidate().provider.clone();
+        let full = named
+            .iter()
+            .map(|model| format!("{}/{model}", provider.name));
+        self.named = full.chain(named.iter().cloned()).collect();
+        let counted = |key: &Key| key.limits.iter().any(|limited| limited.models.is_some());
+        let keyed = self
+            .key
+            .as_ref()
+            .is_some_and(|key| key.is_restricted() || counted(key));
+        let mut demands = self.demands.iter();
+        if !keyed && !demands.any(|demand| demand.asks_for_model(&provider)) {
+            return self.permits(None);
+        }
         // A name spelt with escapes is read by the provider and not by us.
         let spelt = |pair: &str| pair.split('=').next().unwrap_or_default().contains('%');
         if pairs.clone().any(spelt) {
@@ -160,7 +176,6 @@ impl Raw {
                 "This request is restricted to certain models: names in the query can't be escaped.",
             ));
         }
-        named.extend(pairs.filter_map(|pair| pair.strip_prefix("model=").map(str::to_owned)));
         if named.is_empty() {
             self.permits(None)?;
         }
@@ -295,28 +310,73 @@ impl Raw {
         Ok(())
     }
 
-    /// Watches a piece of the client's body.
-    pub fn body(&mut self, piece: Option<&Bytes>, x: &mut Exchange) -> pingora::Result<()> {
-        let Some(piece) = piece else { return Ok(()) };
+    /// Watches a piece of the client's body. Returns the limits of the models that it names, where the request is not
+    /// counted yet.
+    pub fn body(
+        &mut self,
+        piece: Option<&Bytes>,
+        x: &mut Exchange,
+    ) -> pingora::Result<Vec<Limited>> {
+        let mut limited = Vec::new();
+        let Some(piece) = piece else {
+            return Ok(limited);
+        };
         x.record.request_bytes += piece.len() as u64;
         let Some(mut watch) = self.watch.take() else {
-            return Ok(());
+            return Ok(limited);
         };
         let mut refused = None;
         watch.feed(piece, &mut |model| {
             if refused.is_none() {
                 refused = self.permits(Some(model)).err();
+                self.uncounted(model, &mut limited);
             }
         });
         self.watch = Some(watch);
-        if let Some(error) = refused {
-            self.refused = Some(error);
-            return pingora::Error::e_explain(
-                pingora::ErrorType::HTTPStatus(403),
-                "the body names a model that the key may not use",
-            );
+        match refused {
+            Some(error) => Err(self.refuse(error)),
+            None => Ok(limited),
         }
-        Ok(())
+    }
+
+    /// The body names a model that the key may not use now: nothing more of it is sent.
+    pub fn refuse(&mut self, error: Error) -> Box<pingora::Error> {
+        self.refused = Some(error);
+        pingora::Error::explain(
+            pingora::ErrorType::HTTPStatus(403),
+            "the body names a model that the key may not use now",
+        )
+    }
+
+    /// Returns the models that are named before the body comes.
+    pub fn named(&self) -> &[String] {
+        &self.named
+    }
+
+    /// Adds the limits of a model that the body names, within which the request is not counted yet.
+    fn uncounted(&self, model: &str, all: &mut Vec<Limited>) {
+        let Some(key) = &self.key else {
+            return;
+        };
+        let full = format!("{}/{model}", self.candidate().provider.name);
+        let before: Vec<&str> = self.named.iter().map(String::as_str).collect();
+        for limited in key.limits.iter() {
+            let known = |(name, _): &(Arc<str>, Permit)| *name == limited.name;
+            if limited.models.is_none()
+                || !limited.counts(&[model, &full])
+                || limited.counts(&before)
+                || self.further.iter().any(known)
+                || all.contains(limited)
+            {
+                continue;
+            }
+            all.push(limited.clone());
+        }
+    }
+
+    /// The request is counted within these limits, too.
+    pub fn counted(&mut self, limited: &Limited, permit: Permit) {
+        self.further.push((limited.name.clone(), permit));
     }
 
     /// Makes the provider's head the client's.
@@ -452,9 +512,11 @@ impl Raw {
             x.record.model = model;
         }
         x.record.finish = finish.map(super::relay::finish_name);
-        let tokens = usage
-            .as_ref()
-            .map_or(0, |usage| usage.input.saturating_add(usage.output));
+        let amount = usage.as_ref().map_or(Amount::default(), |usage| Amount {
+            tokens: usage.input.saturating_add(usage.output),
+            images: usage.images,
+            audio_seconds: limits::audio_seconds(usage),
+        });
         if let Some(usage) = usage {
             self.price(usage, x);
         }
@@ -466,8 +528,9 @@ impl Raw {
         if let Some(attempt) = x.record.attempts.last_mut() {
             attempt.ms = u32::try_from(x.started.elapsed().as_millis()).unwrap_or(u32::MAX);
         }
-        if let Some(mut permit) = self.permit.take() {
-            permit.settle(tokens);
+        let further = self.further.into_iter().map(|(_, permit)| permit);
+        for mut permit in self.permit.into_iter().chain(further) {
+            permit.settle(amount);
         }
     }
 

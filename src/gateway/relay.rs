@@ -18,8 +18,8 @@ use super::storing::Storing;
 use super::through::{Seen, Through};
 use super::{Exchange, account, costed, dress};
 use crate::error::{Error, Kind};
-use crate::limit::Permit;
 use crate::limit::overload::Slot;
+use crate::limit::{Amount, Permit};
 use crate::observe::record::{CacheOutcome, Mode};
 use crate::protocol::api::{self, Api};
 use crate::protocol::chat::Finish;
@@ -140,10 +140,15 @@ impl Delivery<'_> {
 
     /// Settles the limits and gives the permit back: before the last byte, because who has the whole answer may ask
     /// again at once.
-    fn settle(&mut self, tokens: u64) {
+    ///
+    /// `last` is what who answered last took, `all` what the request did.
+    fn settle(&mut self, last: Amount, all: Amount, meta: &mut Meta) {
         self.slot = None;
+        if let Some(mut permit) = meta.permit.take() {
+            permit.settle(last);
+        }
         if let Some(mut permit) = self.permit.take() {
-            permit.settle(tokens);
+            permit.settle(all);
         }
     }
 
@@ -161,8 +166,8 @@ impl Delivery<'_> {
             complete: true,
             generation: None,
         };
-        let tokens = account::provider(x, self.ask, meta, taken);
-        self.settle(tokens);
+        let amount = account::provider(x, self.ask, meta, taken);
+        self.settle(amount, amount, meta);
         x.record.finish = whole.finish.map(finish_name);
         if let Some(previous) = self.ask.previous {
             body = shown::whole(body, previous);
@@ -254,8 +259,8 @@ impl Delivery<'_> {
             output_chars: size,
             generation: None,
         };
-        let tokens = account::provider(x, self.ask, meta, taken);
-        self.settle(tokens);
+        let amount = account::provider(x, self.ask, meta, taken);
+        self.settle(amount, amount, meta);
         match outcome {
             Ok(()) => {
                 answer.release().await;
@@ -338,11 +343,12 @@ impl Delivery<'_> {
                 .stats
                 .failed(began.elapsed(), Instant::now());
         }
-        let mut tokens = account::provider(x, self.ask, meta, taken);
-        if let Some(spent) = spent {
-            tokens = spent.add_to(tokens, x);
-        }
-        self.settle(tokens);
+        let last = account::provider(x, self.ask, meta, taken);
+        let all = match spent {
+            Some(spent) => spent.add_to(last, x),
+            None => last,
+        };
+        self.settle(last, all, meta);
         meta.busy = None;
         x.record.finish = seen.finish.map(finish_name);
         if let Some(answer) = answer {

@@ -477,6 +477,7 @@ impl Hold<'_> {
             dropped,
             left: self.left,
             busy: Some(self.busy),
+            permit: None,
         };
         Tried::Won(Box::new(Won { meta, flow }))
     }

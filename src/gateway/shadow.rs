@@ -18,6 +18,7 @@ use super::through::Seen;
 use super::{Core, Exchange, Now, account, attempt, relay};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
+use crate::limit::Amount;
 use crate::limit::overload::{Priority, Turn};
 use crate::observe::record::CacheOutcome;
 use crate::protocol::Protocol;
@@ -180,6 +181,8 @@ impl Copy {
                     .unwrap_or_default(),
                 priority: Priority::Low,
             },
+            estimate: Amount::default(),
+            limited: Vec::new(),
             shadow: true,
         };
         let chain = std::slice::from_ref(route);

@@ -360,7 +360,10 @@ async fn write(
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<&Row> = batch.rows.iter().collect();
     match within(PATIENCE, transact(&mut database.writer, &rows)).await {
-        Ok(new) => count(shared, batch, new),
+        Ok(new) => {
+            count(shared, batch, new);
+            owe(shared, batch, &batch.rows, new);
+        }
         Err(error) if tables::is_poison(&error) => one_by_one(shared, database, batch).await?,
         Err(error) => return Err(error),
     }
@@ -386,6 +389,13 @@ fn count(shared: &Shared, batch: &Batch, new: u64) {
     tally.fetch_add(new, Relaxed);
 }
 
+/// Has interrupted exchanges charged, whose rows are all new: what was there before was charged by then.
+fn owe(shared: &Shared, batch: &Batch, rows: &[Row], new: u64) {
+    if batch.interrupted && new == rows.len() as u64 {
+        shared.owed.put(rows);
+    }
+}
+
 /// The database refuses something for what it says: that row is left out, so that the others need not wait for ever.
 async fn one_by_one(
     shared: &Shared,
@@ -394,7 +404,10 @@ async fn one_by_one(
 ) -> Result<(), sqlx::Error> {
     for row in &batch.rows {
         match within(PATIENCE, transact(&mut database.writer, &[row])).await {
-            Ok(new) => count(shared, batch, new),
+            Ok(new) => {
+                count(shared, batch, new);
+                owe(shared, batch, std::slice::from_ref(row), new);
+            }
             Err(error) if tables::is_poison(&error) => {
                 tracing::error!(id = row.id, request = row.request_id, %error, "a record can't be in the ledger");
                 shared.tallies.lost.fetch_add(1, Relaxed);

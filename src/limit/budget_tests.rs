@@ -50,6 +50,23 @@ fn a_budget_is_spent_to_its_last_digit_and_no_further() {
 }
 
 #[test]
+fn end_users_that_somebody_makes_up_leave_room_for_keys_and_teams() {
+    let budgets = Arc::new(Budgets::default());
+    let now = at("2026-03-10T12:00:00Z");
+    let one = [budget(USD, Every::Day)];
+    for user in 0..MOST_NAMED {
+        let user = scope(&format!("org_1/end_user:{user}"), &one);
+        spend(&budgets, &user, 1, now).expect("room");
+    }
+    let late = scope("org_1/end_user:late", &one);
+    let over = spend(&budgets, &late, 1, now).expect_err("too many");
+    assert!(over.crowded);
+    spend(&budgets, &scope("key:team-a", &one), 1, now).expect("room for a key");
+    let later = at("2026-03-11T00:00:01Z");
+    spend(&budgets, &late, 1, later).expect("the others' day is over");
+}
+
+#[test]
 fn a_thousand_requests_at_once_spend_no_more_than_there_is() {
     let budgets = Arc::new(Budgets::default());
     let now = at("2026-03-10T12:00:00Z");

@@ -20,13 +20,15 @@ use crate::ledger::alert::Alerts;
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::MOST_INFLIGHT;
+use crate::limit::shared::Shared;
+use crate::limit::spent;
 use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
 use crate::provider::{Credential, Provider, catalogue};
 use crate::routing::{self, Table};
 use crate::secret::Secret;
+use crate::state::State;
 use crate::state::redis::Redis;
-use crate::state::{State, spent};
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
 
@@ -266,6 +268,11 @@ impl Parts {
         let budgets = budgets(&snapshot.state_dir);
         let alerts = Alerts::start(&snapshot.alerts, &budgets)?;
         metrics.add(super::ledger::Tallied::new(ledger.clone(), alerts.clone()));
+        let shared = redis.clone();
+        let shared = shared.map(|redis| Shared::start(snapshot.shared, redis, budgets.clone()));
+        if let Some(shared) = &shared {
+            metrics.add(super::shared::Counted::new(shared.clone()));
+        }
         let core = Core {
             now: ArcSwap::from_pointee(now),
             routing: state,
@@ -281,6 +288,7 @@ impl Parts {
             ledger,
             alerts,
             redis,
+            shared,
         };
         let core = Arc::new(core);
         if let Some(redis) = &core.redis {

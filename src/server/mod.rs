@@ -11,6 +11,7 @@ mod refresh;
 mod reply;
 pub mod routes;
 mod share;
+mod shared;
 pub mod state;
 
 use std::io::Read;

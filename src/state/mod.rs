@@ -11,7 +11,6 @@ pub mod database;
 mod queue;
 pub mod redis;
 pub mod responses;
-pub mod spent;
 mod worker;
 
 use std::sync::Arc;

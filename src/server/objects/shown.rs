@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Asked, Caller, Done, FILE, unescaped};
 use crate::access::Key;
-use crate::directory::policy::{self, Piece};
+use crate::directory::policy::{self, Allotted, Piece};
 use crate::directory::schema::Kind;
 use crate::directory::store::Object;
 use crate::directory::token;
@@ -30,10 +30,18 @@ impl Asked<'_> {
             | Kind::Credential => return all,
         };
         let parent = object.parent.as_deref().unwrap_or_default();
-        if let (Some(Piece::Budget(budget)), Some(all)) =
+        if let (Some(Piece::Budget(allotted)), Some(all)) =
             (Piece::read(object.kind, &body), all.as_object_mut())
         {
-            let scope = policy::spender(parent, vec![budget]);
+            let Allotted { budget, of } = *allotted;
+            let scope = match of {
+                None => policy::spender(parent, vec![budget]),
+                Some((of, Some(who))) => {
+                    policy::named(parent, of, Some(who.clone()), vec![budget]).scope(&who)
+                }
+                // How each of them stands is told of each alone.
+                Some((_, None)) => return Value::Object(std::mem::take(all)),
+            };
             for standing in self.budgets.standing(&scope, Timestamp::now()) {
                 all.insert("spent_usd".into(), cost::usd(standing.spent_pico).into());
                 let held = cost::usd(standing.reserved_pico);
