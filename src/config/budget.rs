@@ -14,13 +14,22 @@ const MOST_USD: f64 = 1_000_000.0;
 /// Budgets of one key.
 const MOST_BUDGETS: usize = 8;
 
-/// Reads one budget, or several that all hold.
+/// Reads one budget of a key, or several that all hold.
 pub(super) fn budgets(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<Budget> {
+    budgets_of(reader, table, "keys[].budget")
+}
+
+/// Reads the budgets at `budget`, whose keys are those of `section`.
+pub(super) fn budgets_of(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    section: &'static str,
+) -> Vec<Budget> {
     if !table.has("budget") {
         return Vec::new();
     }
     if !table.is_array("budget") {
-        let table = reader.table(table, "budget", "keys[].budget");
+        let table = reader.table(table, "budget", section);
         let budget = table.and_then(|table| budget(reader, &table));
         return budget.into_iter().collect();
     }
@@ -35,7 +44,7 @@ pub(super) fn budgets(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<Budget>
     }
     let mut budgets: Vec<Budget> = Vec::new();
     for (value, place) in elements.value {
-        let Some(table) = reader.open(value, place, "keys[].budget") else {
+        let Some(table) = reader.open(value, place, section) else {
             continue;
         };
         let Some(budget) = budget(reader, &table) else {

@@ -25,11 +25,13 @@ pub(super) struct File {
     pub admin_listen: Option<At<Listen>>,
     pub admin_token: Option<At<Reference>>,
     pub admin_keys: bool,
+    pub oidc: Option<super::jwt::Oidc>,
     pub state: State,
     pub providers: Vec<Row>,
     pub models: Vec<super::model::Model>,
     pub rules: Vec<super::rules::Written>,
     pub keys: Vec<Key>,
+    pub tokens: Vec<super::jwt::Written>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,
@@ -72,12 +74,16 @@ impl File {
                 .as_ref()
                 .and_then(|admin| reader.get(admin, "keys", truth))
                 .is_some_and(|at| at.value),
+            oidc: admin
+                .as_ref()
+                .and_then(|admin| super::jwt::oidc(reader, admin)),
             admin_token: admin.and_then(|admin| reader.get(&admin, "token", secret)),
             state: state(reader, &root),
             providers: providers(reader, &root),
             models: super::model::models(reader, &root),
             rules: super::rules::rules(reader, &root),
             keys: keys(reader, &root),
+            tokens: super::jwt::tokens(reader, &root),
             catalogue: super::catalogue::catalogue(reader, &root),
             cache: cache(reader, &root),
             responses: super::responses::responses(reader, &root),
@@ -266,7 +272,7 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
         let name = required(reader, &table, "name", label);
         let key = required(reader, &table, "key", secret);
         let models = reader.one_or_list(&table, "models", glob);
-        let limits = limits(reader, &table);
+        let limits = limits(reader, &table, "keys[].limits");
         let budgets = super::budget::budgets(reader, &table);
         let origin = name.as_ref().map(|name| name.value.clone());
         let constraints = super::constraints::constraints(
@@ -308,7 +314,7 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
 }
 
 /// Reads a pattern over model names, in which `*` stands for anything and `?` for one character.
-fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(super) fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
     let pattern = text(value)?;
     check_name(&pattern)?;
     match pattern.find(['[', ']', '{', '}', '\\', '!']) {
@@ -323,8 +329,9 @@ fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
     }
 }
 
-fn limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Limits {
-    let Some(table) = reader.table(table, "limits", "keys[].limits") else {
+/// Reads the table at `limits`, whose keys are those of `section`.
+pub(super) fn limits(reader: &mut Reader<'_>, table: &Table<'_>, section: &'static str) -> Limits {
+    let Some(table) = reader.table(table, "limits", section) else {
         return Limits::default();
     };
     let mut limit = |key, most| {

@@ -21,6 +21,7 @@ pub const SECTIONS: &[Section] = &[
             "models",
             "rules",
             "keys",
+            "jwt",
             "catalogue",
             "cache",
             "responses",
@@ -55,7 +56,25 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "admin",
-        keys: &["listen", "token", "keys"],
+        keys: &["listen", "token", "keys", "oidc"],
+    },
+    Section {
+        path: "admin.oidc",
+        keys: &[
+            "issuer",
+            "client_id",
+            "client_secret",
+            "redirect",
+            "scopes",
+            "algorithms",
+            "groups",
+            "roles",
+            "session",
+        ],
+    },
+    Section {
+        path: "admin.oidc.roles[]",
+        keys: &["group", "role", "of"],
     },
     Section {
         path: "state",
@@ -243,6 +262,33 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "keys[].budget",
+        keys: &["usd", "every", "rolling"],
+    },
+    Section {
+        path: "jwt[]",
+        keys: &[
+            "name",
+            "issuer",
+            "jwks",
+            "refresh",
+            "audience",
+            "algorithms",
+            "required",
+            "leeway",
+            "user",
+            "map",
+        ],
+    },
+    Section {
+        path: "jwt[].map[]",
+        keys: &["when", "key", "place", "place_claim", "limits", "budget"],
+    },
+    Section {
+        path: "jwt[].map[].limits",
+        keys: &["rpm", "tpm", "rpd", "tpd", "concurrent"],
+    },
+    Section {
+        path: "jwt[].map[].budget",
         keys: &["usd", "every", "rolling"],
     },
     Section {

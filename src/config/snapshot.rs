@@ -28,6 +28,7 @@ pub struct Snapshot {
     pub models: HashMap<String, Arc<Model>>,
     pub rules: crate::routing::rules::Rules,
     pub keys: Vec<access::KeySettings>,
+    pub tokens: Vec<access::TokenSettings>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,

@@ -41,6 +41,7 @@ mod verdict;
 mod watch;
 mod watched;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,11 +52,12 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
-use crate::access::{self, Key, Keys};
+use crate::access::{self, Bearer, Key, Keys, Places, Tokens};
 use crate::cache::Cache;
 use crate::config::Snapshot;
 use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
+use crate::jwt::{self, Issuer, Issuers};
 use crate::ledger::alert::Alerts;
 use crate::ledger::{Ledger, Reserved};
 use crate::limit::Limiter;
@@ -90,6 +92,8 @@ pub struct Core {
     pub state: State,
     /// Keys that are not written in the configuration.
     pub directory: Directory,
+    /// Who signs tokens that are taken here.
+    pub issuers: Arc<Issuers>,
     pub ledger: Ledger,
     pub alerts: Alerts,
 }
@@ -98,7 +102,17 @@ pub struct Core {
 pub struct Now {
     pub snapshot: Arc<Snapshot>,
     pub keys: Keys,
+    pub tokens: Tokens,
+    /// Where people sign in to the administration API.
+    pub oidc: Option<Arc<Issuer>>,
     pub table: Table,
+}
+
+impl Now {
+    /// Returns whether nobody is known to the configuration: everybody may ask, if the directory knows nobody either.
+    fn is_open(&self) -> bool {
+        self.keys.is_open() && self.tokens.is_empty()
+    }
 }
 
 /// The proxy.
@@ -338,7 +352,10 @@ impl Gateway {
             )
             .await);
         }
-        let head = self.admit_caller(now, session, x)?;
+        let client = session.client_addr();
+        let client = client.and_then(|client| Some(client.as_inet()?.ip()));
+        let asks = session.req_header();
+        let head = self.admit_caller(now, asks, client, x).await?;
         x.phase(Phase::Access, x.started);
         match endpoint {
             Endpoint::OwnKey => {
@@ -402,29 +419,76 @@ impl Gateway {
     }
 
     /// Who asks, and what they ask of the gateway itself.
-    fn admit_caller(&self, now: &Now, session: &Session, x: &mut Exchange) -> Result<Head> {
-        let headers = &session.req_header().headers;
-        let key = if now.keys.is_open() && !self.core.directory.view().is_closed() {
+    async fn admit_caller(
+        &self,
+        now: &Now,
+        asks: &RequestHeader,
+        client: Option<IpAddr>,
+        x: &mut Exchange,
+    ) -> Result<Head> {
+        let headers = &asks.headers;
+        let bearer = if now.is_open() && !self.core.directory.view().is_closed() {
             None
         } else {
-            let query = session.req_header().uri.query();
+            let query = asks.uri.query();
             let by_query = x.protocol == Protocol::Gemini;
             let presented = access::presented(headers, query, by_query)?.ok_or_else(|| {
                 Error::new(Kind::InvalidKey, "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
             })?;
-            Some(self.key_of(now, &presented)?)
+            Some(self.bearer_of(now, &presented).await?)
+        };
+        let (key, subject) = match bearer {
+            Some(Bearer { key, subject }) => (Some(key), subject),
+            None => (None, None),
         };
         x.asked_by(key.as_deref());
         if let Some(key) = key.as_ref().filter(|key| !key.gates.is_empty()) {
-            let client = session.client_addr();
-            let client = client.and_then(|client| Some(client.as_inet()?.ip()));
             rules::may_enter(key, x.record.endpoint, client)?;
         }
-        let controls = Controls::read(headers)?;
+        let mut controls = Controls::read(headers)?;
+        if let Some(subject) = subject {
+            // What the issuer says goes before what the client says of itself.
+            x.record.user = Some(subject.to_string());
+            controls.user = x.record.user.clone();
+        }
         x.record.session.clone_from(&controls.session);
         x.record.tags.clone_from(&controls.tags);
         rules::may_explain(&controls, key.as_deref())?;
         Ok(Head { controls, key })
+    }
+
+    /// Finds who asks: by a token of an issuer that is trusted, or by a key.
+    async fn bearer_of(&self, now: &Now, presented: &str) -> Result<Bearer> {
+        if !now.tokens.is_empty() && jwt::is_like(presented) {
+            let view = self.core.directory.view();
+            let principal = |id: &str, name: &str| self.principal(id, name);
+            let places = Places {
+                generation: view.generation(),
+                principal: &principal,
+            };
+            if let Some(bearer) = now.tokens.find(presented, places).await? {
+                return Ok(bearer);
+            }
+        }
+        let key = self.key_of(now, presented)?;
+        Ok(Bearer { key, subject: None })
+    }
+
+    /// Returns what holds for whoever a token puts into a place of the directory.
+    fn principal(&self, id: &str, name: &str) -> Result<Key> {
+        let view = self.core.directory.view();
+        match view.principal(id, name) {
+            Some(key) => Ok(key),
+            None if view.is_loaded() => Err(Error::new(
+                Kind::Denied,
+                "The token is good, and stands for a place of the directory that is not there.",
+            )),
+            None => {
+                let error = "The token can't be checked now: the state database is away.";
+                let error = Error::new(Kind::StateUnavailable, error);
+                Err(error.with_retry_after(Duration::from_secs(2)))
+            }
+        }
     }
 
     /// Finds whose key was shown: in the configuration or in the directory.

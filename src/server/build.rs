@@ -5,15 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use parking_lot::Mutex;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
 use tokio::sync::{mpsc, watch};
 
 use super::refresh;
-use crate::access::Keys;
+use crate::access::{Keys, Tokens};
 use crate::cache::Cache;
 use crate::config::Snapshot;
 use crate::directory::{self, Directory};
 use crate::gateway::{Core, Now};
+use crate::jwt::Issuers;
 use crate::ledger::Ledger;
 use crate::ledger::alert::Alerts;
 use crate::limit::Limiter;
@@ -115,6 +119,7 @@ fn now(
     state: &Arc<routing::State>,
     pepper: &[u8; 32],
     directory: Option<&Directory>,
+    issuers: &Issuers,
 ) -> Now {
     // Before the table: its routes hold what they find.
     if let Err(error) = catalogue::configure(&snapshot.catalogue) {
@@ -141,10 +146,32 @@ fn now(
         state.clone(),
         snapshot.catalogue.policy.clone(),
     );
+    let keys = Keys::build(&snapshot.keys, pepper);
+    let oidc = snapshot.admin.oidc.as_ref();
+    let wanted = snapshot.tokens.iter().map(|one| &one.address);
+    let wanted = wanted.chain(oidc.map(|oidc| &oidc.address));
+    let wanted: Vec<_> = wanted.cloned().collect();
+    let mut followed = issuers.follow(&wanted);
+    let oidc = oidc.and_then(|_| followed.pop());
     Now {
-        keys: Keys::build(&snapshot.keys, pepper),
+        tokens: Tokens::build(&snapshot.tokens, followed, &keys),
+        oidc,
+        keys,
         table,
         snapshot,
+    }
+}
+
+/// Asks the issuers for their keys, as long as the program runs.
+pub struct Vouchers(pub Arc<Issuers>);
+
+#[async_trait]
+impl BackgroundService for Vouchers {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = self.0.run() => {}
+            _ = shutdown.changed() => {}
+        }
     }
 }
 
@@ -217,6 +244,7 @@ pub fn dry(snapshot: Arc<Snapshot>) -> Now {
         &Arc::default(),
         &pepper(),
         None,
+        &Issuers::default(),
     )
 }
 
@@ -232,12 +260,14 @@ impl Parts {
         // After it, so that the tables are there.
         let directory = directory(snapshot);
         metrics.add(super::state::Known::new(directory.clone()));
+        let issuers = Arc::new(Issuers::default());
         let now = now(
             snapshot.clone(),
             &pools,
             &state,
             &pepper(),
             Some(&directory),
+            &issuers,
         );
         metrics.set_generation(snapshot.generation);
         metrics.add(super::state::Kept::new(kept.clone()));
@@ -260,6 +290,7 @@ impl Parts {
             drain: ArcSwap::from_pointee(None),
             state: kept,
             directory,
+            issuers,
             ledger,
             alerts,
         };
@@ -279,6 +310,7 @@ impl Parts {
             &core.routing,
             &pepper(),
             Some(&core.directory),
+            &core.issuers,
         )));
         if before.snapshot.cache != snapshot.cache {
             match (core.cache.load_full().as_ref(), snapshot.cache.enabled) {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod build;
+mod caller;
 mod control;
 mod ledger;
 mod objects;
@@ -9,6 +10,7 @@ mod openapi;
 mod refresh;
 mod reply;
 pub mod routes;
+mod signin;
 pub mod state;
 
 use std::io::Read;
@@ -80,6 +82,8 @@ pub struct AdminSettings {
     pub token: Option<Secret>,
     /// Nobody is served without a key, even before the first is made over the administration API.
     pub keys: bool,
+    /// How people sign in; `None`: they don't.
+    pub oidc: Option<Arc<crate::signin::Settings>>,
 }
 
 impl Default for Settings {
@@ -105,6 +109,7 @@ impl Default for AdminSettings {
             listen: "127.0.0.1:8081".into(),
             token: None,
             keys: false,
+            oidc: None,
         }
     }
 }
@@ -178,6 +183,10 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
     server.add_service(background_service(
         "catalogue",
         refresh::Refresh::new(control.link()),
+    ));
+    server.add_service(background_service(
+        "issuers",
+        build::Vouchers(control.link().core.issuers.clone()),
     ));
     server.add_service(background_service("control", control));
     server.run(RunArgs {

@@ -17,8 +17,8 @@ use crate::config::Snapshot;
 use crate::directory::role::Least;
 use crate::directory::schema::{self, Kind};
 use crate::directory::store::{Change, New, Object, Once, Query, Refused};
-use crate::directory::token::{self, Digest};
-use crate::directory::view::{KeySecret, Person};
+use crate::directory::token;
+use crate::directory::view::{KeySecret, Person, TokenSecret};
 use crate::directory::{Directory, Failed};
 use crate::limit::budget::Budgets;
 use permit::{create_least, roles};
@@ -32,35 +32,37 @@ const STEP: usize = 500;
 /// How long the secret before holds, unless it is said.
 const GRACE: i64 = 3600;
 const MOST_GRACE: u64 = 30 * 24 * 3600;
+/// What a repeated request is told in place of the key.
+pub const SHOWN: &str = "The key was shown once, in the answer to the first request. Where that was lost, rotate the key: POST /admin/v1/keys/{id}/rotate.";
 /// Ids of what stands in the configuration file begin so.
 const FILE: &str = "file:";
 
 /// Who asks.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// Whoever has the admin token.
-    Operator,
+    /// Whoever has the admin token, or is in a group that is as good; as the audit log names them.
+    Operator(Arc<str>),
     Person(Arc<Person>),
 }
 
 impl Caller {
     pub fn may(&self, least: Least, path: &str) -> bool {
         match self {
-            Caller::Operator => true,
+            Caller::Operator(_) => true,
             Caller::Person(person) => person.may(least, path),
         }
     }
 
     pub fn may_somewhere(&self, least: Least) -> bool {
         match self {
-            Caller::Operator => true,
+            Caller::Operator(_) => true,
             Caller::Person(person) => person.may_somewhere(least),
         }
     }
 
     fn is(&self, id: &str) -> bool {
         match self {
-            Caller::Operator => false,
+            Caller::Operator(_) => false,
             Caller::Person(person) => *person.id == *id,
         }
     }
@@ -68,7 +70,7 @@ impl Caller {
     /// Returns of what they may see the usage, as paths; `None`: of everything.
     pub fn sees(&self) -> Option<Vec<String>> {
         match self {
-            Caller::Operator => None,
+            Caller::Operator(_) => None,
             Caller::Person(person) => {
                 let may = person
                     .roles
@@ -82,7 +84,7 @@ impl Caller {
     /// Returns how the audit log names them.
     pub fn name(&self) -> &str {
         match self {
-            Caller::Operator => "operator",
+            Caller::Operator(who) => who,
             Caller::Person(person) => &person.id,
         }
     }
@@ -123,13 +125,16 @@ impl Asked<'_> {
             | Does::Cooldowns
             | Does::ClearCooldowns
             | Does::Document
+            | Does::SignIn
+            | Does::Callback
+            | Does::SignOut
             | Does::Ledger => Err(Fault::missing()),
         }
     }
 
     fn me(&self) -> Reply {
         Reply::json(match self.caller {
-            Caller::Operator => json!({"object": "operator"}),
+            Caller::Operator(_) => json!({"object": "operator"}),
             Caller::Person(person) => {
                 let roles = person.roles.iter().map(|(role, path)| {
                     let of = path.rsplit('/').next().unwrap_or_default();
@@ -149,7 +154,7 @@ impl Asked<'_> {
             under_path = format!("{}/", found.path);
         }
         let mut data = Vec::new();
-        let in_files = under.is_none() && matches!(self.caller, Caller::Operator);
+        let in_files = under.is_none() && matches!(self.caller, Caller::Operator(_));
         if in_files && (after.is_empty() || after.starts_with(FILE)) {
             let mut of_file = self.of_file(kind);
             of_file.retain(|one| id_of(one) > after.as_str());
@@ -166,7 +171,7 @@ impl Asked<'_> {
                 under: under_path.clone(),
                 after: from.clone(),
                 most: STEP.min(most + 1).max(match self.caller {
-                    Caller::Operator => 1,
+                    Caller::Operator(_) => 1,
                     Caller::Person(_) => STEP,
                 }),
             };
@@ -182,6 +187,7 @@ impl Asked<'_> {
         }
         let has_more = data.len() > most;
         data.truncate(most);
+        self.add_uses(kind, &mut data).await?;
         let next = has_more.then(|| data.last().map(|last| id_of(last).to_owned()));
         Ok(Reply::json(json!({
             "object": "list",
@@ -270,7 +276,7 @@ impl Asked<'_> {
         }
         new.name = named(&body, &new.id);
         new.body = Value::Object(body).to_string();
-        new.once = self.once()?;
+        new.once = self.once(kind)?;
         let made = self.directory.create(new).await;
         let (object, again) = match made {
             Ok(object) => (object, false),
@@ -278,9 +284,15 @@ impl Asked<'_> {
             Err(other) => return Err(failed(other)),
         };
         let mut answer = shown(&object);
-        if let (Some((name, secret)), false, Some(answer)) = (secret, again, answer.as_object_mut())
-        {
-            answer.insert(name.into(), secret.expose().into());
+        if let (Some((name, secret)), Some(answer)) = (secret, answer.as_object_mut()) {
+            match again {
+                false => answer.insert(name.into(), secret.expose().into()),
+                // Only its digest is kept: it can't be shown again, and whoever lost it has to know.
+                true => {
+                    answer.insert("note".into(), SHOWN.into());
+                    answer.insert(name.into(), Value::Null)
+                }
+            };
         }
         let location = format!("/admin/v1/{}/{}", kind.plural(), object.id);
         let mut reply = Reply::json(answer)
@@ -298,7 +310,10 @@ impl Asked<'_> {
             return self.read_file(kind, name);
         }
         let object = self.find(kind).await?;
-        Ok(Reply::json(self.described(&object)).with_version(object.version))
+        let mut shown = [self.described(&object)];
+        self.add_uses(kind, &mut shown).await?;
+        let [shown] = shown;
+        Ok(Reply::json(shown).with_version(object.version))
     }
 
     async fn change(&self, kind: Kind) -> Done {
@@ -416,14 +431,18 @@ impl Asked<'_> {
             self.permit_on(&object).await?;
         }
         self.check_match(&object)?;
-        if !self.body.is_empty() && !self.object()?.is_empty() {
-            return Err(Fault::field("body", "must be empty"));
-        }
+        let until = match self.body.is_empty() {
+            true => None,
+            false => token_end(&self.object()?, make)?,
+        };
         let public = object.id.trim_start_matches(Kind::User.prefix());
         let token = token::new_secret(token::PERSON, public);
+        let secret = make.then(|| TokenSecret {
+            digest: self.directory.view().digest(token.expose()),
+            until,
+        });
         // No digest is empty: nothing is that token.
-        let digest = make.then(|| self.directory.view().digest(token.expose()));
-        let secret = digest.as_ref().map(Digest::hex).unwrap_or_default();
+        let secret = secret.as_ref().map(TokenSecret::write).unwrap_or_default();
         let body = serde_json::from_str(&object.body).unwrap_or_default();
         let mut reply = self.write(&object, body, Some(secret)).await?;
         if make {
@@ -473,7 +492,7 @@ impl Asked<'_> {
         }
     }
 
-    fn once(&self) -> Result<Option<Once>, Fault> {
+    fn once(&self, kind: Kind) -> Result<Option<Once>, Fault> {
         let Some(key) = self.once else {
             return Ok(None);
         };
@@ -483,13 +502,44 @@ impl Asked<'_> {
                 "must be 1 to 255 characters",
             ));
         }
-        let digest = ring::digest::digest(&ring::digest::SHA256, self.body);
+        let mut said = ring::digest::Context::new(&ring::digest::SHA256);
+        // One key for two kinds of object is two requests, whatever their bodies.
+        said.update(kind.name().as_bytes());
+        said.update(b"\n");
+        said.update(self.body);
+        let digest = said.finish();
         Ok(Some(Once {
             caller: self.caller.name().to_owned(),
             key: key.to_owned(),
             request: token::hex(digest.as_ref()),
         }))
     }
+}
+
+/// Reads until when a token is to hold: `None` is until it is taken away.
+fn token_end(body: &Map<String, Value>, make: bool) -> Result<Option<i64>, Fault> {
+    let mut until = None;
+    for (name, value) in body {
+        if name != "expires" || !make {
+            let shown: String = name.chars().take(40).collect();
+            let known = if make {
+                "known is expires"
+            } else {
+                "the body must be empty"
+            };
+            return Err(Fault::field(shown, format!("is unknown; {known}")));
+        }
+        let at = value.as_str().and_then(schema::time);
+        let at = at.filter(|at| *at > Timestamp::now().as_second());
+        let wrong = || {
+            Fault::field(
+                "expires",
+                "must be a time to come, such as 2030-01-31T12:00:00Z",
+            )
+        };
+        until = Some(at.ok_or_else(wrong)?);
+    }
+    Ok(until)
 }
 
 struct Page {
@@ -519,7 +569,7 @@ fn is_id(text: &str, field: &str) -> Result<String, Fault> {
 }
 
 /// Decodes percent escapes; `None` for what is no text then.
-fn unescaped(text: &str) -> Option<String> {
+pub(super) fn unescaped(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -540,7 +590,7 @@ fn unescaped(text: &str) -> Option<String> {
 }
 
 /// Returns what is said when something isn't done.
-fn failed(failed: Failed) -> Fault {
+pub(super) fn failed(failed: Failed) -> Fault {
     let (status, code, message) = match failed {
         Failed::Away => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -66,6 +66,11 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
         "ledger_shadow",
         Text::Both(include_str!("../../migrations/0005_ledger_shadow.sql")),
     ),
+    (
+        40,
+        "signin",
+        Text::Both(include_str!("../../migrations/0040_signin.sql")),
+    ),
 ];
 
 /// The version that [`Location::migrate`] brings a database to.
