@@ -166,6 +166,12 @@ impl Ask<'_> {
         self.envelope.include_usage || self.envelope.include_cost || self.mistral
     }
 
+    /// Whether a provider that is asked in `to` gets the client's own bytes, and the client its. What is to be gone on
+    /// with is understood on the way, which a tap alone can do beside.
+    fn passes(&self, to: Protocol) -> bool {
+        to == self.protocol && self.prefix.is_none() && (to.is_tapped() || !self.watch)
+    }
+
     /// Returns an estimate of the input, in tokens.
     pub fn input_estimate(&self) -> u64 {
         self.envelope.estimate_input()
@@ -223,7 +229,7 @@ impl Ask<'_> {
     ///
     /// With `strip` nothing goes along that a model thought in earlier turns.
     pub fn build(&self, candidate: &Candidate, to: Protocol, strip: bool) -> Result<Outgoing> {
-        if to == self.protocol && to.is_tapped() && !strip && self.prefix.is_none() {
+        if self.passes(to) && !strip {
             let (body, hide_usage) = self.pass(candidate);
             return Ok(Outgoing {
                 body,
@@ -264,7 +270,7 @@ impl Ask<'_> {
         }
         let translated =
             protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
-        let passed = to == self.protocol && to.is_tapped() && self.prefix.is_none();
+        let passed = self.passes(to);
         let shape = (!passed).then(|| Shape {
             schema_tool: translated.schema_tool,
             ..self.shape(self.wants_usage() || self.keep)

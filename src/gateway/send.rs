@@ -494,7 +494,6 @@ impl Hold<'_> {
 
     /// Holds a stream until its first semantic event.
     async fn stream(self, mut answer: Answer, x: &mut Exchange) -> Tried {
-        let pass = self.outgoing.shape.is_none();
         let packed = packs(self.plan.candidate(), self.to);
         let mut through = match &self.outgoing.shape {
             Some(shape) if self.ask.watch => {
@@ -516,7 +515,7 @@ impl Hold<'_> {
             match self.read(&mut answer, x).await {
                 Ok(Some(piece)) => {
                     size += piece.len();
-                    if self.ask.prefix.is_some() || (self.ask.keep && pass && !packed) {
+                    if self.ask.prefix.is_some() || (self.ask.keep && through.passes()) {
                         raw.push(piece.clone());
                     }
                     through.feed(piece, &mut held);

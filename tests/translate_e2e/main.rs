@@ -5,6 +5,7 @@
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod passed;
 
 use common::dialect::{Dialect, Said};
 use common::{Answer, Strait, mock};
