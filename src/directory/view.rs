@@ -354,9 +354,8 @@ impl View {
                 }
             }
             Some(Kind::Credential) => {
-                if self.credentials.remove(id).is_some() {
-                    self.credentials_changed.fetch_add(1, Ordering::AcqRel);
-                }
+                let gone = u64::from(self.credentials.remove(id).is_some());
+                self.credentials_changed.fetch_add(gone, Ordering::AcqRel);
             }
             Some(Kind::Team | Kind::Project) => self.remove_place(id),
             None => {}

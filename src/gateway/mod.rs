@@ -187,7 +187,7 @@ impl ProxyHttp for Gateway {
         x: &mut Box<Exchange>,
     ) -> pingora::Result<()> {
         match &mut x.raw {
-            Some(raw) => raw.request(head).await,
+            Some(raw) => raw.request(head, b"").await,
             None => Ok(()),
         }
     }
@@ -382,11 +382,11 @@ impl Gateway {
                     x,
                     limits,
                 )
-                .await?;
-                Ok(Ok(()))
+                .await
+                .map_err(Lost::from)
             }
-            Endpoint::Native { provider, rest } => {
-                self.raw_lane(
+            Endpoint::Native { provider, rest } => self
+                .raw_lane(
                     now,
                     provider,
                     rest,
@@ -396,9 +396,8 @@ impl Gateway {
                     x,
                     limits,
                 )
-                .await?;
-                Ok(Ok(()))
-            }
+                .await
+                .map_err(Lost::from),
             Endpoint::Stored { id, part } => {
                 let tenant = head.key.as_ref().map_or("", |key| &key.name);
                 let delete = session.req_header().method == http::Method::DELETE;
@@ -527,7 +526,7 @@ impl Gateway {
         session: &mut Session,
         x: &mut Exchange,
         limits: &mut Headers,
-    ) -> Result<()> {
+    ) -> Result<pingora::Result<()>> {
         let headers = &session.req_header().headers;
         rules::ask(now, head.key.as_deref(), &head.controls, headers, None, x)?;
         rules::tell(&head.controls, x, None, None, limits);
@@ -538,6 +537,10 @@ impl Gateway {
             headers,
         };
         let mut raw = raw::plan(now, provider, rest, query, asks).await?;
+        let body = match raw.signs_body() {
+            true => Some(raw.hold(session, x).await?),
+            false => None,
+        };
         let permit = match &head.key {
             Some(key) => Some(self.admit(key, 0, x, limits)?),
             None => None,
@@ -557,7 +560,10 @@ impl Gateway {
         admission::admit(raw.asked_first(), Reserved::default(), x).await?;
         raw.admitted(permit, std::mem::take(limits), (all, own));
         x.record.client_protocol = "raw";
+        if let Some(body) = body {
+            return Box::pin(raw.exchange(body, session, x)).await;
+        }
         x.raw = Some(Box::new(raw));
-        Ok(())
+        Ok(Ok(()))
     }
 }

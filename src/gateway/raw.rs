@@ -3,6 +3,7 @@
 //! Key, limits, models and records stand around it as around everything else; the body is read while it passes, never
 //! held. Files, batches, realtime sessions and videos come here, and `/{provider}/…`: the provider's own API.
 
+mod signed;
 mod standing;
 
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
 use super::reply::{self, Headers};
+use super::through::{self, Through};
 use super::watch::Watch;
-use super::{Exchange, Now, account, through};
+use super::{Exchange, Now, account};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::Permit;
@@ -24,7 +26,7 @@ use crate::observe::record::Mode;
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
 use crate::protocol::{self, Protocol};
-use crate::provider::{Auth, catalogue};
+use crate::provider::catalogue;
 use crate::routing::constraints::{self, Constraints, Subject};
 use crate::routing::{Candidate, Route};
 use crate::upstream::pool::Place;
@@ -66,6 +68,8 @@ pub struct Raw {
 enum Reads {
     Nothing,
     Stream(Box<Tap>),
+    /// AWS's event stream.
+    Packed(Box<Through>),
     Whole(Vec<u8>),
 }
 
@@ -92,13 +96,6 @@ pub async fn plan(
             "This provider has no API of its own.",
         ));
     };
-    if let Auth::SigV4 { .. } = candidate.provider.auth {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "Requests to this provider are signed over their whole body and can't pass unread: ask for its models by \
-             the gateway's own paths, of which `/model/{model}/converse` and `/invoke` are Bedrock's.",
-        ));
-    }
     let path = format!("/{rest}");
     let keys = asks.key.iter().flat_map(|key| key.constraints.iter());
     let demands = keys.cloned().chain(asks.constraints.map(Arc::new));
@@ -235,8 +232,8 @@ impl Raw {
         &self.route.targets[0]
     }
 
-    /// Makes the client's head the provider's.
-    pub async fn request(&self, head: &mut RequestHeader) -> pingora::Result<()> {
+    /// Makes the client's head the provider's. `body` is what a signature is over.
+    pub async fn request(&self, head: &mut RequestHeader, body: &[u8]) -> pingora::Result<()> {
         let candidate = self.candidate();
         let index = self.place.as_ref().map_or(0, |place| place.endpoint);
         let base = &candidate.provider.endpoints[index].base_path;
@@ -283,7 +280,7 @@ impl Raw {
         }
         if candidate.signs() {
             let method = head.method.as_str().to_owned();
-            let signing = candidate.authorize(index, &method, target.as_bytes(), b"");
+            let signing = candidate.authorize(index, &method, target.as_bytes(), body);
             let signed = signing.await.map_err(|error| {
                 tracing::warn!(provider = candidate.provider.name, %error, "not signed in");
                 pingora::Error::explain(pingora::ErrorType::InternalError, "not signed in")
@@ -363,6 +360,18 @@ impl Raw {
                 if kind.starts_with("text/event-stream") {
                     x.record.stream = true;
                     Reads::Stream(Box::new(Tap::new(protocol, false, through::MOST_FRAME)))
+                } else if kind.starts_with("application/vnd.amazon.eventstream") {
+                    x.record.stream = true;
+                    Reads::Packed(Box::new(match protocol {
+                        Protocol::Bedrock => Through::pass(protocol, false),
+                        Protocol::OpenaiChat
+                        | Protocol::OpenaiResponses
+                        | Protocol::OpenaiCompletions
+                        | Protocol::Anthropic
+                        | Protocol::Gemini
+                        | Protocol::Cohere
+                        | Protocol::Ollama => Through::unpack(protocol),
+                    }))
                 } else if kind.starts_with("application/json") {
                     Reads::Whole(Vec::new())
                 } else {
@@ -392,6 +401,7 @@ impl Raw {
         match &mut self.reads {
             Reads::Nothing => {}
             Reads::Stream(tap) => tap.feed(piece.clone(), &mut Vec::new()),
+            Reads::Packed(through) => through.feed(piece.clone(), &mut Vec::new()),
             Reads::Whole(body) if body.len() + piece.len() > MOST_READ => {
                 self.reads = Reads::Nothing;
             }
@@ -442,13 +452,23 @@ impl Raw {
                 tap.finish(&mut Vec::new());
                 (tap.usage.take(), tap.model.take(), tap.finish)
             }
+            Reads::Packed(through) => {
+                through.end(&mut Vec::new());
+                let seen = through.seen();
+                (seen.usage, None, seen.finish)
+            }
             Reads::Whole(body) => {
                 let protocol = self.speaks.unwrap_or(Protocol::OpenaiChat);
                 let whole = tap::whole(protocol, body);
                 (whole.usage, whole.model, whole.finish)
             }
         };
-        if let Some(model) = model {
+        let in_path = || {
+            let (_, rest) = self.path.split_once("/model/")?;
+            let model = rest.split('/').next()?;
+            Some(model.replace("%3A", ":").replace("%3a", ":"))
+        };
+        if let Some(model) = model.filter(|model| !model.is_empty()).or_else(in_path) {
             x.record.model = model;
         }
         x.record.finish = finish.map(super::relay::finish_name);
@@ -517,6 +537,12 @@ fn speaks(path: &str) -> Option<Protocol> {
         Some(Protocol::Anthropic)
     } else if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") {
         Some(Protocol::Gemini)
+    } else if path.ends_with("/converse") || path.ends_with("/converse-stream") {
+        Some(Protocol::Bedrock)
+    } else if path.contains("anthropic.")
+        && (path.ends_with("/invoke") || path.ends_with("/invoke-with-response-stream"))
+    {
+        Some(Protocol::Anthropic)
     } else {
         None
     }
