@@ -75,6 +75,8 @@ pub struct Ask<'a> {
 /// A request body as one provider is to get it.
 pub struct Outgoing {
     pub body: Bytes,
+    /// What it takes in further requests, beside that one.
+    pub further: Vec<Bytes>,
     pub dropped: Vec<String>,
     /// For translating the answer; `None` where it is passed on.
     pub shape: Option<Shape>,
@@ -203,16 +205,28 @@ impl Ask<'_> {
     pub fn build_task(&self, candidate: &Candidate, to: Protocol) -> Result<Outgoing> {
         let mut outgoing = Outgoing {
             body: self.body.clone(),
+            further: Vec::new(),
             dropped: Vec::new(),
             shape: None,
             hide_usage: false,
             prefill: Prefill::Ask,
         };
-        if !api::passes(self.api, self.protocol, to, self.body, &candidate.model) {
-            let translated = api::build(self.api, self.protocol, to, self.body, &candidate.model)?;
+        // Vertex AI has no other word for embeddings.
+        let vertex = matches!(candidate.provider.platform, Platform::Vertex { .. });
+        let predict = vertex && self.api == Api::Embeddings && to == Protocol::Gemini;
+        let passes = api::passes(self.api, self.protocol, to, self.body, &candidate.model);
+        if predict || !passes {
+            let wants = api::Wants {
+                model: &candidate.model,
+                content_type: self.content_type.to_str().unwrap_or_default(),
+                predict,
+            };
+            let built = api::build_all(self.api, self.protocol, to, self.body, wants)?;
+            let mut bodies = built.bodies.into_iter().map(Bytes::from);
             outgoing.shape = Some(self.shape(false));
-            outgoing.body = translated.body.into();
-            outgoing.dropped = translated.dropped;
+            outgoing.body = bodies.next().unwrap_or_default();
+            outgoing.further = bodies.collect();
+            outgoing.dropped = built.dropped;
         } else if self.api == Api::CountTokens && to == Protocol::Bedrock {
             // The path names the model, and nothing else may.
         } else {
@@ -233,6 +247,7 @@ impl Ask<'_> {
             let (body, hide_usage) = self.pass(candidate);
             return Ok(Outgoing {
                 body,
+                further: Vec::new(),
                 dropped: Vec::new(),
                 shape: None,
                 hide_usage,
@@ -294,6 +309,7 @@ impl Ask<'_> {
         }
         Ok(Outgoing {
             body,
+            further: Vec::new(),
             dropped: translated.dropped,
             shape,
             hide_usage: passed && !self.wants_usage(),

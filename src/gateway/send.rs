@@ -1,9 +1,12 @@
 //! One attempt: build the request, send it, and hold the answer until it may be committed.
 
+mod several;
+
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
@@ -71,6 +74,11 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     timers.connect = timers.connect.min(left);
     timers.first_byte = timers.first_byte.min(left);
     let target = target(ask, plan, speaks);
+    if !outgoing.further.is_empty() {
+        x.phase(Phase::Prepare, preparing);
+        let several = several::attempt(ask, plan, to, &target, outgoing, timers, busy, x);
+        return several.boxed().await;
+    }
     let signed = if candidate.signs() {
         let signing = candidate.authorize(plan.place.endpoint, "POST", &target, &outgoing.body);
         match tokio::time::timeout(left, signing).await {
@@ -610,26 +618,18 @@ impl Hold<'_> {
             }
         }
         answer.release().await;
-        let mut body = body.freeze();
+        let body = body.freeze();
         if body.is_empty() {
             return broken("The provider sent an empty answer.", "empty");
         }
-        let usage = api::usage(api, self.to, asked, &body);
-        if let Some(shape) = self.outgoing.shape.take() {
-            let client = self.ask.protocol;
-            match api::answer(api, self.to, client, asked, &body, &shape) {
-                Ok(written) => body = written.into(),
-                Err(_) => {
-                    return broken("The provider sent an answer that can't be read.", "garbage");
-                }
+        let shape = self.outgoing.shape.take();
+        match joined(self.ask, self.to, shape.as_ref(), &[&body]) {
+            Ok((written, whole)) => {
+                let body = if shape.is_some() { written } else { body };
+                self.won(Flow::Whole { body, whole })
             }
+            Err(lost) => *lost,
         }
-        let whole = Box::new(Whole {
-            usage,
-            is_answer: true,
-            ..Whole::default()
-        });
-        self.won(Flow::Whole { body, whole })
     }
 
     /// Reads a whole answer, and converts it where the client asked for another protocol or for a stream.
@@ -714,6 +714,46 @@ impl Hold<'_> {
         }
         broken("The provider sent an answer that can't be read.", "garbage")
     }
+}
+
+/// Says the answers to what is no chat as one, where there is a `shape` in the client's words, and tells what they took.
+fn joined(
+    ask: &Ask<'_>,
+    from: Protocol,
+    shape: Option<&Shape>,
+    answers: &[&[u8]],
+) -> Result<(Bytes, Box<Whole>), Box<Tried>> {
+    let (api, asked) = (ask.api, ask.body);
+    let usage = api::usage_all(api, from, asked, answers);
+    let whole = Box::new(Whole {
+        usage,
+        is_answer: true,
+        ..Whole::default()
+    });
+    let Some(shape) = shape else {
+        return Ok((Bytes::new(), whole));
+    };
+    match api::answer_all(api, from, ask.protocol, asked, answers, shape) {
+        Ok(written) => Ok((written.into(), whole)),
+        // It was understood, and refused.
+        Err(error) if error.kind == Kind::InvalidRequest && is_image(api) => {
+            let class = FailureClass::InvalidRequest;
+            Err(Box::new(Tried::Lost {
+                lost: event_error(class, &error.message),
+                judgement: verdict::of_event(class),
+                outcome: "error_event",
+                told: None,
+            }))
+        }
+        Err(_) => Err(Box::new(broken(
+            "The provider sent an answer that can't be read.",
+            "garbage",
+        ))),
+    }
+}
+
+fn is_image(api: Api) -> bool {
+    matches!(api, Api::Images | Api::ImageEdits)
 }
 
 enum Converted {

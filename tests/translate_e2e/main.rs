@@ -6,6 +6,7 @@ mod answers;
 #[path = "../common/mod.rs"]
 mod common;
 mod passed;
+mod tasks;
 
 use common::dialect::{Dialect, Said};
 use common::{Answer, Strait, mock};
