@@ -623,7 +623,7 @@ impl Hold<'_> {
             return broken("The provider sent an empty answer.", "empty");
         }
         let shape = self.outgoing.shape.take();
-        match joined(self.ask, self.to, shape.as_ref(), &[&body]) {
+        match several::joined(self.ask, self.to, shape.as_ref(), &[&body]) {
             Ok((written, whole)) => {
                 let body = if shape.is_some() { written } else { body };
                 self.won(Flow::Whole { body, whole })
@@ -714,46 +714,6 @@ impl Hold<'_> {
         }
         broken("The provider sent an answer that can't be read.", "garbage")
     }
-}
-
-/// Says the answers to what is no chat as one, where there is a `shape` in the client's words, and tells what they took.
-fn joined(
-    ask: &Ask<'_>,
-    from: Protocol,
-    shape: Option<&Shape>,
-    answers: &[&[u8]],
-) -> Result<(Bytes, Box<Whole>), Box<Tried>> {
-    let (api, asked) = (ask.api, ask.body);
-    let usage = api::usage_all(api, from, asked, answers);
-    let whole = Box::new(Whole {
-        usage,
-        is_answer: true,
-        ..Whole::default()
-    });
-    let Some(shape) = shape else {
-        return Ok((Bytes::new(), whole));
-    };
-    match api::answer_all(api, from, ask.protocol, asked, answers, shape) {
-        Ok(written) => Ok((written.into(), whole)),
-        // It was understood, and refused.
-        Err(error) if error.kind == Kind::InvalidRequest && is_image(api) => {
-            let class = FailureClass::InvalidRequest;
-            Err(Box::new(Tried::Lost {
-                lost: event_error(class, &error.message),
-                judgement: verdict::of_event(class),
-                outcome: "error_event",
-                told: None,
-            }))
-        }
-        Err(_) => Err(Box::new(broken(
-            "The provider sent an answer that can't be read.",
-            "garbage",
-        ))),
-    }
-}
-
-fn is_image(api: Api) -> bool {
-    matches!(api, Api::Images | Api::ImageEdits)
 }
 
 enum Converted {

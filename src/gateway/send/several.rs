@@ -11,10 +11,16 @@ use super::super::Exchange;
 use super::super::allowance;
 use super::super::ask::{Ask, Outgoing};
 use super::super::outcome::{Busy, Flow, Tried, Try};
-use super::{Hold, MOST_ERROR, MOST_TASK, broken, head, joined, passed, refused, unsigned, wire};
-use crate::error::Error;
+use super::super::verdict;
+use super::{
+    Hold, MOST_ERROR, MOST_TASK, broken, event_error, head, passed, refused, unsigned, wire,
+};
+use crate::error::{Error, Kind};
 use crate::observe::record::Phase;
-use crate::protocol::Protocol;
+use crate::protocol::api::{self, Api};
+use crate::protocol::event::FailureClass;
+use crate::protocol::tap::Whole;
+use crate::protocol::{Protocol, Shape};
 use crate::provider::Timeouts;
 use crate::upstream::{self, Answer, Failure, Stage};
 
@@ -190,4 +196,44 @@ async fn read(answer: &mut Answer, idle: Duration, most: usize) -> Result<Option
             return Ok(None);
         }
     }
+}
+
+/// Says the answers to what is no chat as one, where there is a `shape` in the client's words, and tells what they took.
+pub fn joined(
+    ask: &Ask<'_>,
+    from: Protocol,
+    shape: Option<&Shape>,
+    answers: &[&[u8]],
+) -> Result<(Bytes, Box<Whole>), Box<Tried>> {
+    let (api, asked) = (ask.api, ask.body);
+    let usage = api::usage_all(api, from, asked, answers);
+    let whole = Box::new(Whole {
+        usage,
+        is_answer: true,
+        ..Whole::default()
+    });
+    let Some(shape) = shape else {
+        return Ok((Bytes::new(), whole));
+    };
+    match api::answer_all(api, from, ask.protocol, asked, answers, shape) {
+        Ok(written) => Ok((written.into(), whole)),
+        // It was understood, and refused.
+        Err(error) if error.kind == Kind::InvalidRequest && is_image(api) => {
+            let class = FailureClass::InvalidRequest;
+            Err(Box::new(Tried::Lost {
+                lost: event_error(class, &error.message),
+                judgement: verdict::of_event(class),
+                outcome: "error_event",
+                told: None,
+            }))
+        }
+        Err(_) => Err(Box::new(broken(
+            "The provider sent an answer that can't be read.",
+            "garbage",
+        ))),
+    }
+}
+
+fn is_image(api: Api) -> bool {
+    matches!(api, Api::Images | Api::ImageEdits)
 }
