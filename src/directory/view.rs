@@ -69,6 +69,8 @@ struct Record {
 #[derive(Debug, Clone)]
 pub struct Person {
     pub id: Box<str>,
+    /// For people, where the identity provider tells it.
+    pub name: Option<Box<str>>,
     /// What they are, with the path of where.
     pub roles: Vec<(Role, Box<str>)>,
     pub disabled: bool,
@@ -465,6 +467,7 @@ impl View {
         });
         let person = Person {
             id: object.id.as_str().into(),
+            name: Some(object.name.as_str().into()),
             roles: roles.collect(),
             disabled: body.get("disabled") == Some(&Value::Bool(true)),
             subject: body.get("subject").and_then(Value::as_str).map(Into::into),
@@ -496,10 +499,11 @@ impl View {
 }
 
 impl Person {
-    /// Returns whoever signed in as nobody of the directory.
-    pub fn signed_in(id: &str, roles: Vec<(Role, Box<str>)>) -> Self {
+    /// Returns whoever signed in, with what they may do.
+    pub fn signed_in(id: &str, name: Option<&str>, roles: Vec<(Role, Box<str>)>) -> Self {
         Self {
             id: id.into(),
+            name: name.map(Into::into),
             roles,
             disabled: false,
             subject: None,

@@ -255,6 +255,7 @@ impl Admin {
                 "config_generation": generation,
                 "state": super::state::health(&self.link.core.state),
                 "directory": super::state::directory(&self.link.core.directory),
+                "issuers": super::state::issuers(&self.link.core.issuers),
                 "ledger": super::ledger::health(&self.link.core.ledger),
             }),
         )

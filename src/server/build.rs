@@ -261,6 +261,7 @@ impl Parts {
         let directory = directory(snapshot);
         metrics.add(super::state::Known::new(directory.clone()));
         let issuers = Arc::new(Issuers::default());
+        metrics.add(super::state::Vouched::new(issuers.clone()));
         let now = now(
             snapshot.clone(),
             &pools,

@@ -93,7 +93,10 @@ impl Who {
         }
         match roles.is_empty() {
             true => Standing::Nobody,
-            false => Standing::Person(Arc::new(Person::signed_in(&id, roles))),
+            false => {
+                let name = self.name.as_deref().or(self.email.as_deref());
+                Standing::Person(Arc::new(Person::signed_in(&id, name, roles)))
+            }
         }
     }
 }

@@ -124,6 +124,7 @@ fn whoever_signs_in_is_what_their_groups_say_until_they_sign_out() {
     assert_eq!(me.status, 200, "{}", me.text());
     let me = me.json();
     assert_eq!(me["id"], "oidc:u-1", "{me}");
+    assert_eq!(me["name"], "Ada", "{me}");
     let project = lab.tree.project.as_str();
     assert_eq!(
         me["roles"],
@@ -510,4 +511,73 @@ fn a_gateway_that_was_closed_stays_closed() {
     assert_eq!(keyless(&lab.strait), 401, "the last organisation is gone");
     lab.strait.restart();
     assert_eq!(keyless(&lab.strait), 401, "after a restart too");
+}
+
+#[test]
+fn the_oldest_session_of_somebody_ends_when_they_have_too_many() {
+    let lab = signing();
+    let strait = &lab.strait;
+    lab.idp
+        .set_person(json!({"sub": "u-1", "groups": ["leads"]}));
+    let first = sign_in(strait);
+    lab.idp
+        .set_person(json!({"sub": "u-2", "groups": ["leads"]}));
+    let other = sign_in(strait);
+    lab.idp
+        .set_person(json!({"sub": "u-1", "groups": ["leads"]}));
+    let mut last = String::new();
+    for _ in 0..20 {
+        last = sign_in(strait);
+    }
+    let me = |session: &str| get(strait, "/admin/v1/me", &[("cookie", session)]).status;
+    assert_eq!(me(&first), 401, "the oldest of 21");
+    assert_eq!(me(&last), 200);
+    assert_eq!(me(&other), 200, "nobody else's");
+}
+
+#[test]
+fn a_session_is_begun_used_and_ended_on_any_node() {
+    let postgres = crate::common::postgres::Postgres::start();
+    let url = postgres.database();
+    let signer = Signer::new("one", "EdDSA");
+    let (idp, provider) = (Idp::start(&signer), mock(CENT));
+    idp.set_person(json!({"sub": "op", "groups": ["ops"]}));
+    let nodes = [(); 2].map(|()| {
+        let state =
+            "database = \"env:DATABASE_URL\"\npepper = \"env:PEPPER\"\nmaster_key = \"env:PEPPER\"";
+        let env = [
+            ("DATABASE_URL", url.as_str()),
+            ("PEPPER", "the-pepper-of-all-nodes-0123456789"),
+        ];
+        let roles = "roles = [{ group = \"ops\", role = \"operator\" }]";
+        let text = format!("{}{roles}\n", text(&idp, &provider, REDIRECT, None));
+        Strait::start_state(&text, state, &env)
+    });
+    let [first, second] = &nodes;
+    // Whoever leaves from one comes back to another.
+    let back = come_back(second, &leave(first, ""));
+    assert_eq!(back.status, 303, "{}", back.text());
+    let session = cookie(&back, "strait-session");
+    for node in &nodes {
+        assert_eq!(
+            get(node, "/admin/v1/me", &[("cookie", &session)]).status,
+            200
+        );
+    }
+    let headers = [("cookie", session.as_str()), ("x-strait-csrf", "1")];
+    let out = Client::new(first.admin).request("POST", "/admin/v1/signout", &headers, b"");
+    assert_eq!(out.status, 200);
+    for node in &nodes {
+        assert_eq!(
+            get(node, "/admin/v1/me", &[("cookie", &session)]).status,
+            401
+        );
+    }
+    let health = Client::new(first.admin).get("/health/ready").json();
+    assert_eq!(health["issuers"]["status"], "ok", "{health}");
+    assert!(
+        first.metric("strait_issuer_keys", &[&idp.issuer()]) >= 1.0,
+        "{}",
+        first.metrics()
+    );
 }
