@@ -1,6 +1,8 @@
 //! The raw lane from outside: what only a provider understands goes by unread, with the gateway's keys, limits,
 //! records and accounting around it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::io::{Read, Write};

@@ -10,7 +10,7 @@ use strait::codec::base64;
 
 use super::PIXEL;
 use super::common::provider::{Got, Provider};
-use super::common::{Answer, Strait};
+use super::common::{Answer, Strait, mock};
 
 fn provider(answer: impl Fn(&Got, &Value) -> (u16, Value) + Send + Sync + 'static) -> Provider {
     Provider::answering(move |got, socket| {
@@ -353,4 +353,49 @@ fn images_are_edited_by_geminis_models() {
         assert!(param.starts_with(field), "{field}: {}", answer.text());
     }
     assert_eq!(*made.lock().unwrap(), 0, "nothing of it was sent");
+}
+
+#[test]
+fn what_is_sent_for_images_and_predictions_is_right_by_a_strict_provider() {
+    let mock = mock("");
+    let strait = Strait::start(&format!(
+        "[providers.gemini]\nbase_url = \"{0}/v1beta\"\nkey = \"k\"\n\
+         [providers.ve]\nlike = \"vertex\"\nproject = \"p\"\nlocation = \"us-central1\"\nbase_url = \"{0}\"\nkey = \"k\"\n\
+         [providers.be]\nlike = \"bedrock\"\nregion = \"eu-west-1\"\nbase_url = \"{0}\"\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n",
+        mock.url()
+    ));
+    let image = |model: &str, n: u32| json!({"model": model, "prompt": "a cat", "n": n, "size": "1024x1536"});
+    for (model, n) in [
+        ("gemini/gemini-3-pro-image", 2),
+        ("ve/gemini-2.5-flash-image", 1),
+        ("gemini/imagen-4.0-generate-001", 5),
+        ("ve/imagen-4.0-generate-001", 2),
+    ] {
+        let answer = post(&strait, "/v1/images/generations", &image(model, n));
+        assert_eq!(answer.status, 200, "{model}: {}", answer.text());
+        assert_eq!(
+            answer.json()["data"].as_array().unwrap().len(),
+            n as usize,
+            "{model}"
+        );
+    }
+    for model in [
+        "ve/text-embedding-005",
+        "ve/gemini-embedding-001",
+        "be/amazon.titan-embed-text-v2:0",
+    ] {
+        let ask = json!({"model": model, "input": ["one", "two", "three"], "dimensions": 256});
+        let answer = post(&strait, "/v1/embeddings", &ask);
+        assert_eq!(answer.status, 200, "{model}: {}", answer.text());
+        assert_eq!(
+            answer.json()["data"].as_array().unwrap().len(),
+            3,
+            "{model}"
+        );
+    }
+    let calls = mock.calls();
+    assert_eq!(calls.len(), 2 + 1 + 2 + 1 + 1 + 3 + 3);
+    for call in calls {
+        assert_eq!(call.problems, [""; 0], "{}", call.path);
+    }
 }
