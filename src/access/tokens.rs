@@ -94,6 +94,13 @@ pub struct Bearer {
     pub subject: Option<Arc<str>>,
 }
 
+impl Bearer {
+    /// Returns whoever shows a key.
+    pub fn of(key: Arc<Key>) -> Self {
+        Self { key, subject: None }
+    }
+}
+
 /// What the directory knows of its places.
 #[derive(Clone, Copy)]
 pub struct Places<'d> {

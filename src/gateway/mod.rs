@@ -465,12 +465,19 @@ impl Gateway {
                 generation: view.generation(),
                 principal: &principal,
             };
-            if let Some(bearer) = now.tokens.find(presented, places).await? {
-                return Ok(bearer);
+            match now.tokens.find(presented, places).await {
+                Ok(Some(bearer)) => return Ok(bearer),
+                Ok(None) => {}
+                // A key of the configuration may look like one.
+                Err(error) => {
+                    return match now.keys.find(presented) {
+                        Some(key) => Ok(Bearer::of(key.clone())),
+                        None => Err(error),
+                    };
+                }
             }
         }
-        let key = self.key_of(now, presented)?;
-        Ok(Bearer { key, subject: None })
+        self.key_of(now, presented).map(Bearer::of)
     }
 
     /// Returns what holds for whoever a token puts into a place of the directory.

@@ -16,8 +16,6 @@ use crate::signin::{self, Refused, Return, Settings, Standing, Ticket, Who};
 
 /// People whose code is being exchanged; further ones are told to try again.
 pub const MOST_EXCHANGES: usize = 32;
-/// Kept by the browser while somebody is at the provider.
-const TICKET: &str = "strait-signin";
 /// Where they go on to.
 const HOME: &str = "/admin/v1/me";
 /// Longer queries of the provider aren't read.
@@ -89,7 +87,10 @@ impl Admin {
         let sealed = ticket.seal(self.link.core.directory.tickets());
         let away = signin::leave(settings, endpoints, &ticket);
         let life = signin::LIFE.as_secs();
-        Ok(redirect(&away).with_header("set-cookie", &kept(settings, TICKET, &sealed, life)))
+        Ok(redirect(&away).with_header(
+            "set-cookie",
+            &kept(settings, ticket_name(settings), &sealed, life),
+        ))
     }
 
     async fn come_back(
@@ -113,7 +114,7 @@ impl Admin {
             }
         }
         let now = jiff::Timestamp::now().as_second();
-        let sealed = cookie_of(session, TICKET);
+        let sealed = cookie_of(session, ticket_name(settings));
         let ticket = sealed.and_then(|sealed| Ticket::open(&sealed, core.directory.tickets(), now));
         let ticket = ticket.ok_or_else(|| refused(&Refused::State))?;
         let Ok(_running) = self.exchanges.try_acquire() else {
@@ -146,7 +147,7 @@ impl Admin {
         let detail = json!({"name": who.name, "email": who.email});
         core.ledger
             .audit(&actor, "session.create", &public, &detail);
-        let over = kept(settings, TICKET, "", 0);
+        let over = kept(settings, ticket_name(settings), "", 0);
         Ok(match &ticket.to {
             Some(to) => redirect(to).with_header(
                 "set-cookie",
@@ -174,6 +175,14 @@ impl Admin {
         let over = kept(settings, cookie(settings), "", 0);
         Ok(Reply::json(json!({"object": "session", "ended": true}))
             .with_header("set-cookie", &over))
+    }
+}
+
+/// Returns the name of the cookie that is kept while somebody is at the provider.
+fn ticket_name(settings: &Settings) -> &'static str {
+    match settings.is_secure() {
+        true => "__Host-strait-signin",
+        false => "strait-signin",
     }
 }
 

@@ -448,7 +448,10 @@ fn nobody_is_sent_elsewhere_and_a_provider_that_is_away_is_said() {
     assert_eq!(strait.admin("POST", "/admin/v1/reload", "").status, 200);
     let answer = get(strait, "/admin/v1/signin", &[]);
     let set = answer.header("set-cookie").unwrap();
-    assert!(set.contains("; Secure"), "{set}");
+    assert!(
+        set.contains("; Secure") && set.starts_with("__Host-"),
+        "{set}"
+    );
     // And without the table nobody signs in.
     strait.write_config(&config(&lab.provider), "");
     assert_eq!(strait.admin("POST", "/admin/v1/reload", "").status, 200);

@@ -9,6 +9,8 @@ use super::idp::{Idp, Signer, now};
 use super::*;
 use crate::common::{Client, eventually};
 
+/// A key that looks like a token.
+const ODD_KEY: &str = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl";
 const FILE_KEY: &str = "a-key-of-the-file-0123456789";
 
 /// A gateway that trusts an issuer.
@@ -25,6 +27,9 @@ fn text(idp: &Idp, more: &str, provider: &Mock) -> String {
         name = "team-a"
         key = "{FILE_KEY}"
         models = ["fast"]
+        [[keys]]
+        name = "odd"
+        key = "{ODD_KEY}"
         [[jwt]]
         name = "corp"
         issuer = "{}"
@@ -135,6 +140,9 @@ fn a_token_is_served_as_what_it_is_mapped_to() {
         "in any place of a key: {}",
         answer.text()
     );
+    for key in [ODD_KEY, FILE_KEY] {
+        assert_eq!(key_of(strait, key), 200, "whatever it looks like");
+    }
 }
 
 #[test]
