@@ -1044,3 +1044,107 @@ fn a_local_server_may_have_a_key_and_a_row_may_speak_less() {
         "the catalogue's path of the other protocol is no mistake"
     );
 }
+
+// Tokens, and people who sign in.
+
+#[test]
+fn tokens_are_mapped_and_people_sign_in_as_it_is_written() {
+    let now = good(
+        r#"
+        [server]
+        listen = "0.0.0.0:8080"
+        [[keys]]
+        name = "team-a"
+        key = "sk-team-a"
+        [[jwt]]
+        name = "corp"
+        issuer = "https://login.example.com/"
+        audience = "strait"
+        algorithms = "ES256"
+        required = { email_verified = true, level = 3 }
+        [[jwt.map]]
+        key = "team-a"
+        limits = { rpm = 5 }
+        [admin.oidc]
+        issuer = "http://127.0.0.1:9000"
+        client_id = "strait"
+        client_secret = "env:OIDC"
+        redirect = "https://strait.example.com/admin/v1/signin/callback"
+        scopes = ["groups"]
+        roles = [{ group = "ops", role = "operator" }, { group = "x", role = "viewer", of = "org_1" }]
+        "#,
+        &[("OIDC", "s3cret")],
+    );
+    let [corp] = &now.tokens[..] else {
+        panic!("{:?}", now.tokens);
+    };
+    assert_eq!(corp.audiences, ["strait"]);
+    assert_eq!(corp.algorithms.len(), 1);
+    assert_eq!(corp.user.as_deref(), Some("sub"));
+    assert_eq!(corp.required[1].any, ["3"]);
+    assert_eq!(corp.grants[0].limits.rpm, Some(5));
+    let oidc = now.admin.oidc.unwrap();
+    assert_eq!(oidc.scopes, ["openid", "groups"]);
+    assert_eq!(oidc.origin().as_deref(), Some("https://strait.example.com"));
+    assert!(oidc.is_secure() && oidc.client_secret.is_some());
+    assert_eq!(oidc.roles.len(), 2);
+    assert!(!format!("{oidc:?}").contains("s3cret"));
+}
+
+#[test]
+fn mistakes_in_tokens_and_sign_in_are_named() {
+    let mistakes = bad(
+        r#"
+        [[keys]]
+        name = "team-a"
+        key = "sk-team-a"
+        [[jwt]]
+        name = "corp"
+        issuer = "http://login.example.com"
+        algorithms = ["HS256"]
+        leeway = "1h"
+        [[jwt]]
+        name = "lab"
+        issuer = "https://lab.example.com"
+        audience = []
+        [[jwt.map]]
+        key = "team-b"
+        [[jwt.map]]
+        key = "team-a"
+        place = "proj_1"
+        [[jwt.map]]
+        place = "key_1"
+        when = { groups = [] }
+        [[jwt.map]]
+        [admin.oidc]
+        issuer = "login.example.com"
+        redirect = "https://strait.example.com/"
+        session = "1s"
+        roles = [{ group = "x", role = "boss" }, { group = "x", role = "viewer" }, { group = "x", role = "operator", of = "org_1" }]
+        "#,
+        &[],
+    );
+    let text = lines(&mistakes);
+    for wanted in [
+        "strait.toml:7:18: jwt[0].issuer: must be HTTPS",
+        "jwt[0].audience: must be given",
+        "jwt[0].algorithms[0]: must be one of RS256, PS256, ES256, EdDSA",
+        "jwt[0].leeway: must be from 0s to 300s",
+        "jwt[0].map: must be given",
+        "jwt[1].audience: must not be empty",
+        "jwt[1].map[0].key: is not the name of one of [[keys]] (did you mean \"team-a\"?)",
+        "jwt[1].map[1]: one of key, place and place_claim",
+        "jwt[1].map[2].place: must be the id of an organisation",
+        "jwt[1].map[2].when.groups: must not be empty",
+        "jwt[1].map[3]: one of key, place and place_claim",
+        "admin.oidc.issuer: must be a URL",
+        "admin.oidc.client_id: must be given",
+        "admin.oidc.redirect: must end with /admin/v1/signin/callback (did you mean \"https://strait.example.com/admin/v1/signin/callback\"?)",
+        "admin.oidc.session: must be from 60s",
+        "admin.oidc.roles[0].role: must be one of operator, owner",
+        "admin.oidc.roles[1].of: must be given",
+        "admin.oidc.roles[2].of: an operator",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is not in:\n{text}");
+    }
+}

@@ -1,14 +1,16 @@
-//! Who asks: client keys, hashed in memory.
+//! Who asks: client keys, hashed in memory, and tokens that others have signed.
 
 mod gate;
 mod presented;
 mod table;
+mod tokens;
 
 use std::sync::Arc;
 
 pub use gate::{Gate, Lists, Net};
 pub use presented::presented;
 pub use table::{Key, Keys};
+pub use tokens::{Bearer, Grant, Places, To, TokenSettings, Tokens};
 
 use crate::limit::Limited;
 use crate::limit::budget::Budget;

@@ -18,7 +18,7 @@ use crate::limit::overload::Priority;
 use crate::routing::constraints::Constraints;
 
 /// A client key, without its text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Key {
     /// Unique: a key of the directory goes by its id.
     pub name: Arc<str>,

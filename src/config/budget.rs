@@ -27,16 +27,25 @@ pub(super) struct Written {
 
 /// Reads one budget of a key, or several that all hold.
 pub(super) fn budgets(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<Written> {
+    budgets_of(reader, table, "keys[].budget")
+}
+
+/// Reads the budgets at `budget`, whose keys are those of `section`.
+pub(super) fn budgets_of(
+    reader: &mut Reader<'_>,
+    table: &Table<'_>,
+    section: &'static str,
+) -> Vec<Written> {
     if !table.has("budget") {
         return Vec::new();
     }
     if !table.is_array("budget") {
-        let table = reader.table(table, "budget", "keys[].budget");
+        let table = reader.table(table, "budget", section);
         let budget = table.and_then(|table| budget(reader, &table));
         return budget.into_iter().collect();
     }
     let want = "a table { usd, every } or an array of them";
-    list(reader, table, "budget", want, "keys[].budget", MOST_BUDGETS)
+    list(reader, table, "budget", want, section, MOST_BUDGETS)
 }
 
 /// Reads the `[[budgets]]`: of end users and tags, whichever key asks.

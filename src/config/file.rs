@@ -24,12 +24,14 @@ pub(super) struct File {
     pub admin_listen: Option<At<Listen>>,
     pub admin_token: Option<At<Reference>>,
     pub admin_keys: bool,
+    pub oidc: Option<super::jwt::Oidc>,
     pub state: State,
     pub providers: Vec<Row>,
     pub models: Vec<super::model::Model>,
     pub rules: Vec<super::rules::Written>,
     pub keys: Vec<Key>,
     pub budgets: Vec<super::budget::Written>,
+    pub tokens: Vec<super::jwt::Written>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     /// Where `cache.redis` is said.
@@ -78,6 +80,9 @@ impl File {
                 .as_ref()
                 .and_then(|admin| reader.get(admin, "keys", truth))
                 .is_some_and(|at| at.value),
+            oidc: admin
+                .as_ref()
+                .and_then(|admin| super::jwt::oidc(reader, admin)),
             admin_token: admin.and_then(|admin| reader.get(&admin, "token", secret)),
             state: state(reader, &root),
             providers: providers(reader, &root),
@@ -85,6 +90,7 @@ impl File {
             rules: super::rules::rules(reader, &root),
             keys: keys(reader, &root),
             budgets: super::budget::of_all(reader, &root),
+            tokens: super::jwt::tokens(reader, &root),
             catalogue: super::catalogue::catalogue(reader, &root),
             cache,
             cache_redis,
@@ -316,7 +322,7 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
 }
 
 /// Reads a pattern over model names, in which `*` stands for anything and `?` for one character.
-fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(super) fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
     let pattern = text(value)?;
     check_name(&pattern)?;
     match pattern.find(['[', ']', '{', '}', '\\', '!']) {
@@ -367,7 +373,13 @@ fn limit(reader: &mut Reader<'_>, table: &Table<'_>) -> (Vec<At<String>>, Limits
         let wrong = "must not be empty; leave it out for limits of all models";
         reader.mistakes.push(models.place.wrong(wrong));
     }
-    let limits = Limits::read(|which| {
+    let limits = plain_limits(reader, table);
+    (models.map(|list| list.value).unwrap_or_default(), limits)
+}
+
+/// Reads limits for all models.
+pub(super) fn plain_limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Limits {
+    Limits::read(|which| {
         let most = match which {
             Which::Rpm | Which::Concurrent => u32::MAX.into(),
             Which::Tpm
@@ -383,8 +395,7 @@ fn limit(reader: &mut Reader<'_>, table: &Table<'_>) -> (Vec<At<String>>, Limits
             limit => Ok(limit),
         });
         limit.map(|at| at.value)
-    });
-    (models.map(|list| list.value).unwrap_or_default(), limits)
+    })
 }
 
 fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> (cache::Settings, Option<Place>) {

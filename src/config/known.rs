@@ -22,6 +22,7 @@ pub const SECTIONS: &[Section] = &[
             "rules",
             "keys",
             "budgets",
+            "jwt",
             "catalogue",
             "cache",
             "responses",
@@ -56,7 +57,25 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "admin",
-        keys: &["listen", "token", "keys"],
+        keys: &["listen", "token", "keys", "oidc"],
+    },
+    Section {
+        path: "admin.oidc",
+        keys: &[
+            "issuer",
+            "client_id",
+            "client_secret",
+            "redirect",
+            "scopes",
+            "algorithms",
+            "groups",
+            "roles",
+            "session",
+        ],
+    },
+    Section {
+        path: "admin.oidc.roles[]",
+        keys: &["group", "role", "of"],
     },
     Section {
         path: "state",
@@ -270,6 +289,43 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "budgets[]",
         keys: &["usd", "every", "rolling", "timezone", "end_user", "tag"],
+    },
+    Section {
+        path: "jwt[]",
+        keys: &[
+            "name",
+            "issuer",
+            "jwks",
+            "refresh",
+            "audience",
+            "algorithms",
+            "required",
+            "leeway",
+            "user",
+            "map",
+        ],
+    },
+    Section {
+        path: "jwt[].map[]",
+        keys: &["when", "key", "place", "place_claim", "limits", "budget"],
+    },
+    Section {
+        path: "jwt[].map[].limits",
+        keys: &[
+            "rpm",
+            "tpm",
+            "rpd",
+            "tpd",
+            "concurrent",
+            "images_per_minute",
+            "images_per_day",
+            "audio_seconds_per_minute",
+            "audio_seconds_per_day",
+        ],
+    },
+    Section {
+        path: "jwt[].map[].budget",
+        keys: &["usd", "every", "rolling", "timezone"],
     },
     Section {
         path: "catalogue",

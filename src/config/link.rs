@@ -48,6 +48,8 @@ pub(super) fn snapshot(
     );
     let models = super::model::link(file.models, &providers, mistakes);
     let keys = keys(file.keys, &models, &providers, env, mistakes, warnings);
+    let tokens = super::jwt::link(file.tokens, &keys, mistakes);
+    let oidc = file.oidc.map(|oidc| oidc.resolve(env, mistakes));
     let stale = models.values().filter_map(|model| model.stale_if_error);
     let stale = stale.chain(keys.iter().filter_map(|key| key.stale_if_error));
     let stale = stale.max().unwrap_or_default();
@@ -102,6 +104,7 @@ pub(super) fn snapshot(
                     at.value.address
                 }),
             token,
+            oidc: oidc.map(Arc::new),
         },
         database,
         secrets,
@@ -115,6 +118,7 @@ pub(super) fn snapshot(
         rules,
         keys,
         budgets: super::budget::split(file.budgets, "").1,
+        tokens,
         catalogue: file.catalogue,
         cache: crate::cache::Settings {
             stale,
@@ -202,10 +206,10 @@ fn check_listeners(file: &File, mistakes: &mut Vec<Mistake>) {
     let keys_wrong = || {
         mistakes
             .iter()
-            .any(|mistake| mistake.key.starts_with("keys"))
+            .any(|mistake| mistake.key.starts_with("keys") || mistake.key.starts_with("jwt"))
     };
     let is_exposed = file.listen.value.iter().any(|one| !one.value.loopback);
-    let is_guarded = !file.keys.is_empty() || file.admin_keys;
+    let is_guarded = !file.keys.is_empty() || !file.tokens.is_empty() || file.admin_keys;
     if is_exposed && !is_guarded && !file.server.open && !keys_wrong() {
         let message = "anyone who reaches this address could spend your credentials: add [[keys]], write admin.keys = true, listen on 127.0.0.1, or write server.open = true";
         mistakes.push(file.listen.wrong(message));

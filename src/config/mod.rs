@@ -12,6 +12,7 @@ mod continuation;
 mod experiments;
 mod file;
 mod hedge;
+mod jwt;
 pub mod known;
 mod ledger;
 mod link;

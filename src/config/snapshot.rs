@@ -33,6 +33,7 @@ pub struct Snapshot {
     pub keys: Vec<access::KeySettings>,
     /// Of end users and tags, whichever key asks.
     pub budgets: Vec<crate::limit::named::Named>,
+    pub tokens: Vec<access::TokenSettings>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,

@@ -12,6 +12,7 @@ pub mod policy;
 pub mod role;
 pub mod schema;
 pub mod seal;
+pub mod session;
 pub mod store;
 pub mod token;
 pub mod view;
@@ -21,6 +22,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -28,6 +30,7 @@ use crate::provider::Credential;
 use crate::secret::Secret;
 use crate::state::{FILE, Location};
 use seal::Sealer;
+use session::Session;
 use store::{Change, New, Object, Query, Refused};
 pub use view::{Found, View};
 
@@ -37,6 +40,8 @@ pub const MASTER: &str = "master-key";
 
 /// Changes that may wait.
 const MOST_WAITING: usize = 256;
+/// A token's use is noted once in so many seconds.
+const NOTE_EVERY: i64 = 60;
 /// Nobody waits longer for a change.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,6 +62,10 @@ pub struct Settings {
 pub struct Directory {
     view: Arc<View>,
     sealer: Arc<Sealer>,
+    /// For what browsers keep while somebody signs in.
+    tickets: Arc<Sealer>,
+    /// When the use of each user's token was last noted.
+    uses: Arc<DashMap<Box<str>, i64>>,
     health: Arc<Mutex<Option<String>>>,
     asks: mpsc::Sender<Ask>,
     signals: Arc<Signals>,
@@ -93,6 +102,11 @@ enum Ask {
         all: bool,
         reply: Reply<u64>,
     },
+    OpenSession(Box<Session>, Reply<()>),
+    Session(String, Reply<Option<Session>>),
+    EndSession(String, Reply<()>),
+    NoteUse(String, i64),
+    Uses(Vec<String>, Reply<Vec<Option<i64>>>),
 }
 
 impl Directory {
@@ -117,6 +131,8 @@ impl Directory {
         let directory = Self {
             view: view.clone(),
             sealer: Arc::new(Sealer::new(&master)),
+            tickets: Arc::new(Sealer::of(&master, "strait sign-in")),
+            uses: Arc::default(),
             health: Arc::default(),
             asks,
             signals: Arc::default(),
@@ -183,6 +199,10 @@ impl Directory {
         &self.sealer
     }
 
+    pub fn tickets(&self) -> &Sealer {
+        &self.tickets
+    }
+
     /// Returns what is wrong, if anything is.
     pub fn health(&self) -> Option<String> {
         self.health.lock().clone()
@@ -215,6 +235,43 @@ impl Directory {
             reply,
         })
         .await
+    }
+
+    pub async fn open_session(&self, session: Session) -> Result<(), Failed> {
+        self.ask(|reply| Ask::OpenSession(Box::new(session), reply))
+            .await
+    }
+
+    /// Returns the session of a token, unless it is over.
+    pub async fn session(&self, presented: &str) -> Result<Option<Session>, Failed> {
+        let Some(public) = token::public_of(token::SESSION, presented) else {
+            return Ok(None);
+        };
+        let digest = self.view.digest(presented);
+        let id = String::from_utf8_lossy(&public).into_owned();
+        let found = self.ask(|reply| Ask::Session(id, reply)).await?;
+        Ok(found.filter(|found| found.digest.is(&digest)))
+    }
+
+    pub async fn end_session(&self, id: &str) -> Result<(), Failed> {
+        let id = id.to_owned();
+        self.ask(|reply| Ask::EndSession(id, reply)).await
+    }
+
+    /// Notes that a user's token is used, without waiting for it; a busy database may miss one.
+    pub fn note_use(&self, id: &str) {
+        let now = jiff::Timestamp::now().as_second();
+        if self.uses.get(id).is_some_and(|at| now < *at + NOTE_EVERY) {
+            return;
+        }
+        if self.asks.try_send(Ask::NoteUse(id.to_owned(), now)).is_ok() {
+            self.uses.insert(id.into(), now);
+        }
+    }
+
+    /// Returns when the tokens of users were last used, in the order of their ids here.
+    pub async fn uses(&self, ids: Vec<String>) -> Result<Vec<Option<i64>>, Failed> {
+        self.ask(|reply| Ask::Uses(ids, reply)).await
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Failed> {

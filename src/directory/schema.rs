@@ -216,7 +216,7 @@ static PROJECT: [Field; 2] = [
     fixed("team", Type::Id(&[Kind::Team]), "What it belongs to"),
     NAME,
 ];
-static USER: [Field; 5] = [
+static USER: [Field; 6] = [
     fixed(
         "organisation",
         Type::Id(&[Kind::Organisation]),
@@ -224,6 +224,11 @@ static USER: [Field; 5] = [
     ),
     NAME,
     field("email", Type::Text, "For people to know them by"),
+    field(
+        "subject",
+        Type::Text,
+        "How the identity provider names them (`sub`): whoever signs in as that is this user",
+    ),
     field(
         "disabled",
         Type::Truth,

@@ -1,4 +1,5 @@
-//! Ids and secrets: `sk-strait-<public id>-<secret>` for keys, `sat-<public id>-<secret>` for people.
+//! Ids and secrets: `sk-strait-<public id>-<secret>` for keys, `sat-<public id>-<secret>` for people,
+//! `sst-<public id>-<secret>` for those who signed in.
 //!
 //! The public id may stand in a log; the whole text is kept as HMAC-SHA-256 alone.
 
@@ -11,6 +12,8 @@ use crate::secret::Secret;
 pub const KEY: &str = "sk-strait-";
 /// What a person's token begins with.
 pub const PERSON: &str = "sat-";
+/// What the token of a session begins with.
+pub const SESSION: &str = "sst-";
 
 /// Characters of an id after its prefix: 45 bits of time, so that ids are in the order of creation, and 35 at random.
 const PUBLIC: usize = 16;
@@ -39,6 +42,13 @@ pub fn new_secret(prefix: &str, public: &str) -> Secret {
     let mut text = format!("{prefix}{public}-");
     push_random(&mut text, SECRET);
     Secret::new(text)
+}
+
+/// Returns a text that can't be guessed.
+pub fn random() -> String {
+    let mut text = String::with_capacity(SECRET);
+    push_random(&mut text, SECRET);
+    text
 }
 
 /// Returns the public id that a text shows, where it has the form of a secret that begins with `prefix`.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::session;
 use super::store::{self, Outcome};
 use super::view::View;
 use super::{Ask, Failed, Reply, Signals, seal, token};
@@ -176,7 +177,8 @@ impl Worker {
         for id in &gone {
             self.view.remove(id);
         }
-        self.view.load();
+        let closed = within(PATIENCE, store::closed(connection)).await?;
+        self.view.load(closed);
         *seen = Some(Seen {
             version,
             at: Instant::now(),
@@ -216,6 +218,31 @@ impl Worker {
             } => {
                 let done = within(PATIENCE, store::delete(connection, &id, version, all)).await;
                 self.changed(reply, done, connection, seen).await
+            }
+            Ask::OpenSession(new, reply) => {
+                let done = within(PATIENCE, session::open(connection, &new)).await;
+                reply_with(reply, done.map(Ok))
+            }
+            Ask::Session(id, reply) => {
+                let found = within(PATIENCE, session::find(connection, &id)).await;
+                reply_with(reply, found.map(Ok))
+            }
+            Ask::EndSession(id, reply) => {
+                let done = within(PATIENCE, session::end(connection, &id)).await;
+                reply_with(reply, done.map(Ok))
+            }
+            Ask::NoteUse(id, at) => {
+                let noted = within(PATIENCE, session::note_use(connection, &id, at)).await;
+                match noted {
+                    Err(error) if is_away(&error) => return Err(error),
+                    Err(error) => tracing::warn!(%error, "the use of a token is not noted"),
+                    Ok(()) => {}
+                }
+                Ok(())
+            }
+            Ask::Uses(ids, reply) => {
+                let found = within(PATIENCE, session::uses(connection, &ids)).await;
+                reply_with(reply, found.map(Ok))
             }
         }
     }

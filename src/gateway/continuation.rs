@@ -324,6 +324,7 @@ fn take_over(
         // Written for the client already, as a stream of its own.
         Through::Made(_) => (ask.protocol, held),
         Through::Pass(_)
+        | Through::Relay(_)
         | Through::Unpack(_)
         | Through::Translate(_)
         | Through::Watched(_)

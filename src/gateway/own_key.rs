@@ -22,8 +22,9 @@ pub fn describe(key: Option<&Key>, core: &Core) -> Bytes {
     all.insert("id".into(), (*key.name).into());
     if let Some(owner) = &key.owner {
         all.insert("organisation".into(), (*owner.organisation).into());
-        all.insert("team".into(), (*owner.team).into());
-        all.insert("project".into(), (*owner.project).into());
+        let known = |id: &str| (!id.is_empty()).then(|| id.to_owned());
+        all.insert("team".into(), known(&owner.team).into());
+        all.insert("project".into(), known(&owner.project).into());
         all.insert("user".into(), owner.user.as_deref().into());
     }
     all.insert("restricted".into(), key.is_restricted().into());

@@ -3,7 +3,9 @@
 //! Key, limits, models and records stand around it as around everything else; the body is read while it passes, never
 //! held. Files, batches, realtime sessions and videos come here, and `/{provider}/…`: the provider's own API.
 
+mod signed;
 mod standing;
+mod whom;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +16,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
 use super::reply::{self, Headers};
+use super::through::{self, Through};
 use super::watch::Watch;
-use super::{Exchange, Now, account, limits, through};
+use super::{Exchange, Now, account, limits};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::overload::{Gate, Slot};
@@ -24,10 +27,11 @@ use crate::observe::record::Mode;
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
 use crate::protocol::{self, Protocol};
-use crate::provider::{Auth, catalogue};
+use crate::provider::catalogue;
 use crate::routing::constraints::{self, Constraints, Subject};
 use crate::routing::{Candidate, Route};
 use crate::upstream::pool::Place;
+pub use whom::provider;
 
 /// A whole answer longer than this passes unread: its usage stays unknown.
 const MOST_READ: usize = 8 << 20;
@@ -70,6 +74,8 @@ pub struct Raw {
 enum Reads {
     Nothing,
     Stream(Box<Tap>),
+    /// AWS's event stream.
+    Packed(Box<Through>),
     Whole(Vec<u8>),
 }
 
@@ -96,13 +102,6 @@ pub async fn plan(
             "This provider has no API of its own.",
         ));
     };
-    if let Auth::SigV4 { .. } = candidate.provider.auth {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "Requests to this provider are signed over their whole body and can't pass unread: ask for its models by \
-             the gateway's own paths, of which `/model/{model}/converse` and `/invoke` are Bedrock's.",
-        ));
-    }
     let path = format!("/{rest}");
     let keys = asks.key.iter().flat_map(|key| key.constraints.iter());
     let demands = keys.cloned().chain(asks.constraints.map(Arc::new));
@@ -250,8 +249,8 @@ impl Raw {
         &self.route.targets[0]
     }
 
-    /// Makes the client's head the provider's.
-    pub async fn request(&self, head: &mut RequestHeader) -> pingora::Result<()> {
+    /// Makes the client's head the provider's. `body` is what a signature is over.
+    pub async fn request(&self, head: &mut RequestHeader, body: &[u8]) -> pingora::Result<()> {
         let candidate = self.candidate();
         let index = self.place.as_ref().map_or(0, |place| place.endpoint);
         let base = &candidate.provider.endpoints[index].base_path;
@@ -298,7 +297,7 @@ impl Raw {
         }
         if candidate.signs() {
             let method = head.method.as_str().to_owned();
-            let signing = candidate.authorize(index, &method, target.as_bytes(), b"");
+            let signing = candidate.authorize(index, &method, target.as_bytes(), body);
             let signed = signing.await.map_err(|error| {
                 tracing::warn!(provider = candidate.provider.name, %error, "not signed in");
                 pingora::Error::explain(pingora::ErrorType::InternalError, "not signed in")
@@ -423,6 +422,18 @@ impl Raw {
                 if kind.starts_with("text/event-stream") {
                     x.record.stream = true;
                     Reads::Stream(Box::new(Tap::new(protocol, false, through::MOST_FRAME)))
+                } else if kind.starts_with("application/vnd.amazon.eventstream") {
+                    x.record.stream = true;
+                    Reads::Packed(Box::new(match protocol {
+                        Protocol::Bedrock => Through::pass(protocol, false),
+                        Protocol::OpenaiChat
+                        | Protocol::OpenaiResponses
+                        | Protocol::OpenaiCompletions
+                        | Protocol::Anthropic
+                        | Protocol::Gemini
+                        | Protocol::Cohere
+                        | Protocol::Ollama => Through::unpack(protocol),
+                    }))
                 } else if kind.starts_with("application/json") {
                     Reads::Whole(Vec::new())
                 } else {
@@ -452,6 +463,7 @@ impl Raw {
         match &mut self.reads {
             Reads::Nothing => {}
             Reads::Stream(tap) => tap.feed(piece.clone(), &mut Vec::new()),
+            Reads::Packed(through) => through.feed(piece.clone(), &mut Vec::new()),
             Reads::Whole(body) if body.len() + piece.len() > MOST_READ => {
                 self.reads = Reads::Nothing;
             }
@@ -502,13 +514,23 @@ impl Raw {
                 tap.finish(&mut Vec::new());
                 (tap.usage.take(), tap.model.take(), tap.finish)
             }
+            Reads::Packed(through) => {
+                through.end(&mut Vec::new());
+                let seen = through.seen();
+                (seen.usage, None, seen.finish)
+            }
             Reads::Whole(body) => {
                 let protocol = self.speaks.unwrap_or(Protocol::OpenaiChat);
                 let whole = tap::whole(protocol, body);
                 (whole.usage, whole.model, whole.finish)
             }
         };
-        if let Some(model) = model {
+        let in_path = || {
+            let (_, rest) = self.path.split_once("/model/")?;
+            let model = rest.split('/').next()?;
+            Some(model.replace("%3A", ":").replace("%3a", ":"))
+        };
+        if let Some(model) = model.filter(|model| !model.is_empty()).or_else(in_path) {
             x.record.model = model;
         }
         x.record.finish = finish.map(super::relay::finish_name);
@@ -580,6 +602,12 @@ fn speaks(path: &str) -> Option<Protocol> {
         Some(Protocol::Anthropic)
     } else if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") {
         Some(Protocol::Gemini)
+    } else if path.ends_with("/converse") || path.ends_with("/converse-stream") {
+        Some(Protocol::Bedrock)
+    } else if path.contains("anthropic.")
+        && (path.ends_with("/invoke") || path.ends_with("/invoke-with-response-stream"))
+    {
+        Some(Protocol::Anthropic)
     } else {
         None
     }
@@ -644,53 +672,6 @@ fn of_pingora(error: &pingora::Error) -> Error {
         );
     }
     Error::new(Kind::UpstreamBroken, "The provider cut its answer.")
-}
-
-/// Returns the provider for a path that names none: the one asked for by header, that of the model in the query,
-/// else OpenAI (Anthropic for its own batches), else the first that speaks as OpenAI does.
-pub fn provider(now: &Now, rest: &str, query: Option<&str>, headers: &HeaderMap) -> Result<String> {
-    if let Some(wanted) = headers.get("x-strait-provider") {
-        let wanted = wanted.to_str().unwrap_or_default();
-        return match now.table.has_provider(wanted) {
-            true => Ok(wanted.to_owned()),
-            false => Err(Error::field(
-                "x-strait-provider",
-                "The header `x-strait-provider` names a provider that is not configured here.",
-            )),
-        };
-    }
-    let model = query
-        .unwrap_or_default()
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("model="));
-    if let Some(model) = model
-        && let Ok(route) = now.table.resolve(model)
-        && let Some(target) = route.targets.first()
-    {
-        return Ok(target.provider.name.clone());
-    }
-    let usual = if rest.starts_with("messages/") {
-        ("anthropic", Protocol::Anthropic)
-    } else {
-        ("openai", Protocol::OpenaiChat)
-    };
-    if now.table.has_provider(usual.0) {
-        return Ok(usual.0.to_owned());
-    }
-    let speaks = |provider: &&Arc<crate::provider::Provider>| {
-        !provider.demo
-            && provider
-                .protocols
-                .iter()
-                .any(|speaks| speaks.protocol == usual.1)
-    };
-    match now.table.providers().iter().find(speaks) {
-        Some(provider) => Ok(provider.name.clone()),
-        None => Err(Error::new(
-            Kind::PathNotFound,
-            "No provider that serves this path is configured here.",
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@ use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::control::Link;
 use super::objects::{Asked, Caller};
 use super::openapi;
 use super::reply::{Fault, Reply};
 use super::routes::{self, Does, Led};
+use crate::directory::role::Least;
 use crate::gateway::explain::{self, Given};
 use crate::ledger::api as ledger;
 use crate::observe::metrics::{Cooldown, Health};
@@ -24,16 +26,18 @@ const MOST_BODY: usize = 16 << 20;
 /// Objects of the directory are far smaller.
 const MOST_OBJECT: usize = 256 << 10;
 /// Longer tokens are refused unread.
-const LONGEST_TOKEN: usize = 512;
+pub(super) const LONGEST_TOKEN: usize = 512;
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 pub struct Admin {
-    link: Link,
+    pub(super) link: Link,
     /// SHA-256 of the token: comparing hashes tells nothing of how much of a guess was right.
-    token: [u8; 32],
+    pub(super) token: [u8; 32],
+    /// People who are being signed in.
+    pub(super) exchanges: Semaphore,
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
     hash
@@ -44,24 +48,8 @@ impl Admin {
         Self {
             link,
             token: sha256(token.expose().as_bytes()),
+            exchanges: Semaphore::new(super::signin::MOST_EXCHANGES),
         }
-    }
-
-    /// Returns who asks: whoever has the admin token, or a person with one of their own.
-    fn caller(&self, session: &ServerSession) -> Option<Caller> {
-        let header = session
-            .get_header("authorization")
-            .and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let token = token.filter(|token| token.len() <= LONGEST_TOKEN)?;
-        if sha256(token.as_bytes()) == self.token {
-            return Some(Caller::Operator);
-        }
-        let person = self.link.core.directory.view().person(token);
-        person.map(Caller::Person)
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
@@ -79,20 +67,26 @@ impl Admin {
                 "not_found",
                 "There is nothing at this path.",
             ),
-            _ => match self.caller(session) {
-                Some(caller) => self.routed(&caller, &method, &path, session).await,
-                None => {
-                    let mut answer = fault(
-                        StatusCode::UNAUTHORIZED,
-                        "invalid_admin_token",
-                        "Send the admin token, or one of your own, as `Authorization: Bearer TOKEN`.",
-                    );
-                    answer
-                        .headers_mut()
-                        .insert("www-authenticate", http::HeaderValue::from_static("Bearer"));
-                    answer
+            _ => {
+                if let Led::To(route, _) = routes::find(method.as_str(), &path)
+                    && route.least == Least::Anyone
+                {
+                    return self.anyone(route.does, session).await;
                 }
-            },
+                match self.caller(session).await {
+                    Ok(caller) => self.routed(&caller, &method, &path, session).await,
+                    Err(fault) => {
+                        let unknown = fault.status == StatusCode::UNAUTHORIZED;
+                        let mut answer = fault.into_answer();
+                        if unknown {
+                            let scheme = http::HeaderValue::from_static("Bearer");
+                            let name = http::header::WWW_AUTHENTICATE;
+                            answer.headers_mut().insert(name, scheme);
+                        }
+                        answer
+                    }
+                }
+            }
         }
     }
 
@@ -140,6 +134,9 @@ impl Admin {
             | Does::RotateKey
             | Does::MakeToken
             | Does::DropToken) => self.object(does, caller, id, session).await,
+            does @ (Does::SignIn | Does::Callback | Does::SignOut) => {
+                self.anyone(does, session).await
+            }
         }
     }
 
@@ -250,6 +247,7 @@ impl Admin {
                 "config_generation": generation,
                 "state": super::state::health(&self.link.core.state),
                 "directory": super::state::directory(&self.link.core.directory),
+                "issuers": super::state::issuers(&self.link.core.issuers),
                 "ledger": super::ledger::health(&self.link.core.ledger),
                 "redis": super::redis::health(self.link.core.redis.as_ref()),
             }),
@@ -389,6 +387,15 @@ impl Admin {
             .iter()
             .map(|(name, why)| json!({"provider": name, "reason": why}))
             .collect();
+        let issuers = core.issuers.status().into_iter().map(|one| {
+            json!({
+                "issuer": one.issuer,
+                "keys": one.keys,
+                "age_seconds": one.age.map(|age| age.as_secs()),
+                "failure": one.failure,
+            })
+        });
+        let issuers: Vec<Value> = issuers.collect();
         json_answer(
             StatusCode::OK,
             &json!({
@@ -400,6 +407,7 @@ impl Admin {
                 "endpoints": pools,
                 "models": now.table.configured_names(),
                 "not_enabled": disabled,
+                "issuers": issuers,
             }),
         )
     }

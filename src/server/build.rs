@@ -5,16 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use parking_lot::Mutex;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
 use tokio::sync::{mpsc, watch};
 
 use super::refresh;
-use crate::access::Keys;
+use crate::access::{Keys, Tokens};
 use crate::cache::Cache;
 use crate::cache::second::Second;
 use crate::config::Snapshot;
 use crate::directory::{self, Directory};
 use crate::gateway::{Core, Now};
+use crate::jwt::Issuers;
 use crate::ledger::Ledger;
 use crate::ledger::alert::Alerts;
 use crate::limit::Limiter;
@@ -119,6 +123,7 @@ fn now(
     state: &Arc<routing::State>,
     pepper: &[u8; 32],
     directory: Option<&Directory>,
+    issuers: &Issuers,
 ) -> Now {
     // Before the table: its routes hold what they find.
     if let Err(error) = catalogue::configure(&snapshot.catalogue) {
@@ -145,10 +150,32 @@ fn now(
         state.clone(),
         snapshot.catalogue.policy.clone(),
     );
+    let keys = Keys::build(&snapshot.keys, pepper);
+    let oidc = snapshot.admin.oidc.as_ref();
+    let wanted = snapshot.tokens.iter().map(|one| &one.address);
+    let wanted = wanted.chain(oidc.map(|oidc| &oidc.address));
+    let wanted: Vec<_> = wanted.cloned().collect();
+    let mut followed = issuers.follow(&wanted);
+    let oidc = oidc.and_then(|_| followed.pop());
     Now {
-        keys: Keys::build(&snapshot.keys, pepper),
+        tokens: Tokens::build(&snapshot.tokens, followed, &keys),
+        oidc,
+        keys,
         table,
         snapshot,
+    }
+}
+
+/// Asks the issuers for their keys, as long as the program runs.
+pub struct Vouchers(pub Arc<Issuers>);
+
+#[async_trait]
+impl BackgroundService for Vouchers {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = self.0.run() => {}
+            _ = shutdown.changed() => {}
+        }
     }
 }
 
@@ -223,6 +250,7 @@ pub fn dry(snapshot: Arc<Snapshot>) -> Now {
         &Arc::default(),
         &pepper(),
         None,
+        &Issuers::default(),
     )
 }
 
@@ -251,12 +279,15 @@ impl Parts {
         if let Some(second) = &second {
             metrics.add(super::redis::Recalled::new(second.clone()));
         }
+        let issuers = Arc::new(Issuers::default());
+        metrics.add(super::state::Vouched::new(issuers.clone()));
         let now = now(
             snapshot.clone(),
             &pools,
             &state,
             &pepper(),
             Some(&directory),
+            &issuers,
         );
         metrics.set_generation(snapshot.generation);
         metrics.add(super::state::Kept::new(kept.clone()));
@@ -285,6 +316,7 @@ impl Parts {
             drain: ArcSwap::from_pointee(None),
             state: kept,
             directory,
+            issuers,
             ledger,
             alerts,
             redis,
@@ -310,6 +342,7 @@ impl Parts {
             &core.routing,
             &pepper(),
             Some(&core.directory),
+            &core.issuers,
         )));
         if before.snapshot.cache != snapshot.cache {
             match (core.cache.load_full().as_ref(), snapshot.cache.enabled) {

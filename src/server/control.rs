@@ -302,7 +302,7 @@ impl Control {
             config = file,
             "serving"
         );
-        if now.keys.is_open() {
+        if now.keys.is_open() && now.tokens.is_empty() {
             tracing::warn!("no client keys are configured: everyone who can connect is served");
         }
         let mut enabled: Vec<&str> = snapshot

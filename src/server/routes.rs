@@ -37,6 +37,9 @@ pub enum Does {
     RotateKey,
     MakeToken,
     DropToken,
+    SignIn,
+    Callback,
+    SignOut,
     /// What `ledger::api` answers.
     Ledger,
 }
@@ -61,6 +64,9 @@ impl Does {
             | Does::Me
             | Does::List(_)
             | Does::Read(_)
+            | Does::SignIn
+            | Does::Callback
+            | Does::SignOut
             | Does::Ledger => None,
         }
     }
@@ -181,6 +187,30 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
             Least::Viewer,
             Does::DropToken,
             "Takes their token away",
+        ),
+    ]);
+    let anyone = Least::Anyone;
+    routes.extend([
+        route(
+            "GET",
+            "signin",
+            anyone,
+            Does::SignIn,
+            "Sends a browser to the identity provider",
+        ),
+        route(
+            "GET",
+            "signin/callback",
+            anyone,
+            Does::Callback,
+            "Where the provider sends it back: begins a session",
+        ),
+        route(
+            "POST",
+            "signout",
+            anyone,
+            Does::SignOut,
+            "Ends the session that is shown",
         ),
     ]);
     let viewer = Least::Viewer;

@@ -75,6 +75,11 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
             postgres: "SELECT 1",
         },
     ),
+    (
+        40,
+        "signin",
+        Text::Both(include_str!("../../migrations/0040_signin.sql")),
+    ),
 ];
 
 /// The version that [`Location::migrate`] brings a database to.
