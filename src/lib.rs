@@ -48,7 +48,7 @@ pub mod routing;
 pub mod secret;
 /// Listeners, the admin port, signals.
 pub mod server;
-/// What must last: the state database; and what nodes share at once: Redis.
+/// What must last: the state database.
 pub mod state;
 /// The wire out: peers, connections, DNS, health checks.
 pub mod upstream;
