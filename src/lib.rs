@@ -52,7 +52,7 @@ pub mod secret;
 pub mod server;
 /// How people sign in to the administration API.
 pub mod signin;
-/// What must last: the state database; and what nodes share at once: Redis.
+/// What must last: the state database.
 pub mod state;
 /// The wire out: peers, connections, DNS, health checks.
 pub mod upstream;

@@ -26,7 +26,7 @@ use super::Health;
 pub use later::Later;
 use later::Queue;
 use link::Line;
-pub use settings::{Mode, Settings, check_url, is_tls};
+pub use settings::{Identity, Mode, Settings, check_url, is_tls};
 use tally::Tallies;
 pub use tally::{BOUNDS_NS, Call, Counts, Outcome};
 

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use strait::secret::Secret;
-use strait::state::redis::{Failure, Heard, Mode, Redis, Script, Settings, Topic};
+use strait::state::redis::{Failure, Heard, Identity, Mode, Redis, Script, Settings, Topic};
 
 use crate::common::authority::Authority;
 use crate::common::redis::{self as server, PASSWORD};
@@ -132,13 +132,29 @@ fn tls_is_spoken_where_the_authority_is_trusted() {
         ..Settings::single(&redis.url())
     };
     works(&settings);
-    let distrusting = Redis::start(patient(Settings::single(&redis.url())));
-    eventually("it says why", || {
-        let detail = distrusting.health().detail.unwrap_or_default();
-        detail.contains("certificate")
+    let says_why = |settings: Settings, why: &str| {
+        let client = Redis::start(patient(settings));
+        eventually("it says why", || {
+            client.health().detail.unwrap_or_default().contains(why)
+        });
+        assert!(!client.is_available());
+        assert!(client.close(Duration::from_secs(10)));
+    };
+    says_why(Settings::single(&redis.url()), "certificate");
+
+    // One that asks who we are.
+    let strict = server::Redis::start_mutual_tls(&authority.local(), &authority.pem);
+    let unknown = Settings {
+        urls: vec![Secret::new(strict.url())],
+        ..settings
+    };
+    says_why(unknown.clone(), "ertificate");
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = authority.local().files(&dir);
+    works(&Settings {
+        identity: Some(Identity { cert, key }),
+        ..unknown
     });
-    assert!(!distrusting.is_available());
-    assert!(distrusting.close(Duration::from_secs(10)));
 }
 
 #[test]
