@@ -3,6 +3,7 @@
 //! Key, limits, models and records stand around it as around everything else; the body is read while it passes, never
 //! held. Files, batches, realtime sessions and videos come here, and `/{provider}/…`: the provider's own API.
 
+mod counting;
 mod signed;
 mod standing;
 mod whom;
@@ -22,7 +23,7 @@ use super::{Exchange, Now, account, limits};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::overload::{Gate, Slot};
-use crate::limit::{Amount, Limited, Permit};
+use crate::limit::{Limited, Permit};
 use crate::observe::record::Mode;
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
@@ -347,37 +348,6 @@ impl Raw {
         )
     }
 
-    /// Returns the models that are named before the body comes.
-    pub fn named(&self) -> &[String] {
-        &self.named
-    }
-
-    /// Adds the limits of a model that the body names, within which the request is not counted yet.
-    fn uncounted(&self, model: &str, all: &mut Vec<Limited>) {
-        let Some(key) = &self.key else {
-            return;
-        };
-        let full = format!("{}/{model}", self.candidate().provider.name);
-        let before: Vec<&str> = self.named.iter().map(String::as_str).collect();
-        for limited in key.limits.iter() {
-            let known = |(name, _): &(Arc<str>, Permit)| *name == limited.name;
-            if limited.models.is_none()
-                || !limited.counts(&[model, &full])
-                || limited.counts(&before)
-                || self.further.iter().any(known)
-                || all.contains(limited)
-            {
-                continue;
-            }
-            all.push(limited.clone());
-        }
-    }
-
-    /// The request is counted within these limits, too.
-    pub fn counted(&mut self, limited: &Limited, permit: Permit) {
-        self.further.push((limited.name.clone(), permit));
-    }
-
     /// Makes the provider's head the client's.
     pub fn answer(&mut self, head: &mut ResponseHeader, x: &mut Exchange) -> pingora::Result<()> {
         let status = head.status.as_u16();
@@ -534,11 +504,7 @@ impl Raw {
             x.record.model = model;
         }
         x.record.finish = finish.map(super::relay::finish_name);
-        let amount = usage.as_ref().map_or(Amount::default(), |usage| Amount {
-            tokens: usage.input.saturating_add(usage.output),
-            images: usage.images,
-            audio_seconds: limits::audio_seconds(usage),
-        });
+        let amount = counting::amount(usage.as_ref());
         if let Some(usage) = usage {
             self.price(usage, x);
         }

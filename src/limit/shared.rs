@@ -11,6 +11,7 @@
 //! All is counted on this node, too, as if there were no Redis: when it is away, and the rule is to go on,
 //! each node holds to that.
 
+mod account;
 mod lot;
 mod script;
 mod wallet;
@@ -28,9 +29,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::budget::{Account, Budgets, Over, Scope};
 use super::{Amount, Denied, Limited, Which};
 use crate::state::redis::Redis;
+use account::{Bound, Key, Of};
 use lot::Item;
 pub use lot::Lot;
-use wallet::{Bound, Key, Of, Refusal, Taken, Wallet};
+use wallet::{Refusal, Taken, Wallet};
 
 /// Who waits for an answer at once; one more finds Redis away.
 const MOST_ASKS: usize = 8192;

@@ -302,14 +302,13 @@ fn three(redis: &Redis, settings: shared::Settings) -> [(Arc<Budgets>, shared::S
         timeout: Duration::from_secs(5),
         ..state::redis::Settings::single(&redis.url())
     };
-    let nodes = [(); 3].map(|()| {
+    [(); 3].map(|()| {
         let budgets = Arc::new(Budgets::default());
         let redis = state::redis::Redis::start(connect.clone());
         eventually("Redis is found", || redis.is_available());
         let shared = shared::Shared::start(settings, redis, budgets.clone());
         (budgets, shared)
-    });
-    nodes
+    })
 }
 
 /// Runs `each` on eight threads of each node.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::wallet::{Of, Wallet};
+use super::account::Of;
+use super::wallet::Wallet;
 use super::{Inner, Mode};
 use crate::limit::headers::RateHeaders;
 use crate::limit::limits::{Amount, Which};

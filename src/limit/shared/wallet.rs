@@ -3,24 +3,17 @@
 //! It holds a slice: what is free, and what was handed out. What stays free for a whole tick goes back, so nothing is
 //! held for longer than two of them without being used.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::Mode;
+use super::account::{Bound, Key, NANO, Of, window};
 use super::script::{Line, Told, Want};
-use crate::limit::balance::{Balance, period, step};
 use crate::limit::bucket::Level;
-use crate::limit::budget::{Budget, Every};
+use crate::limit::budget::Budget;
 use crate::limit::limits::Which;
 
-/// In Redis money is counted in nano-dollars.
-pub const NANO: u64 = 1000;
-/// What a node holds is its own for this long after it last spoke; a node that was killed holds it no longer.
-pub const MONEY_TTL: Duration = Duration::from_secs(60);
-pub const SLOTS_TTL: Duration = Duration::from_secs(20);
 /// It stops handing out before that: its clock may run slower, and the answer was under way.
 const MARGIN: Duration = Duration::from_secs(5);
 /// Of what is left one node takes a part at a time, so that the others find some.
@@ -31,41 +24,6 @@ const REFUSED_FOR: Duration = Duration::from_millis(50);
 const SLOT_REFUSED_FOR: Duration = Duration::from_millis(5);
 /// Who found too little while others held some is thought of for so long.
 const WANTED_FOR: Duration = Duration::from_secs(1);
-
-/// Of which account.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
-    pub name: Arc<str>,
-    pub of: Of,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Of {
-    Limit(Which),
-    /// Whether it is rolling.
-    Budget(Every, bool),
-}
-
-impl Key {
-    /// Returns its name in Redis. The braces keep all accounts in one place of a cluster: a request takes of several.
-    pub fn in_redis(&self) -> String {
-        match self.of {
-            Of::Limit(which) => format!("{{limits}}:{}:{}", which.name(), self.name),
-            Of::Budget(every, rolling) => {
-                let rolling = if rolling { "-rolling" } else { "" };
-                format!("{{limits}}:{}{rolling}:{}", every.name(), self.name)
-            }
-        }
-    }
-}
-
-/// How much of it there is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Bound<'b> {
-    /// Of a limit: over a time, or at a time.
-    Limit(u64),
-    Budget(&'b Budget),
-}
 
 /// Why there is none, as of the last answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -207,7 +165,7 @@ impl Wallet {
         }
         state.hand_out(self.key.of, amount);
         let low = mode == Mode::Leased
-            && state.free < state.most_slice(self.key.of) / 2
+            && state.free < self.key.of.slice(state.limit) / 2
             && !state.low
             && !state.is_wanted(now);
         state.low |= low;
@@ -264,7 +222,7 @@ impl Wallet {
             state.free = state.free.saturating_add(amount);
         }
         let tells = match mode {
-            Mode::Leased => state.free > state.most_slice(self.key.of) || state.wanted.is_some(),
+            Mode::Leased => state.free > self.key.of.slice(state.limit) || state.wanted.is_some(),
             Mode::Exact => amount > 0,
         };
         tells && state.queue()
@@ -288,7 +246,7 @@ impl Wallet {
                 state.give_back(less, since_us);
             }
         }
-        let tells = state.owe > 0 || state.give > 0 || state.free > state.most_slice(self.key.of);
+        let tells = state.owe > 0 || state.give > 0 || state.free > self.key.of.slice(state.limit);
         tells && state.queue()
     }
 
@@ -346,7 +304,7 @@ impl Wallet {
         }
         let extra = match mode {
             Mode::Leased if first && (lack.is_some() || state.low) && !state.is_wanted(now) => {
-                state.most_slice(of).saturating_sub(state.free)
+                of.slice(state.limit).saturating_sub(state.free)
             }
             Mode::Leased | Mode::Exact => 0,
         };
@@ -376,7 +334,7 @@ impl Wallet {
             };
             return (line, said);
         }
-        let (step, from, keep_ms) = state.window(now_us);
+        let (step, from, keep_ms) = window(state.budget.as_deref(), now_us);
         let (number, spend) = if first { state.report(unit) } else { (0, 0) };
         said.spend = spend > 0;
         let hold = state
@@ -537,38 +495,6 @@ pub struct Tick {
     pub stays: bool,
 }
 
-impl Of {
-    /// Whether nodes hold of it, instead of using it up.
-    pub fn is_lease(self) -> bool {
-        match self {
-            Of::Limit(which) => which == Which::Concurrent,
-            Of::Budget(..) => true,
-        }
-    }
-
-    fn unit(self) -> u64 {
-        match self {
-            Of::Limit(_) => 1,
-            Of::Budget(..) => NANO,
-        }
-    }
-
-    fn ttl(self) -> Duration {
-        match self {
-            Of::Limit(_) => SLOTS_TTL,
-            Of::Budget(..) => MONEY_TTL,
-        }
-    }
-
-    /// Of a rate, in nanoseconds.
-    fn period(self) -> u64 {
-        match self {
-            Of::Limit(which) => which.period(),
-            Of::Budget(..) => 0,
-        }
-    }
-}
-
 impl State {
     fn set(&mut self, bound: Bound<'_>) {
         match bound {
@@ -610,16 +536,6 @@ impl State {
         !std::mem::replace(&mut self.queued, true)
     }
 
-    /// Returns the most that is held beyond need: few places are worth a question each.
-    fn most_slice(&self, of: Of) -> u64 {
-        let part = match of {
-            Of::Limit(Which::Concurrent) => 16,
-            Of::Limit(_) => 20,
-            Of::Budget(..) => 50,
-        };
-        self.limit / part
-    }
-
     /// Returns what others hold, as far as that can still be true.
     fn others_at(&self, of: Of, now: Instant) -> u64 {
         let fresh = |(_, at): (i64, Instant)| now.saturating_duration_since(at) < of.ttl();
@@ -638,7 +554,7 @@ impl State {
         let keep = match mode {
             Mode::Exact => 0,
             Mode::Leased if self.is_wanted(now) && !asks => 0,
-            Mode::Leased => self.most_slice(of),
+            Mode::Leased => of.slice(self.limit),
         };
         let back = self.free.saturating_sub(keep);
         if back == 0 {
@@ -672,27 +588,8 @@ impl State {
         }
         self.unheard.unwrap_or((0, 0))
     }
-
-    /// Returns where what is spent now is counted, what no longer counts, and how long it is remembered.
-    fn window(&self, now_us: i64) -> (i64, i64, u64) {
-        const HOUR_MS: u64 = 3_600_000;
-        let Some(budget) = &self.budget else {
-            return (0, 0, HOUR_MS);
-        };
-        let now = Timestamp::from_microsecond(now_us).unwrap_or_else(|_| Timestamp::now());
-        match (budget.every, budget.rolling) {
-            (Every::Ever, _) => (0, 0, 0),
-            (every, true) => {
-                let seconds = now.as_second();
-                let whole = u64::try_from(every.seconds()).unwrap_or(0) * 1000;
-                let from = Balance::first_step(every, seconds);
-                (step(every, seconds), from, 2 * whole)
-            }
-            (_, false) => {
-                let (begins, ends) = period(budget, now);
-                let left = u64::try_from(ends - now.as_second()).unwrap_or(0) * 1000;
-                (begins, begins, left + HOUR_MS)
-            }
-        }
-    }
 }
+
+#[cfg(test)]
+#[path = "wallet_tests.rs"]
+mod tests;

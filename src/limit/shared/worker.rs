@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::account::{NANO, Of};
 use super::lot::Item;
 use super::script::{self, Told};
-use super::wallet::{Heard, NANO, Of, Refusal, Said, Wallet};
+use super::wallet::{Heard, Refusal, Said, Wallet};
 use super::{Answer, Ask, Inner, Mode, Wanted};
 use crate::limit::budget::Account;
 use crate::state::redis::{Failure, Script};
