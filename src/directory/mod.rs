@@ -105,6 +105,7 @@ enum Ask {
     OpenSession(Box<Session>, Reply<()>),
     Session(String, Reply<Option<Session>>),
     EndSession(String, Reply<()>),
+    EndSessions(Option<String>, Reply<u64>),
     NoteUse(String, i64),
     Uses(Vec<String>, Reply<Vec<Option<i64>>>),
 }
@@ -256,6 +257,11 @@ impl Directory {
     pub async fn end_session(&self, id: &str) -> Result<(), Failed> {
         let id = id.to_owned();
         self.ask(|reply| Ask::EndSession(id, reply)).await
+    }
+
+    /// Ends the sessions of whoever the identity provider names so, or all of them; returns how many.
+    pub async fn end_sessions(&self, subject: Option<String>) -> Result<u64, Failed> {
+        self.ask(|reply| Ask::EndSessions(subject, reply)).await
     }
 
     /// Notes that a user's token is used, without waiting for it; a busy database may miss one.

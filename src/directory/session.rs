@@ -105,6 +105,15 @@ pub async fn end(connection: &mut Connection, id: &str) -> Sql<()> {
     Ok(())
 }
 
+/// Ends the sessions of somebody, or all; returns how many.
+pub async fn end_all(connection: &mut Connection, subject: Option<&str>) -> Sql<u64> {
+    let query = match subject {
+        Some(subject) => sqlx::query("DELETE FROM sessions WHERE subject = $1").bind(subject),
+        None => sqlx::query("DELETE FROM sessions"),
+    };
+    Ok(query.execute(connection).await?.rows_affected())
+}
+
 /// Notes that a user's token was used; of several nodes the latest counts.
 pub async fn note_use(connection: &mut Connection, id: &str, at: i64) -> Sql<()> {
     sqlx::query(

@@ -231,6 +231,11 @@ impl Worker {
                 let done = within(PATIENCE, session::end(connection, &id)).await;
                 reply_with(reply, done.map(Ok))
             }
+            Ask::EndSessions(subject, reply) => {
+                let done = session::end_all(connection, subject.as_deref());
+                let done = within(PATIENCE, done).await;
+                reply_with(reply, done.map(Ok))
+            }
             Ask::NoteUse(id, at) => {
                 let noted = within(PATIENCE, session::note_use(connection, &id, at)).await;
                 match noted {

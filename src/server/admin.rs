@@ -133,7 +133,8 @@ impl Admin {
             | Does::Delete(_)
             | Does::RotateKey
             | Does::MakeToken
-            | Does::DropToken) => self.object(does, caller, id, session).await,
+            | Does::DropToken
+            | Does::EndSessions) => self.object(does, caller, id, session).await,
             does @ (Does::SignIn | Does::Callback | Does::SignOut) => {
                 self.anyone(does, session).await
             }

@@ -116,6 +116,7 @@ impl Asked<'_> {
             Does::MakeToken => self.make_token(true).await,
             Does::DropToken => self.make_token(false).await,
             Does::Me => Ok(self.me()),
+            Does::EndSessions => self.end_sessions().await,
             Does::Status
             | Does::Reload
             | Does::Explain

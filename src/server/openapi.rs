@@ -117,6 +117,15 @@ fn parameters(route: &Route) -> Vec<Value> {
         | Does::Me
         | Does::SignOut
         | Does::Read(_) => {}
+        Does::EndSessions => {
+            let text = json!({"type": "string", "minLength": 1, "maxLength": 255});
+            all.push(parameter(
+                "query",
+                "subject",
+                "Whose; without it everybody's",
+                text,
+            ));
+        }
         Does::SignIn => {
             let says = "The path of this server to go on to";
             let path = json!({"type": "string", "pattern": "^/([!-.0-~]|$)", "maxLength": 512});
@@ -175,6 +184,7 @@ fn body(does: Does) -> Option<Value> {
         | Does::SignIn
         | Does::Callback
         | Does::SignOut
+        | Does::EndSessions
         | Does::Ledger => return None,
     };
     Some(json!({"required": required, "content": {"application/json": {"schema": schema}}}))
@@ -232,6 +242,7 @@ fn answers(route: &Route) -> Value {
         | Does::Reload
         | Does::Me
         | Does::SignOut
+        | Does::EndSessions
         | Does::Ledger => answer(200, "The answer", anything()),
         Does::SignIn => answer(303, "On to the provider", anything()),
         Does::Callback => {

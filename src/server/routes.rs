@@ -40,6 +40,7 @@ pub enum Does {
     SignIn,
     Callback,
     SignOut,
+    EndSessions,
     /// What `ledger::api` answers.
     Ledger,
 }
@@ -54,6 +55,7 @@ impl Does {
             Does::RotateKey => Some((Kind::Key.name(), "rotate")),
             Does::MakeToken => Some((Kind::User.name(), "make_token")),
             Does::DropToken => Some((Kind::User.name(), "drop_token")),
+            Does::EndSessions => Some(("session", "end")),
             Does::Status
             | Does::Reload
             | Does::Explain
@@ -211,6 +213,13 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
             anyone,
             Does::SignOut,
             "Ends the session that is shown",
+        ),
+        route(
+            "DELETE",
+            "sessions",
+            operator,
+            Does::EndSessions,
+            "Ends the sessions of whoever the identity provider names so, or all of them",
         ),
     ]);
     let viewer = Least::Viewer;

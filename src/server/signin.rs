@@ -54,6 +54,7 @@ impl Admin {
             | Does::RotateKey
             | Does::MakeToken
             | Does::DropToken
+            | Does::EndSessions
             | Does::Ledger => Err(Fault::missing()),
         };
         done.map_or_else(Fault::into_answer, Reply::into_answer)

@@ -71,6 +71,7 @@ const WHO: &[(&str, &str, &str)] = &[
     ("GET", "signin", ANYONE),
     ("GET", "signin/callback", ANYONE),
     ("POST", "signout", ANYONE),
+    ("DELETE", "sessions", ""),
 ];
 /// Needs no token; `signin` has more.
 const ANYONE: &str = "anyone";

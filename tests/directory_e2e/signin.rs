@@ -536,6 +536,25 @@ fn the_oldest_session_of_somebody_ends_when_they_have_too_many() {
     assert_eq!(me(&first), 401, "the oldest of 21");
     assert_eq!(me(&last), 200);
     assert_eq!(me(&other), 200, "nobody else's");
+    // Whoever leaves the house need not be waited for.
+    let ended = call(
+        strait,
+        OPERATOR,
+        "DELETE",
+        "sessions?subject=u%2D1",
+        &Value::Null,
+    );
+    assert_eq!(ended.json()["ended"], 20, "{}", ended.text());
+    assert_eq!((me(&last), me(&other)), (401, 200));
+    let wrong = call(strait, OPERATOR, "DELETE", "sessions?sub=u-1", &Value::Null);
+    assert_eq!(
+        wrong.status,
+        400,
+        "a spelling ends nobody's: {}",
+        wrong.text()
+    );
+    let ended = call(strait, OPERATOR, "DELETE", "sessions", &Value::Null);
+    assert_eq!(ended.json()["ended"], 1, "{}", ended.text());
 }
 
 #[test]

@@ -50,8 +50,10 @@ fn text(idp: &Idp, more: &str, provider: &Mock) -> String {
     )
 }
 
-fn trusting(signer: &std::sync::Arc<Signer>) -> Trusting {
-    let (idp, provider) = (Idp::start(signer), mock(CENT));
+fn trusting(signers: &[&std::sync::Arc<Signer>]) -> Trusting {
+    let (idp, provider) = (Idp::start(signers[0]), mock(CENT));
+    // Before the gateway asks for them.
+    idp.show(signers);
     Trusting {
         strait: Strait::start(&text(&idp, "", &provider)),
         idp,
@@ -80,8 +82,7 @@ impl Trusting {
 #[test]
 fn a_token_is_served_as_what_it_is_mapped_to() {
     let signers = ["RS256", "PS256", "ES256", "EdDSA"].map(|alg| Signer::new(alg, alg));
-    let lab = trusting(&signers[0]);
-    lab.idp.show(&signers.each_ref());
+    let lab = trusting(&signers.each_ref());
     let strait = &lab.strait;
     let none = strait.post("/v1/chat/completions", &chat("fast", "hi"));
     assert_eq!(none.status, 401, "who trusts an issuer is not open");
@@ -148,7 +149,7 @@ fn a_token_is_served_as_what_it_is_mapped_to() {
 #[test]
 fn a_token_in_a_place_of_the_directory_is_held_to_what_stands_there() {
     let signer = Signer::new("one", "ES256");
-    let lab = trusting(&signer);
+    let lab = trusting(&[&signer]);
     let strait = &lab.strait;
     let tree = tree(strait, "acme");
     let placed = |place: &str| {
@@ -206,7 +207,7 @@ fn a_token_in_a_place_of_the_directory_is_held_to_what_stands_there() {
 #[test]
 fn a_token_that_does_not_hold_is_refused() {
     let signer = Signer::new("one", "RS256");
-    let lab = trusting(&signer);
+    let lab = trusting(&[&signer]);
     let strait = &lab.strait;
     let good = signer.token(&lab.claims(json!({})));
     assert_eq!(ask(strait, &good, "fast").status, 200);
@@ -329,7 +330,7 @@ fn lab_modulus(signer: &Signer) -> Vec<u8> {
 #[test]
 fn a_token_ends_when_it_says_also_when_it_is_remembered() {
     let signer = Signer::new("one", "EdDSA");
-    let lab = trusting(&signer);
+    let lab = trusting(&[&signer]);
     let token = signer.token(&lab.claims(json!({"exp": now() + 3})));
     assert_eq!(ask(&lab.strait, &token, "fast").status, 200);
     eventually("it has expired", || {
@@ -410,4 +411,48 @@ fn key_of(strait: &Strait, token: &str) -> u16 {
     let headers = [("authorization", authorization.as_str())];
     let client: Client = strait.client();
     client.request("GET", "/v1/key", &headers, b"").status
+}
+
+#[test]
+fn a_token_that_was_touched_anywhere_does_not_hold() {
+    use strait::jwt::{Algorithm, Fault, Keys, Token};
+    let signer = Signer::new("one", "ES256");
+    let set = json!({"keys": [signer.jwk()]}).to_string();
+    let keys = Keys::read(set.as_bytes()).unwrap();
+    let token = signer.token(&json!({"iss": "i", "exp": now() + 60}));
+    let holds = |text: &str| {
+        let read = Token::read(text)?;
+        read.proven(&keys, &Algorithm::every()).map(|_| ())
+    };
+    assert_eq!(holds(&token), Ok(()));
+    // The last letter of a signature has bits that say nothing.
+    for at in 0..token.len() - 1 {
+        for with in [b'A', b'_', b'.', b'=', b'{', 0x7f] {
+            let mut touched = token.clone().into_bytes();
+            if touched[at] == with {
+                continue;
+            }
+            touched[at] = with;
+            let touched = String::from_utf8(touched).unwrap();
+            assert!(holds(&touched).is_err(), "{at}: {touched}");
+        }
+        assert!(holds(&token[..at]).is_err(), "cut at {at}");
+    }
+    assert_eq!(holds(&"a".repeat(20_000)), Err(Fault::Malformed));
+    for set in [
+        "",
+        "[]",
+        "{}",
+        "{\"keys\":5}",
+        "{\"keys\":[]}",
+        "{\"keys\":[5,null,{}]}",
+        r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#,
+        r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#,
+        r#"{"keys":[{"kty":"RSA","n":"","e":""}]}"#,
+        r#"{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}"#,
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"%%"}]}"#,
+        r#"{"keys":[{"kty":"EC","crv":"P-256","alg":"RS256","x":"AA","y":"AA"}]}"#,
+    ] {
+        assert!(Keys::read(set.as_bytes()).is_err(), "{set}");
+    }
 }

@@ -1,13 +1,13 @@
 //! New secrets for keys and people, in place of those before.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{Asked, Done};
+use super::{Asked, Done, failed, unescaped};
 use crate::directory::schema::{self, Kind};
 use crate::directory::token;
 use crate::directory::view::{KeySecret, TokenSecret};
-use crate::server::reply::Fault;
+use crate::server::reply::{Fault, Reply};
 
 /// How long the secret before holds, unless it is said.
 const GRACE: i64 = 3600;
@@ -52,6 +52,24 @@ impl Asked<'_> {
         let mut reply = self.write(&object, body, Some(secret.write())).await?;
         reply.insert("key", key.expose().into());
         Ok(reply)
+    }
+
+    /// Ends sessions, before they are over.
+    pub(super) async fn end_sessions(&self) -> Done {
+        let subject = match self.query.unwrap_or_default() {
+            "" => None,
+            query => {
+                let subject = query.strip_prefix("subject=").and_then(unescaped);
+                let subject = subject.filter(|subject| (1..=255).contains(&subject.len()));
+                let wrong = || Fault::field("subject", "must name somebody, or be left out");
+                Some(subject.ok_or_else(wrong)?)
+            }
+        };
+        let ended = self.directory.end_sessions(subject.clone()).await;
+        let ended = ended.map_err(failed)?;
+        Ok(Reply::json(
+            json!({"object": "session", "id": subject, "ended": ended}),
+        ))
     }
 
     /// Makes a person's token, or takes it away: they may, and whoever may make them what they are.
