@@ -49,6 +49,8 @@ pub struct Refusal {
     status: u16,
     code: &'static str,
     message: String,
+    /// The parameter at fault.
+    param: Option<String>,
 }
 
 type Outcome = Result<Answer, Refusal>;
@@ -60,6 +62,7 @@ impl Refusal {
             status: 400,
             code: "invalid_request",
             message: format!("The parameter `{name}` {wrong}."),
+            param: Some(name.to_owned()),
         }
     }
 
@@ -68,14 +71,16 @@ impl Refusal {
             status: 404,
             code: "not_found",
             message: message.into(),
+            param: None,
         }
     }
 
     fn into_answer(self) -> Answer {
-        json_answer(
-            self.status,
-            &json!({"error": {"code": self.code, "message": self.message}}),
-        )
+        let mut error = json!({"code": self.code, "message": self.message});
+        if let Some(param) = self.param {
+            error["param"] = param.into();
+        }
+        json_answer(self.status, &json!({"error": error}))
     }
 }
 
@@ -87,6 +92,7 @@ impl From<Failure> for Refusal {
                 status: 503,
                 code: "state_unavailable",
                 message: format!("The ledger can't be read now: {why}."),
+                param: None,
             },
         }
     }
@@ -101,6 +107,7 @@ impl From<usage::TooMany> for Refusal {
                 "That is more than {} points: ask for a shorter time, a coarser `resolution` or fewer groups.",
                 usage::MOST_POINTS
             ),
+            param: Some("resolution".into()),
         }
     }
 }
@@ -574,6 +581,8 @@ mod tests {
             let text = String::from_utf8(answer.body).expect("text");
             assert_eq!(answer.status, 400, "{query}: {text}");
             assert!(text.contains(&format!("`{name}`")), "{query}: {text}");
+            let told: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(told["error"]["param"], name, "{query}: {text}");
         }
     }
 }
