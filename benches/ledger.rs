@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use strait::ledger::{Ledger, Reserved, Settings};
 use strait::observe::record::{AttemptRecord, Record};
 use strait::protocol::usage::Usage;
+use strait::secret::Secret;
 use strait::state::Location;
 
 const BATCH: usize = 200;
@@ -42,7 +43,7 @@ fn main() {
             }
             let admitted = Instant::now();
             for id in ids {
-                ledger.done(id, &record);
+                ledger.done(id, &record, None);
             }
             admitting = admitting.min(admitted - started);
             ending = ending.min(admitted.elapsed());
@@ -71,7 +72,8 @@ fn main() {
 
 fn start(dir: &Path) -> Ledger {
     let location = Location::Dir(dir.to_path_buf());
-    Ledger::start(dir, location, &Settings::default())
+    let master = Secret::new("of the bench");
+    Ledger::start(dir, location, &Settings::default(), &master)
 }
 
 fn rate(count: usize, time: Duration) -> u128 {

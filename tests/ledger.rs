@@ -2,6 +2,8 @@
 //! a kill.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "ledger_parts/bodies.rs"]
+mod bodies;
 mod common;
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -288,7 +288,17 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "ledger",
-        keys: &["enabled", "retention", "max_journal", "on_failure", "fsync"],
+        keys: &[
+            "enabled",
+            "retention",
+            "max_journal",
+            "on_failure",
+            "fsync",
+            "keep",
+            "body_retention",
+            "max_body",
+            "max_bodies_waiting",
+        ],
     },
     Section {
         path: "alerts",

@@ -9,6 +9,8 @@ use super::mistake::{At, Mistake, Wrong, nearest, quoted};
 use super::read::{Reader, Table, text, truth, whole};
 use super::secrets::{Reference, secret};
 use super::units;
+use crate::access::Keep;
+use crate::ledger::bodies::MOST_PART;
 use crate::ledger::{Fsync, OnFailure, Settings, alert};
 use crate::secret::Secret;
 
@@ -42,6 +44,24 @@ pub(super) fn ledger(reader: &mut Reader<'_>, root: &Table<'_>) -> Settings {
     ];
     let fsync = reader.get(&table, "fsync", |value| one_of(value, &times));
     settings.fsync = fsync.map_or(settings.fsync, |at| at.value);
+    let keep = reader.get(&table, "keep", |value| one_of(value, &Keep::ALL));
+    settings.keep = keep.map_or(settings.keep, |at| at.value);
+    if let Some(time) = reader.get(&table, "body_retention", units::duration) {
+        settings.body_retention = time.value;
+    }
+    if let Some(most) = reader.get(&table, "max_body", units::size) {
+        if !(1..=MOST_PART).contains(&most.value) {
+            let wrong = "must be from 1B to 16MiB";
+            reader.mistakes.push(most.wrong(wrong));
+        }
+        settings.max_body = most.value;
+    }
+    if let Some(most) = reader.get(&table, "max_bodies_waiting", units::size) {
+        if most.value < LEAST_JOURNAL {
+            reader.mistakes.push(most.wrong("must be 1MiB or more"));
+        }
+        settings.max_bodies_waiting = most.value;
+    }
     settings
 }
 

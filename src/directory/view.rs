@@ -18,7 +18,7 @@ use super::role::Role;
 use super::schema::{self, Kind};
 use super::store::Object;
 use super::token::{self, Digest, Public};
-use crate::access::{Key, Owner};
+use crate::access::{Keep, Key, Owner, Retention};
 
 /// All that requests ask of the directory.
 pub struct View {
@@ -26,6 +26,8 @@ pub struct View {
     keys: DashMap<Public, Arc<Record>>,
     people: DashMap<Public, Arc<Person>>,
     levels: DashMap<Box<str>, Arc<Level>>,
+    /// What organisations, teams and projects say of it.
+    retentions: DashMap<Box<str>, Retention>,
     credentials: DashMap<Box<str>, Arc<Credential>>,
     pieces: Mutex<Pieces>,
     /// What each attached object is attached to.
@@ -105,6 +107,7 @@ impl View {
             keys: DashMap::new(),
             people: DashMap::new(),
             levels: DashMap::new(),
+            retentions: DashMap::new(),
             credentials: DashMap::new(),
             pieces: Mutex::default(),
             attached: Mutex::default(),
@@ -232,6 +235,10 @@ impl View {
             .filter_map(|level| level.limits.clone())
             .collect();
         key.spends = of.filter_map(|level| level.spends.clone()).collect();
+        let nearest = above.into_iter().rev();
+        key.retention = nearest
+            .filter_map(|id| Some(*self.retentions.get(id)?))
+            .next();
         let key = Arc::new(key);
         record.ready.store(Some(key.clone()));
         key
@@ -255,9 +262,10 @@ impl View {
         match object.kind {
             Kind::Organisation => {
                 self.organisations.lock().insert(object.id.as_str().into());
+                self.put_retention(&object.id, retention(&body));
                 self.close();
             }
-            Kind::Team | Kind::Project => {}
+            Kind::Team | Kind::Project => self.put_retention(&object.id, retention(&body)),
             Kind::User => self.put_person(object, &body),
             Kind::Key => self.put_key(object, &body),
             Kind::Policy | Kind::Limit | Kind::Budget => {
@@ -279,6 +287,7 @@ impl View {
         match Kind::of_id(id) {
             Some(Kind::Organisation) => {
                 self.organisations.lock().remove(id);
+                self.put_retention(id, None);
             }
             Some(Kind::User) => {
                 if let Some(public) = token::public_in(id) {
@@ -306,7 +315,18 @@ impl View {
                     self.credentials_changed.fetch_add(1, Ordering::AcqRel);
                 }
             }
-            Some(Kind::Team | Kind::Project) | None => {}
+            Some(Kind::Team | Kind::Project) => self.put_retention(id, None),
+            None => {}
+        }
+    }
+
+    fn put_retention(&self, id: &str, retention: Option<Retention>) {
+        let before = match retention {
+            Some(retention) => self.retentions.insert(id.into(), retention),
+            None => self.retentions.remove(id).map(|(_, before)| before),
+        };
+        if before != retention {
+            self.changed();
         }
     }
 
@@ -318,6 +338,7 @@ impl View {
         let mut ids: Vec<Box<str>> = keys.chain(people).chain(credentials).collect();
         ids.extend(self.attached.lock().keys().cloned());
         ids.extend(self.organisations.lock().iter().cloned());
+        ids.extend(self.retentions.iter().map(|one| one.key().clone()));
         ids
     }
 
@@ -423,6 +444,16 @@ impl View {
             self.credentials_changed.fetch_add(1, Ordering::AcqRel);
         }
     }
+}
+
+/// Reads what an object says of what the ledger keeps.
+fn retention(body: &Map<String, Value>) -> Option<Retention> {
+    let said = body.get("retention")?;
+    let days = said.get("days").and_then(Value::as_u64);
+    Some(Retention {
+        keep: Keep::named(said.get("keep")?.as_str()?)?,
+        bodies: days.map(|days| std::time::Duration::from_secs(days * 24 * 3600)),
+    })
 }
 
 impl Person {

@@ -66,6 +66,7 @@ impl Gateway {
         let parsing = Instant::now();
         x.waited += parsing - reading;
         x.record.request_bytes = body.len() as u64;
+        x.hear(&body);
         let tenant = key.as_ref().map_or("", |key| &key.name);
         let stored = asked.api == Api::Chat && protocol == Protocol::OpenaiResponses;
         let sent = body.clone();

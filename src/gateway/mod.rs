@@ -422,6 +422,7 @@ impl Gateway {
         }
         let controls = Controls::read(headers)?;
         x.record.session.clone_from(&controls.session);
+        x.record.user.clone_from(&controls.user);
         x.record.tags.clone_from(&controls.tags);
         rules::may_explain(&controls, key.as_deref())?;
         Ok(Head { controls, key })

@@ -136,6 +136,8 @@ impl Copy {
         let envelope = Envelope::read_said(&self.body, self.protocol, intake::MOST_DEPTH, said)?;
         let id = intake::new_id("req_");
         x.asked_by(self.key.as_deref());
+        // Nobody sees its answer, and the request is kept with the original.
+        x.body = None;
         let record = &mut x.record;
         record.id.clone_from(&id);
         record.shadow_of = Some(self.of.clone());

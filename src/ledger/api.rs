@@ -5,7 +5,8 @@
 //! | `GET usage?start&end&resolution&group_by&timezone&format` | sums over time, see [`usage`] |
 //! | `GET records?start&end&limit&after` | rows, the newest first |
 //! | `GET records/export?format=jsonl\|csv&limit&after` | rows, the oldest first; `x-strait-next` is the next page's `after` |
-//! | `DELETE records?user=U` | deletes what is kept of an end user |
+//! | `GET records/{id}/body` | what was said in an exchange, where that is kept |
+//! | `DELETE records?user=U` | deletes what is kept of an end user, on every node |
 //! | `GET audit?limit&before&actor&action` | administrative actions, the last first |
 //!
 //! Rows and sums are narrowed by `key`, `user`, `model` and the others of [`search::FIELDS`], by `status` and by `tag`.
@@ -16,14 +17,16 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, Value, json};
 
+use super::Ledger;
+use super::answer::{Answer, Refusal, json_answer, unexpected};
 use super::audit;
-use super::drain::{Question, Told};
+use super::csv::csv_line;
+use super::drain::{Erased, Question, Told};
 use super::entry::Id;
 use super::parameters::Parameters;
 use super::row::{COLUMNS, Cell, Row};
 use super::search::{self, Filter};
 use super::usage::{self, Resolution, Series, Sums};
-use super::{Failure, Ledger};
 
 const PREFIX: &str = "/admin/v1/";
 /// Rows of a page.
@@ -33,84 +36,8 @@ const MOST_PAGE: i64 = 1000;
 const MOST_EXPORT: i64 = 20_000;
 const EXPORT: i64 = 5000;
 
-/// What the admin port answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub content_type: &'static str,
-    /// The `after` of the next page.
-    pub next: Option<String>,
-    pub body: Vec<u8>,
-}
-
-/// Why a question is not answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    status: u16,
-    code: &'static str,
-    message: String,
-    /// The parameter at fault.
-    param: Option<String>,
-}
-
 type Outcome = Result<Answer, Refusal>;
 type Within = Option<Vec<String>>;
-
-impl Refusal {
-    pub fn parameter(name: &str, wrong: &str) -> Self {
-        Self {
-            status: 400,
-            code: "invalid_request",
-            message: format!("The parameter `{name}` {wrong}."),
-            param: Some(name.to_owned()),
-        }
-    }
-
-    fn not_found(message: &str) -> Self {
-        Self {
-            status: 404,
-            code: "not_found",
-            message: message.into(),
-            param: None,
-        }
-    }
-
-    fn into_answer(self) -> Answer {
-        let mut error = json!({"code": self.code, "message": self.message});
-        if let Some(param) = self.param {
-            error["param"] = param.into();
-        }
-        json_answer(self.status, &json!({"error": error}))
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Off => Self::not_found("The ledger is off (ledger.enabled)."),
-            Failure::Unavailable(why) => Self {
-                status: 503,
-                code: "state_unavailable",
-                message: format!("The ledger can't be read now: {why}."),
-                param: None,
-            },
-        }
-    }
-}
-
-impl From<usage::TooMany> for Refusal {
-    fn from(_: usage::TooMany) -> Self {
-        Self {
-            status: 400,
-            code: "invalid_request",
-            message: format!(
-                "That is more than {} points: ask for a shorter time, a coarser `resolution` or fewer groups.",
-                usage::MOST_POINTS
-            ),
-            param: Some("resolution".into()),
-        }
-    }
-}
 
 /// A request to one of the ledger's paths.
 pub struct Asked<'a> {
@@ -148,6 +75,7 @@ pub fn parameters(method: &str, path: &str) -> Vec<(&'static str, &'static str)>
     let mut all = Vec::new();
     match (method, rest) {
         ("DELETE", _) => all.push(("user", "The end user")),
+        _ if body_of(rest).is_some() => return all,
         (_, "usage") => {
             all.extend(times);
             all.push(("resolution", "minute, hour, day or month"));
@@ -185,12 +113,22 @@ pub fn media(method: &str, path: &str) -> &'static [&'static str] {
     }
 }
 
+/// Returns the id of the exchange whose body is asked for.
+fn body_of(rest: &str) -> Option<&str> {
+    rest.strip_prefix("records/")?.strip_suffix("/body")
+}
+
 /// Answers a request.
 pub async fn answer(ledger: &Ledger, asked: Asked<'_>) -> Answer {
     let Asked { accept, within, .. } = asked;
     let parameters = Parameters::read(asked.query.unwrap_or_default());
     let deletes = asked.method == Method::DELETE;
-    let outcome = match asked.path.strip_prefix(PREFIX).unwrap_or_default() {
+    let rest = asked.path.strip_prefix(PREFIX).unwrap_or_default();
+    if let Some(id) = body_of(rest) {
+        let outcome = told_body(ledger, parameters, id, within, asked.actor).await;
+        return outcome.unwrap_or_else(Refusal::into_answer);
+    }
+    let outcome = match rest {
         "usage" => told_usage(ledger, parameters, within, accept).await,
         "records" if deletes => erase(ledger, parameters, asked.actor).await,
         "records" => told_rows(ledger, parameters, within).await,
@@ -369,15 +307,56 @@ async fn erase(ledger: &Ledger, mut parameters: Parameters, actor: &str) -> Outc
     let Some(user) = user else {
         return Err(Refusal::parameter("user", "must name the end user"));
     };
-    let Told::Erased(erased) = ledger.ask(Question::Erase(user)).await? else {
+    let Told::Erased(Erased { rows, bodies }) = ledger.ask(Question::Erase(user)).await? else {
         return Err(unexpected());
     };
+    let gone = json!({"rows": rows, "bodies": bodies});
     // Not who: the log is for ever.
-    ledger.audit(actor, "records.erase", "user", &json!({"rows": erased}));
-    Ok(json_answer(
-        200,
-        &json!({"object": "erased", "rows": erased}),
-    ))
+    ledger.audit(actor, "records.erase", "user", &gone);
+    let told = json!({"object": "erased", "rows": rows, "bodies": bodies});
+    Ok(json_answer(200, &told))
+}
+
+async fn told_body(
+    ledger: &Ledger,
+    parameters: Parameters,
+    id: &str,
+    within: Within,
+    actor: &str,
+) -> Outcome {
+    parameters.end()?;
+    let missing = || {
+        Refusal::not_found("There is no such record, or nothing is kept of what was said in it.")
+    };
+    let id = Id::parse(id).ok_or_else(missing)?.text();
+    // Whoever may not see the row may not know of it.
+    let query = search::Query {
+        filter: Filter {
+            fields: vec![("id", id.clone())],
+            within,
+            ..Filter::default()
+        },
+        limit: 1,
+        ..search::Query::default()
+    };
+    let Told::Rows(rows) = ledger.ask(Question::Rows(Box::new(query))).await? else {
+        return Err(unexpected());
+    };
+    if rows.is_empty() {
+        return Err(missing());
+    }
+    let Told::Body(kept) = ledger.ask(Question::Body(id.clone())).await? else {
+        return Err(unexpected());
+    };
+    let kept = kept.ok_or_else(missing)?;
+    let told = ledger.open(&kept).ok_or_else(|| Refusal {
+        status: 422,
+        code: "sealed",
+        message: "What was said was sealed with another state.master_key.".into(),
+        param: None,
+    })?;
+    ledger.audit(actor, "body.read", &id, &json!({}));
+    Ok(json_answer(200, &told))
 }
 
 async fn told_audit(ledger: &Ledger, mut parameters: Parameters) -> Outcome {
@@ -462,46 +441,9 @@ fn filter(parameters: &mut Parameters, within: Within) -> Result<Filter, Refusal
     Ok(filter)
 }
 
-fn unexpected() -> Refusal {
-    Failure::Unavailable("it answered another question".into()).into()
-}
-
-fn json_answer(status: u16, body: &Value) -> Answer {
-    let mut text = body.to_string().into_bytes();
-    text.push(b'\n');
-    Answer {
-        status,
-        content_type: "application/json",
-        next: None,
-        body: text,
-    }
-}
-
 /// Writes RFC 3339 in UTC.
 pub fn time(us: i64) -> String {
     Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |time| time.to_string())
-}
-
-/// Writes a line of a CSV. A text that a spreadsheet would take for a formula gets a quote before it.
-fn csv_line(out: &mut Vec<u8>, cells: impl IntoIterator<Item = String>) {
-    for (at, cell) in cells.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        let number = cell.parse::<f64>().is_ok();
-        let formula = !number && cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
-        if !formula && !cell.contains([',', '"', '\n', '\r']) {
-            out.extend_from_slice(cell.as_bytes());
-            continue;
-        }
-        out.push(b'"');
-        if formula {
-            out.push(b'\'');
-        }
-        out.extend_from_slice(cell.replace('"', "\"\"").as_bytes());
-        out.push(b'"');
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Reads a time zone's name.
@@ -516,25 +458,6 @@ pub(super) fn zone(name: &str) -> Result<TimeZone, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(cells: &[&str]) -> String {
-        let mut out = Vec::new();
-        csv_line(&mut out, cells.iter().map(|cell| (*cell).to_owned()));
-        String::from_utf8(out).expect("text")
-    }
-
-    #[test]
-    fn a_csv_reads_back_and_holds_no_formula() {
-        assert_eq!(line(&["a", "", "-1.5", "b"]), "a,,-1.5,b\r\n");
-        assert_eq!(
-            line(&["a,b", "c\"d", "e\nf"]),
-            "\"a,b\",\"c\"\"d\",\"e\nf\"\r\n"
-        );
-        assert_eq!(
-            line(&["=cmd()", "@x", "-x"]),
-            "\"'=cmd()\",\"'@x\",\"'-x\"\r\n"
-        );
-    }
 
     async fn told(path: &str, query: &str) -> Answer {
         let asked = Asked {

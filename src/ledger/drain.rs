@@ -15,9 +15,11 @@ use super::gather::{Batch, Leaving, Live};
 use super::row::Row;
 use super::segments::Leftover;
 use super::usage::{self, Slot};
-use super::{Failure, Reply, Shared, search, tables};
+use super::{Failure, Reply, Shared, bodies, erasure, search, tables};
 use crate::state::FILE;
-use crate::state::database::{Connection, Database, Location, PATIENCE, is_away, private, within};
+use crate::state::database::{
+    Connection, Database, Location, PATIENCE, Turn, is_away, private, within,
+};
 
 /// From the first record to its row, so that under load one transaction takes many.
 const LINGER: Duration = Duration::from_millis(20);
@@ -36,16 +38,27 @@ pub enum Question {
     Usage(Box<usage::Query>),
     Rows(Box<search::Query>),
     Audit(audit::Query),
+    /// What was said in an exchange.
+    Body(String),
     /// Delete what is kept of an end user.
     Erase(String),
 }
 
 /// What it says.
+#[derive(Debug, PartialEq)]
 pub enum Told {
     Usage(Vec<Slot>),
     Rows(Vec<Row>),
     Audit(Vec<Link>),
-    Erased(u64),
+    Body(Option<bodies::Kept>),
+    Erased(Erased),
+}
+
+/// What is gone of an end user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erased {
+    pub rows: u64,
+    pub bodies: u64,
 }
 
 /// Runs until the ledger is closed.
@@ -74,6 +87,9 @@ struct Worker<'s> {
     batch: Batch,
     live: Live,
     leaving: VecDeque<Leaving>,
+    bodies: bodies::Writer,
+    /// See [`erasure::newest`].
+    erased_us: i64,
     /// The database is not asked before.
     wait: Option<Instant>,
     pause: Duration,
@@ -90,6 +106,8 @@ impl<'s> Worker<'s> {
             batch: Batch::default(),
             live: Live::default(),
             leaving: VecDeque::new(),
+            bodies: bodies::Writer::default(),
+            erased_us: 0,
             wait: None,
             pause: TRY_AFTER,
             looked: None,
@@ -105,7 +123,7 @@ impl<'s> Worker<'s> {
                 self.look().await;
             }
             let due = self.wait.is_none_or(|at| Instant::now() >= at);
-            let more = self.gather();
+            let more = self.gather() || self.has_bodies();
             if due && (more || self.database.is_none()) {
                 self.step().await;
                 self.answer_waiting().await;
@@ -157,7 +175,11 @@ impl<'s> Worker<'s> {
         !self.batch.is_empty()
     }
 
-    /// Opens the database, or writes what was read.
+    fn has_bodies(&self) -> bool {
+        !self.bodies.is_empty() || !self.shared.bodies.is_empty()
+    }
+
+    /// Opens the database, or writes what was read and some of what was said.
     async fn step(&mut self) {
         let done = match &mut self.database {
             None => match open(&self.shared.location).await {
@@ -167,7 +189,18 @@ impl<'s> Worker<'s> {
                 }
                 Err(error) => Err(error),
             },
-            Some(database) => write(self.shared, database, &mut self.batch).await,
+            Some(database) => match write(self.shared, database, &mut self.batch).await {
+                Ok(()) => {
+                    let shared = self.shared;
+                    let hidden = (&shared.sealer, &shared.mask);
+                    let writer = &mut database.writer;
+                    let write = self
+                        .bodies
+                        .write(&shared.bodies, hidden, shared.retention, writer);
+                    Box::pin(write).await
+                }
+                wrong => wrong,
+            },
         };
         match done {
             Ok(()) => {
@@ -200,27 +233,39 @@ impl<'s> Worker<'s> {
                 }
             }
         }
-        let (Some(database), Some(retention)) = (&mut self.database, self.shared.retention) else {
+        self.look_for_erasures().await;
+        if let Some(database) = &mut self.database
+            && let Err(error) = Box::pin(expire(self.shared, database)).await
+        {
+            tracing::warn!(%error, "what is over in the ledger can't be deleted");
+            self.database = None;
+        }
+    }
+
+    /// Where somebody was erased, by this node or another, what this one has of them in its journal goes soon.
+    async fn look_for_erasures(&mut self) {
+        let Some(database) = &mut self.database else {
             return;
         };
-        let seconds = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
-        let before = Timestamp::now().as_second().saturating_sub(seconds);
-        for _ in 0..MOST_CHUNKS {
-            let before = before.saturating_mul(1_000_000);
-            match within(PATIENCE, tables::expire(&mut database.writer, before)).await {
-                Ok(0) => break,
-                Ok(gone) => {
-                    self.shared.tallies.expired.fetch_add(gone, Relaxed);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "rows of the ledger that are over can't be deleted");
-                    self.database = None;
-                    return;
-                }
+        match within(PATIENCE, erasure::newest(&mut database.writer)).await {
+            Ok(newest) if newest > self.erased_us => {
+                self.erased_us = newest;
+                self.turn();
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "erasures can't be looked for");
+                self.database = None;
             }
         }
-        if let Err(error) = database.tidy().await {
-            tracing::warn!(%error, "freed room of the database is not given back");
+    }
+
+    /// Gives up what of the journal is written, the segment of now too.
+    fn turn(&mut self) {
+        self.shared.journal.turn();
+        self.gather();
+        if self.batch.is_empty() {
+            self.live.release(&self.shared.journal);
         }
     }
 
@@ -251,7 +296,8 @@ impl<'s> Worker<'s> {
                     Question::Usage(query) => Told::Usage(usage::slots(&readers, &query).await?),
                     Question::Rows(query) => Told::Rows(search::rows(&readers, &query).await?),
                     Question::Audit(query) => Told::Audit(audit::list(&readers, &query).await?),
-                    Question::Erase(_) => Told::Erased(0),
+                    Question::Body(id) => Told::Body(bodies::find(&readers, &id).await?),
+                    Question::Erase(_) => Told::Erased(Erased::default()),
                 })
             });
             let told = told.await.map_err(|error| {
@@ -262,32 +308,31 @@ impl<'s> Worker<'s> {
         });
     }
 
-    /// Deletes what is kept of a user, in the journal too: a row that is found there again would come back.
-    async fn erase(&mut self, user: &str) -> Result<u64, Failure> {
+    /// Deletes what is kept of a user, in the journals too: a row that is found there again would come back.
+    async fn erase(&mut self, user: &str) -> Result<Erased, Failure> {
+        // What is left after these is found erased when it is written.
         self.shared.journal.flush();
-        while self.gather() {
-            self.step().await;
-            if self.wait.is_some() {
+        for _ in 0..MOST_CHUNKS {
+            if !self.gather() && !self.has_bodies() || self.wait.is_some() {
                 break;
             }
+            self.step().await;
         }
-        self.shared.journal.turn();
-        self.gather();
-        self.live.release(&self.shared.journal);
         let unavailable = || Failure::Unavailable("the ledger's database did not answer".into());
-        let mut erased = 0;
-        loop {
-            let Some(database) = &mut self.database else {
-                return Err(unavailable());
-            };
-            match within(PATIENCE, tables::erase(&mut database.writer, user)).await {
-                Ok(0) => return Ok(erased),
-                Ok(gone) => erased += gone,
-                Err(error) => {
-                    tracing::warn!(%error, "a user's rows can't be deleted");
-                    self.database = None;
-                    return Err(unavailable());
-                }
+        let Some(database) = &mut self.database else {
+            return Err(unavailable());
+        };
+        let mask = self.shared.mask.of(user);
+        let erased = Box::pin(erase(&mut database.writer, user, &mask)).await;
+        match erased {
+            Ok(erased) => {
+                self.turn();
+                Ok(erased)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what is kept of a user can't be deleted");
+                self.database = None;
+                Err(unavailable())
             }
         }
     }
@@ -296,7 +341,7 @@ impl<'s> Worker<'s> {
     async fn end(mut self) -> bool {
         self.shared.journal.flush();
         let mut tries = 0;
-        while self.gather() || self.database.is_none() {
+        while self.gather() || self.has_bodies() || self.database.is_none() {
             self.step().await;
             if self.wait.take().is_some() {
                 tries += 1;
@@ -333,6 +378,58 @@ async fn open(location: &Location) -> Result<Database, sqlx::Error> {
     Ok(database)
 }
 
+/// Deletes some of what is over.
+async fn expire(shared: &Shared, database: &mut Database) -> Result<(), sqlx::Error> {
+    let now_us = Timestamp::now().as_microsecond();
+    let before_us = shared.retention.map(|retention| {
+        let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+        now_us.saturating_sub(micros)
+    });
+    let writer = &mut database.writer;
+    for _ in 0..MOST_CHUNKS {
+        let gone = within(PATIENCE, bodies::expire(writer, now_us, before_us)).await?;
+        shared.bodies.expired(gone);
+        if gone == 0 {
+            break;
+        }
+    }
+    let Some(before_us) = before_us else {
+        return Ok(());
+    };
+    for _ in 0..MOST_CHUNKS {
+        let gone = within(PATIENCE, tables::expire(writer, before_us)).await?;
+        shared.tallies.expired.fetch_add(gone, Relaxed);
+        if gone == 0 {
+            break;
+        }
+    }
+    within(PATIENCE, erasure::forget(writer, before_us)).await?;
+    if let Err(error) = database.tidy().await {
+        tracing::warn!(%error, "freed room of the database is not given back");
+    }
+    Ok(())
+}
+
+/// Deletes all that is kept of a user.
+async fn erase(connection: &mut Connection, user: &str, mask: &str) -> Result<Erased, sqlx::Error> {
+    let mut erased = Erased::default();
+    // First: from here on no node writes what it has of them from before.
+    let now_us = Timestamp::now().as_microsecond();
+    within(PATIENCE, erasure::note(connection, mask, now_us)).await?;
+    loop {
+        match within(PATIENCE, bodies::erase(connection, mask)).await? {
+            0 => break,
+            gone => erased.bodies += gone,
+        }
+    }
+    loop {
+        match within(PATIENCE, tables::erase(connection, user)).await? {
+            0 => return Ok(erased),
+            gone => erased.rows += gone,
+        }
+    }
+}
+
 /// Writes a batch; what can be written of it is taken out.
 async fn write(
     shared: &Shared,
@@ -340,7 +437,7 @@ async fn write(
     batch: &mut Batch,
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<&Row> = batch.rows.iter().collect();
-    match within(PATIENCE, transact(&mut database.writer, &rows)).await {
+    match within(PATIENCE, transact(shared, &mut database.writer, &rows)).await {
         Ok(new) => count(shared, batch, new),
         Err(error) if tables::is_poison(&error) => one_by_one(shared, database, batch).await?,
         Err(error) => return Err(error),
@@ -374,7 +471,7 @@ async fn one_by_one(
     batch: &Batch,
 ) -> Result<(), sqlx::Error> {
     for row in &batch.rows {
-        match within(PATIENCE, transact(&mut database.writer, &[row])).await {
+        match within(PATIENCE, transact(shared, &mut database.writer, &[row])).await {
             Ok(new) => count(shared, batch, new),
             Err(error) if tables::is_poison(&error) => {
                 tracing::error!(id = row.id, request = row.request_id, %error, "a record can't be in the ledger");
@@ -386,12 +483,18 @@ async fn one_by_one(
     Ok(())
 }
 
-async fn transact(connection: &mut Connection, rows: &[&Row]) -> Result<u64, sqlx::Error> {
+async fn transact(
+    shared: &Shared,
+    connection: &mut Connection,
+    rows: &[&Row],
+) -> Result<u64, sqlx::Error> {
     if rows.is_empty() {
         return Ok(0);
     }
     let mut transaction = connection.begin().await?;
+    Turn::Together.take(&mut transaction).await?;
     let new = tables::put(&mut transaction, rows).await?;
+    erasure::again(&mut transaction, &shared.mask, rows).await?;
     transaction.commit().await?;
     Ok(new)
 }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::api::{self, Refusal};
+use super::answer::Refusal;
+use super::api;
 
 /// Names and values of a query, decoded.
 pub struct Parameters(Vec<(String, String)>);

@@ -14,6 +14,7 @@ use super::objects::{Asked, Caller};
 use super::openapi;
 use super::reply::{Fault, Reply};
 use super::routes::{self, Does, Led};
+use crate::directory::role::Least;
 use crate::gateway::explain::{self, Given};
 use crate::ledger::api as ledger;
 use crate::observe::metrics::{Cooldown, Health};
@@ -123,7 +124,7 @@ impl Admin {
             return Fault::forbidden(route.least).into_answer();
         }
         match route.does {
-            Does::Ledger => self.ledger(path, caller, session).await,
+            Does::Ledger => self.ledger(path, route.least, caller, session).await,
             Does::Reload => self.reload(caller).await,
             Does::Explain => self.explain(session).await,
             Does::Status => self.status(),
@@ -211,6 +212,7 @@ impl Admin {
     async fn ledger(
         &self,
         path: &str,
+        least: Least,
         caller: &Caller,
         session: &ServerSession,
     ) -> Response<Vec<u8>> {
@@ -226,7 +228,7 @@ impl Admin {
             query: head.uri.query(),
             accept,
             actor: caller.name(),
-            within: caller.sees(),
+            within: caller.sees(least),
         };
         let told = ledger::answer(ledger, asked).await;
         let mut answer = Response::new(told.body);

@@ -176,23 +176,25 @@ fn with_credentials(
     providers.iter().map(with).collect()
 }
 
-/// Opens the directory. Where its secrets can't be kept they last as long as the process.
-fn directory(snapshot: &Snapshot) -> Directory {
+/// Opens the directory, and returns the master key. Where its secrets can't be kept they last as long as the process.
+fn directory(snapshot: &Snapshot) -> (Directory, Secret) {
     let secret = |name, configured: &Option<Secret>| {
         directory::secret_of(&snapshot.state_dir, name, configured.as_ref()).unwrap_or_else(
             |error| {
-                tracing::error!(%error, name, "a secret can't be kept in state.dir: keys and credentials that are made now end with the process");
+                tracing::error!(%error, name, "a secret can't be kept in state.dir: keys, credentials and bodies that are kept now end with the process");
                 let random = pepper();
                 Secret::new(directory::token::hex(&random))
             },
         )
     };
-    Directory::start(directory::Settings {
+    let master = secret(directory::MASTER, &snapshot.secrets.master_key);
+    let directory = Directory::start(directory::Settings {
         location: snapshot.database.clone(),
         pepper: secret(directory::PEPPER, &snapshot.secrets.pepper),
-        master: secret(directory::MASTER, &snapshot.secrets.master_key),
+        master: master.clone(),
         required: snapshot.admin.keys,
-    })
+    });
+    (directory, master)
 }
 
 /// Takes up what was spent before.
@@ -230,7 +232,7 @@ impl Parts {
         refresh::read_last_good(&snapshot.catalogue, &snapshot.state_dir);
         let kept = State::start(snapshot.database.clone(), snapshot.responses.clone());
         // After it, so that the tables are there.
-        let directory = directory(snapshot);
+        let (directory, master) = directory(snapshot);
         metrics.add(super::state::Known::new(directory.clone()));
         let now = now(
             snapshot.clone(),
@@ -245,6 +247,7 @@ impl Parts {
             &snapshot.state_dir,
             snapshot.database.clone(),
             &snapshot.ledger,
+            &master,
         );
         let budgets = budgets(&snapshot.state_dir);
         let alerts = Alerts::start(&snapshot.alerts, &budgets)?;

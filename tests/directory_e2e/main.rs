@@ -13,7 +13,7 @@ mod roles;
 mod rules;
 mod secrets;
 
-use common::{Answer, Client, Strait, chat, mock};
+use common::{Answer, Client, Strait, chat, eventually, mock};
 use serde_json::{Value, json};
 use strait::mock::Mock;
 
