@@ -302,7 +302,13 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "alerts",
-        keys: &["webhook", "secret", "slack", "percent", "usd"],
+        keys: &["webhook", "secret", "slack", "smtp", "percent", "usd"],
+    },
+    Section {
+        path: "alerts.smtp",
+        keys: &[
+            "host", "port", "tls", "ca", "user", "password", "from", "to",
+        ],
     },
     Section {
         path: "records",

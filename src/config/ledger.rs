@@ -1,17 +1,20 @@
 //! The `[ledger]` table: what is kept of each exchange, and how surely; and `[alerts]`: who is told of budgets.
 
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::Env;
 use super::mistake::{At, Mistake, Wrong, nearest, quoted};
+use super::provider::required;
 use super::read::{Reader, Table, text, truth, whole};
-use super::secrets::{Reference, secret};
+use super::row::pem;
+use super::secrets::{Reference, read_bounded, secret};
 use super::units;
 use crate::access::Keep;
 use crate::ledger::bodies::MOST_PART;
-use crate::ledger::{Fsync, OnFailure, Settings, alert};
+use crate::ledger::{Fsync, OnFailure, Settings, alert, mail};
 use crate::secret::Secret;
 
 /// A journal has room for some segments at least.
@@ -106,10 +109,17 @@ pub(super) fn alerts(reader: &mut Reader<'_>, root: &Table<'_>) -> Alerts {
             ..Alerts::default()
         };
     };
+    smtp: Option<Smtp>,
     let mut thresholds = |key, read: &dyn Fn(&DeValue<'_>) -> Result<u64, Wrong>| {
         let list = reader.one_or_list(&table, key, read)?;
         if list.value.len() > MOST_THRESHOLDS {
             let wrong = format!("must hold at most {MOST_THRESHOLDS}");
+/// The `[alerts.smtp]` table, with a password that isn't fetched yet.
+struct Smtp {
+    settings: mail::Settings,
+    login: Option<(String, At<Reference>)>,
+}
+
             reader.mistakes.push(list.place.wrong(wrong));
         }
         let mut values: Vec<u64> = list.value.into_iter().map(|at| at.value).collect();
@@ -138,19 +148,106 @@ impl Alerts {
                 let is_url = text.starts_with("https://") || text.starts_with("http://");
                 if address && !is_url {
                     return Err("must be the URL of a webhook".into());
+        smtp: reader
+            .table(&table, "smtp", "alerts.smtp")
+            .and_then(|table| smtp(reader, &table)),
                 }
                 Ok(secret)
             });
             checked
                 .map_err(|wrong| mistakes.push(written.wrong(wrong)))
+fn smtp(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Smtp> {
+    let host = required(reader, table, "host", host);
+    let from = required(reader, table, "from", address);
+    let to = reader.one_or_list(table, "to", address);
+    match &to {
+        Some(to) if (1..=MOST_RECEIVERS).contains(&to.value.len()) => {}
+        Some(to) => {
+            let wrong = format!("must hold 1 to {MOST_RECEIVERS} addresses");
+            reader.mistakes.push(to.place.wrong(wrong));
+        }
+        None if !table.has("to") => {
+            let wrong = "must be given: who is to be told";
+            reader.mistakes.push(table.place.missing("to").wrong(wrong));
+        }
+        None => {}
+    }
+    let port = reader.get(table, "port", whole(1..=65_535));
+    let tls = reader.get(table, "tls", |value| one_of(value, &mail::Tls::ALL));
+    let tls = tls.map_or(mail::Tls::Starttls, |at| at.value);
+    let ca = reader.get(table, "ca", text).and_then(|ca| {
+        let path = Path::new(&ca.value);
+        let read = pem(path).and_then(|()| read_bounded(path, LONGEST_CA));
+        let wrong = |wrong| reader.mistakes.push(ca.wrong(wrong));
+        read.map_err(wrong).ok()
+    });
+    let user = reader.get(table, "user", text);
+    let password = reader.get(table, "password", secret);
+    let login = match (user, password) {
+        (Some(user), Some(password)) => {
+            if tls == mail::Tls::Clear {
+                let wrong = "can't be sent without TLS: set tls to \"starttls\" or \"tls\"";
+                reader.mistakes.push(password.wrong(wrong));
+            }
+            Some((user.value, password))
+        }
+        (Some(user), None) if !table.has("password") => {
+            reader.mistakes.push(user.wrong("needs a password"));
+            None
+        }
+        (None, Some(password)) if !table.has("user") => {
+            reader.mistakes.push(password.wrong("needs a user"));
+            None
+        }
+        _ => None,
+    };
+    Some(Smtp {
+        settings: mail::Settings {
+            host: host?.value,
+            port: port.and_then(|at| u16::try_from(at.value).ok()),
+            tls,
+            ca,
+            login: None,
+            from: from?.value,
+            to: to?.value.into_iter().map(|at| at.value).collect(),
+        },
+        login,
+    })
+}
+
+/// Receivers of a mail.
+const MOST_RECEIVERS: usize = 16;
+const LONGEST_CA: u64 = 4 << 20;
+
+fn address(value: &DeValue<'_>) -> Result<lettre::message::Mailbox, Wrong> {
+    let wrong = || "must be an address, such as Strait <strait@example.com>".into();
+    mail::address(&text(value)?).ok_or_else(wrong)
+}
+
+fn host(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let host = text(value)?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);
+    match (1..=253).contains(&host.len()) && host.bytes().all(fits) {
+        true => Ok(host),
+        false => Err("must be the name or the address of a server".into()),
+    }
+}
+
                 .ok()
         };
         alert::Settings {
-            webhook: fetch(self.webhook, true),
-            secret: fetch(self.secret, false),
-            slack: fetch(self.slack, true),
+            webhook,
+            secret,
+            slack,
+            smtp,
             percent: self.percent,
             amounts: self.amounts,
         }
     }
 }
+        let (webhook, secret) = (fetch(self.webhook, true), fetch(self.secret, false));
+        let slack = fetch(self.slack, true);
+        let smtp = self.smtp.map(|Smtp { settings, login }| mail::Settings {
+            login: login.and_then(|(user, password)| Some((user, fetch(Some(password), false)?))),
+            ..settings
+        });

@@ -21,6 +21,7 @@ pub mod entry;
 mod erasure;
 mod gather;
 pub mod journal;
+pub mod mail;
 mod parameters;
 mod row;
 mod search;
