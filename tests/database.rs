@@ -166,8 +166,11 @@ fn nodes_that_start_at_once_share_a_new_database() {
             assert!(get(state, &format!("resp_{at}")).is_some(), "{at}");
         }
     }
-    let versions = postgres.sql("d0", "SELECT COUNT(*) FROM _sqlx_migrations WHERE success");
-    assert_eq!(versions, database::newest().to_string());
+    let newest = postgres.sql(
+        "d0",
+        "SELECT MAX(version) FROM _sqlx_migrations WHERE success",
+    );
+    assert_eq!(newest, database::newest().to_string());
 }
 
 #[test]

@@ -291,6 +291,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             "enabled",
             "retention",
+            "usage_retention",
             "max_journal",
             "on_failure",
             "fsync",

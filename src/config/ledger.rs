@@ -31,6 +31,9 @@ pub(super) fn ledger(reader: &mut Reader<'_>, root: &Table<'_>) -> Settings {
     if let Some(retention) = reader.get(&table, "retention", retention) {
         settings.retention = retention.value;
     }
+    if let Some(retention) = reader.get(&table, "usage_retention", years) {
+        settings.usage_retention = retention.value;
+    }
     if let Some(max) = reader.get(&table, "max_journal", units::size) {
         if max.value < LEAST_JOURNAL {
             reader.mistakes.push(max.wrong("must be 1MiB or more"));
@@ -76,6 +79,18 @@ fn retention(value: &DeValue<'_>) -> Result<Option<Duration>, Wrong> {
     }
 }
 
+/// As [`retention`], and of more days than other times may have.
+fn years(value: &DeValue<'_>) -> Result<Option<Duration>, Wrong> {
+    let days = value.as_str().and_then(|text| text.strip_suffix('d'));
+    match days.and_then(|days| days.parse::<u64>().ok()) {
+        Some(days @ 1..=MOST_DAYS) => Ok(Some(Duration::from_secs(days * 24 * 3600))),
+        Some(_) => Err(format!("must be from 1d to {MOST_DAYS}d, or \"forever\"").into()),
+        None => retention(value),
+    }
+}
+
+const MOST_DAYS: u64 = 36_600;
+
 fn one_of<T: Copy>(value: &DeValue<'_>, known: &[(&str, T)]) -> Result<T, Wrong> {
     let written = text(value)?;
     let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
@@ -94,8 +109,15 @@ pub(super) struct Alerts {
     webhook: Option<At<Reference>>,
     secret: Option<At<Reference>>,
     slack: Option<At<Reference>>,
+    smtp: Option<Smtp>,
     percent: Vec<u64>,
     amounts: Vec<u64>,
+}
+
+/// The `[alerts.smtp]` table, with a password that isn't fetched yet.
+struct Smtp {
+    settings: mail::Settings,
+    login: Option<(String, At<Reference>)>,
 }
 
 /// Thresholds of each kind.
@@ -109,17 +131,10 @@ pub(super) fn alerts(reader: &mut Reader<'_>, root: &Table<'_>) -> Alerts {
             ..Alerts::default()
         };
     };
-    smtp: Option<Smtp>,
     let mut thresholds = |key, read: &dyn Fn(&DeValue<'_>) -> Result<u64, Wrong>| {
         let list = reader.one_or_list(&table, key, read)?;
         if list.value.len() > MOST_THRESHOLDS {
             let wrong = format!("must hold at most {MOST_THRESHOLDS}");
-/// The `[alerts.smtp]` table, with a password that isn't fetched yet.
-struct Smtp {
-    settings: mail::Settings,
-    login: Option<(String, At<Reference>)>,
-}
-
             reader.mistakes.push(list.place.wrong(wrong));
         }
         let mut values: Vec<u64> = list.value.into_iter().map(|at| at.value).collect();
@@ -133,29 +148,14 @@ struct Smtp {
         webhook: reader.get(&table, "webhook", secret),
         secret: reader.get(&table, "secret", secret),
         slack: reader.get(&table, "slack", secret),
+        smtp: reader
+            .table(&table, "smtp", "alerts.smtp")
+            .and_then(|table| smtp(reader, &table)),
         percent: percent.unwrap_or(usual),
         amounts,
     }
 }
 
-impl Alerts {
-    /// Fetches the secrets. An address isn't shown: it may hold one.
-    pub fn resolve(self, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> alert::Settings {
-        let mut fetch = |written: Option<At<Reference>>, address: bool| -> Option<Secret> {
-            let written = written?;
-            let checked = written.value.resolve_text(env).and_then(|secret| {
-                let text = secret.expose();
-                let is_url = text.starts_with("https://") || text.starts_with("http://");
-                if address && !is_url {
-                    return Err("must be the URL of a webhook".into());
-        smtp: reader
-            .table(&table, "smtp", "alerts.smtp")
-            .and_then(|table| smtp(reader, &table)),
-                }
-                Ok(secret)
-            });
-            checked
-                .map_err(|wrong| mistakes.push(written.wrong(wrong)))
 fn smtp(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Smtp> {
     let host = required(reader, table, "host", host);
     let from = required(reader, table, "from", address);
@@ -233,8 +233,29 @@ fn host(value: &DeValue<'_>) -> Result<String, Wrong> {
     }
 }
 
+impl Alerts {
+    /// Fetches the secrets. An address isn't shown: it may hold one.
+    pub fn resolve(self, env: Env<'_>, mistakes: &mut Vec<Mistake>) -> alert::Settings {
+        let mut fetch = |written: Option<At<Reference>>, address: bool| -> Option<Secret> {
+            let written = written?;
+            let checked = written.value.resolve_text(env).and_then(|secret| {
+                let text = secret.expose();
+                let is_url = text.starts_with("https://") || text.starts_with("http://");
+                if address && !is_url {
+                    return Err("must be the URL of a webhook".into());
+                }
+                Ok(secret)
+            });
+            checked
+                .map_err(|wrong| mistakes.push(written.wrong(wrong)))
                 .ok()
         };
+        let (webhook, secret) = (fetch(self.webhook, true), fetch(self.secret, false));
+        let slack = fetch(self.slack, true);
+        let smtp = self.smtp.map(|Smtp { settings, login }| mail::Settings {
+            login: login.and_then(|(user, password)| Some((user, fetch(Some(password), false)?))),
+            ..settings
+        });
         alert::Settings {
             webhook,
             secret,
@@ -245,9 +266,3 @@ fn host(value: &DeValue<'_>) -> Result<String, Wrong> {
         }
     }
 }
-        let (webhook, secret) = (fetch(self.webhook, true), fetch(self.secret, false));
-        let slack = fetch(self.slack, true);
-        let smtp = self.smtp.map(|Smtp { settings, login }| mail::Settings {
-            login: login.and_then(|(user, password)| Some((user, fetch(Some(password), false)?))),
-            ..settings
-        });

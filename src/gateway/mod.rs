@@ -424,6 +424,7 @@ impl Gateway {
         x.record.session.clone_from(&controls.session);
         x.record.user.clone_from(&controls.user);
         x.record.tags.clone_from(&controls.tags);
+        x.record.metadata.clone_from(&controls.metadata);
         rules::may_explain(&controls, key.as_deref())?;
         Ok(Head { controls, key })
     }

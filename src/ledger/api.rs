@@ -9,7 +9,8 @@
 //! | `DELETE records?user=U` | deletes what is kept of an end user, on every node |
 //! | `GET audit?limit&before&actor&action` | administrative actions, the last first |
 //!
-//! Rows and sums are narrowed by `key`, `user`, `model` and the others of [`search::FIELDS`], by `status` and by `tag`.
+//! Rows and sums are narrowed by `key`, `user`, `model` and the others of [`search::FIELDS`], by `status`, by `tag` and by
+//! `metadata.NAME`.
 //! Times are RFC 3339, a date (in `timezone`), or seconds since 1970; the default is the last day.
 
 use http::Method;
@@ -23,10 +24,11 @@ use super::audit;
 use super::csv::csv_line;
 use super::drain::{Erased, Question, Told};
 use super::entry::Id;
+use super::metadata;
 use super::parameters::Parameters;
 use super::row::{COLUMNS, Cell, Row};
 use super::search::{self, Filter};
-use super::usage::{self, Resolution, Series, Sums};
+use super::usage::{self, Group, Resolution, Series, Sums};
 
 const PREFIX: &str = "/admin/v1/";
 /// Rows of a page.
@@ -79,7 +81,7 @@ pub fn parameters(method: &str, path: &str) -> Vec<(&'static str, &'static str)>
         (_, "usage") => {
             all.extend(times);
             all.push(("resolution", "minute, hour, day or month"));
-            all.push(("group_by", "Names, parted by commas"));
+            all.push(("group_by", "Names, parted by commas; metadata.NAME too"));
             all.push(format);
         }
         (_, "audit") => {
@@ -157,19 +159,13 @@ async fn told_usage(
     let csv = parameters.format(&["json", "csv"])? == Some("csv") || accept.contains("text/csv");
     let mut groups = Vec::new();
     for name in parameters.list("group_by") {
-        // What the row says is used: the model that answered.
-        let name = match name.as_str() {
-            "model_used" => "model",
-            "provider_used" => "provider",
-            name => name,
-        };
-        let known = usage::GROUPS.into_iter().find(|(known, _)| *known == name);
-        let Some(known) = known else {
+        let Some(group) = Group::named(&name) else {
             let names = usage::GROUPS.map(|(name, _)| name).join(", ");
-            return Err(Refusal::parameter("group_by", &format!("may name {names}")));
+            let wrong = format!("may name {names} and metadata.NAME");
+            return Err(Refusal::parameter("group_by", &wrong));
         };
-        if !groups.contains(&known) {
-            groups.push(known);
+        if !groups.contains(&group) {
+            groups.push(group);
         }
     }
     if groups.len() > usage::MOST_GROUPS {
@@ -215,8 +211,8 @@ fn usage_json(query: &usage::Query, series: &Series) -> Value {
         for (time, sums) in series.times.iter().zip(points) {
             let mut point = Map::new();
             point.insert("time".into(), time.to_string().into());
-            for ((name, _), value) in query.groups.iter().zip(values) {
-                point.insert((*name).into(), value.as_str().into());
+            for (group, value) in query.groups.iter().zip(values) {
+                point.insert(group.name(), value.as_str().into());
             }
             point.append(&mut sums.json());
             data.push(Value::Object(point));
@@ -228,7 +224,7 @@ fn usage_json(query: &usage::Query, series: &Series) -> Value {
         "end": query.end.to_string(),
         "resolution": query.resolution.name(),
         "timezone": query.zone.iana_name().unwrap_or("UTC"),
-        "group_by": query.groups.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        "group_by": query.groups.iter().map(Group::name).collect::<Vec<_>>(),
         "data": data,
         "total": series.total.json(),
     })
@@ -236,9 +232,8 @@ fn usage_json(query: &usage::Query, series: &Series) -> Value {
 
 fn usage_csv(query: &usage::Query, series: &Series) -> Vec<u8> {
     let mut out = Vec::new();
-    let names = query.groups.iter().map(|(name, _)| *name);
-    let head = std::iter::once("time").chain(names).chain(Sums::NAMES);
-    csv_line(&mut out, head.map(str::to_owned));
+    let head = std::iter::once("time".to_owned()).chain(query.groups.iter().map(Group::name));
+    csv_line(&mut out, head.chain(Sums::NAMES.map(str::to_owned)));
     for (values, points) in &series.groups {
         for (time, sums) in series.times.iter().zip(points) {
             let line = std::iter::once(time.to_string());
@@ -438,6 +433,12 @@ fn filter(parameters: &mut Parameters, within: Within) -> Result<Filter, Refusal
     }
     filter.status = parameters.number("status", 0, 999)?;
     filter.tag = parameters.take("tag");
+    for (name, value) in parameters.take_all(metadata::PREFIX) {
+        let Some(field) = metadata::field(&name) else {
+            return Err(Refusal::parameter(&name, "names no field of metadata"));
+        };
+        filter.metadata.push((field.to_owned(), value));
+    }
     Ok(filter)
 }
 
@@ -492,6 +493,8 @@ mod tests {
             ("usage", "timezone=Mars", "timezone"),
             ("usage", "format=xml", "format"),
             ("usage", "grup_by=key", "grup_by"),
+            ("usage", "group_by=metadata.a%20b", "group_by"),
+            ("records", "metadata.a'b=c", "metadata.a'b"),
             ("usage", "key=a&key=b", "key"),
             ("records", "limit=0", "limit"),
             ("records", "limit=1001", "limit"),

@@ -15,7 +15,7 @@ use super::gather::{Batch, Leaving, Live};
 use super::row::Row;
 use super::segments::Leftover;
 use super::usage::{self, Slot};
-use super::{Failure, Reply, Shared, bodies, erasure, search, tables};
+use super::{Failure, Reply, Shared, bodies, erasure, search, sums, tables, told};
 use crate::state::FILE;
 use crate::state::database::{
     Connection, Database, Location, PATIENCE, Turn, is_away, private, within,
@@ -293,7 +293,7 @@ impl<'s> Worker<'s> {
         self.reads.spawn(async move {
             let told = within(PATIENCE, async {
                 Ok(match question {
-                    Question::Usage(query) => Told::Usage(usage::slots(&readers, &query).await?),
+                    Question::Usage(query) => Told::Usage(told::slots(&readers, &query).await?),
                     Question::Rows(query) => Told::Rows(search::rows(&readers, &query).await?),
                     Question::Audit(query) => Told::Audit(audit::list(&readers, &query).await?),
                     Question::Body(id) => Told::Body(bodies::find(&readers, &id).await?),
@@ -381,16 +381,24 @@ async fn open(location: &Location) -> Result<Database, sqlx::Error> {
 /// Deletes some of what is over.
 async fn expire(shared: &Shared, database: &mut Database) -> Result<(), sqlx::Error> {
     let now_us = Timestamp::now().as_microsecond();
-    let before_us = shared.retention.map(|retention| {
-        let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-        now_us.saturating_sub(micros)
-    });
+    let before = |retention: Option<Duration>| {
+        let micros = i64::try_from(retention?.as_micros()).unwrap_or(i64::MAX);
+        Some(now_us.saturating_sub(micros))
+    };
+    let before_us = before(shared.retention);
     let writer = &mut database.writer;
     for _ in 0..MOST_CHUNKS {
         let gone = within(PATIENCE, bodies::expire(writer, now_us, before_us)).await?;
         shared.bodies.expired(gone);
         if gone == 0 {
             break;
+        }
+    }
+    if let Some(before_us) = before(shared.usage_retention) {
+        for _ in 0..MOST_CHUNKS {
+            if within(PATIENCE, sums::expire(writer, before_us)).await? == 0 {
+                break;
+            }
         }
     }
     let Some(before_us) = before_us else {
@@ -491,9 +499,37 @@ async fn transact(
     if rows.is_empty() {
         return Ok(0);
     }
+    let new = transact_new(shared, connection, rows).await?;
+    if new == rows.len() as u64 {
+        return Ok(new);
+    }
+    // Some were there already, after a kill or where a commit was not answered: sums are made of the others.
+    let ids: Vec<&str> = rows.iter().map(|row| &*row.id).collect();
+    let mut known = tables::known(connection, &ids).await?;
+    let mut rows = rows.to_vec();
+    rows.retain(|row| known.insert(row.id.clone()));
+    match transact_new(shared, connection, &rows).await? {
+        new if new == rows.len() as u64 => Ok(new),
+        _ => Err(sqlx::Error::Protocol(
+            "rows are written by somebody else".into(),
+        )),
+    }
+}
+
+/// Writes rows with their sums, where all are new; returns how many are, and where that is not all has written nothing.
+async fn transact_new(
+    shared: &Shared,
+    connection: &mut Connection,
+    rows: &[&Row],
+) -> Result<u64, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     Turn::Together.take(&mut transaction).await?;
     let new = tables::put(&mut transaction, rows).await?;
+    if new < rows.len() as u64 {
+        transaction.rollback().await?;
+        return Ok(new);
+    }
+    sums::put(&mut transaction, rows).await?;
     erasure::again(&mut transaction, &shared.mask, rows).await?;
     transaction.commit().await?;
     Ok(new)

@@ -7,7 +7,7 @@
 //! so that nothing is there twice however often it is written.
 //!
 //! What was said is kept beside the rows, sealed, where a project wants it (`bodies`). Who is to be forgotten is forgotten
-//! on every node (`erasure`). `usage` and `search` read the ledger, `audit` chains administrative actions, `api` says all
+//! on every node (`erasure`). What rows come to is summed up with them (`sums`). `usage` and `search` read the ledger, `audit` chains administrative actions, `api` says all
 //! that over HTTP.
 
 pub mod alert;
@@ -22,11 +22,14 @@ mod erasure;
 mod gather;
 pub mod journal;
 pub mod mail;
+pub mod metadata;
 mod parameters;
 mod row;
 mod search;
 mod segments;
+mod sums;
 mod tables;
+mod told;
 pub mod usage;
 
 use std::path::{Path, PathBuf};
@@ -59,6 +62,8 @@ pub struct Settings {
     pub enabled: bool,
     /// How long rows are kept; `None`: for ever.
     pub retention: Option<Duration>,
+    /// How long what they come to is kept; `None`: for ever.
+    pub usage_retention: Option<Duration>,
     /// Bytes of the journal, above which nothing more is admitted to it.
     pub max_journal: u64,
     pub on_failure: OnFailure,
@@ -97,6 +102,7 @@ impl Default for Settings {
         Self {
             enabled: true,
             retention: Some(Duration::from_secs(90 * 24 * 3600)),
+            usage_retention: Some(Duration::from_secs(3 * 365 * 24 * 3600)),
             max_journal: 1 << 30,
             on_failure: OnFailure::Allow,
             fsync: Fsync::Never,
@@ -122,6 +128,7 @@ struct Shared {
     location: Location,
     on_failure: OnFailure,
     retention: Option<Duration>,
+    usage_retention: Option<Duration>,
     keep: Keep,
     body_retention: Duration,
     max_body: usize,
@@ -227,6 +234,7 @@ impl Ledger {
             location: place(&location),
             on_failure: settings.on_failure,
             retention: settings.retention,
+            usage_retention: settings.usage_retention,
             keep: settings.keep,
             body_retention: settings.body_retention,
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),

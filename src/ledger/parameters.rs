@@ -26,6 +26,21 @@ impl Parameters {
         Some(self.0.remove(at).1)
     }
 
+    /// Takes the parameters whose names begin so, each once.
+    pub fn take_all(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let mut taken: Vec<(String, String)> = Vec::new();
+        let all = std::mem::take(&mut self.0);
+        for (name, value) in all {
+            let is_new = taken.iter().all(|(known, _)| *known != name);
+            if name.starts_with(prefix) && is_new {
+                taken.push((name, value));
+            } else {
+                self.0.push((name, value));
+            }
+        }
+        taken
+    }
+
     /// Takes a list: values parted by commas, in one parameter or in several.
     pub fn list(&mut self, name: &str) -> Vec<String> {
         let mut values = Vec::new();

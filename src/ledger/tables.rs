@@ -1,5 +1,6 @@
 //! The ledger's tables: what is written to them and deleted from them, in statements that both databases understand.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use sqlx::Row as _;
@@ -226,6 +227,7 @@ pub fn read(found: &Found) -> Result<Row, sqlx::Error> {
         request_bytes: number("request_bytes")?,
         response_bytes: number("response_bytes")?,
         shadow_of: text("shadow_of")?,
+        metadata: text("metadata")?,
     })
 }
 
@@ -242,6 +244,22 @@ pub async fn erase(connection: &mut Connection, user: &str) -> Result<u64, sqlx:
     let text = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE end_user = $1 AND end_user <> '' LIMIT $2)";
     let query = sqlx::query(text).bind(user.to_owned());
     Ok(query.bind(CHUNK).execute(connection).await?.rows_affected())
+}
+
+/// Returns those of some ids that rows have.
+pub async fn known(
+    connection: &mut Connection,
+    ids: &[&str],
+) -> Result<HashSet<String>, sqlx::Error> {
+    let mut known = HashSet::new();
+    for some in ids.chunks(IDS) {
+        let mut sql = Sql::new("SELECT id FROM records WHERE id IN ");
+        sql.texts(some.iter().copied());
+        for found in sql.fetch(&mut *connection).await? {
+            known.insert(found.try_get("id")?);
+        }
+    }
+    Ok(known)
 }
 
 /// Deletes rows by their ids.

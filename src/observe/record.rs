@@ -10,7 +10,7 @@
 //! | `endpoint` | `chat`, `messages`, `models`, … |
 //! | `protocol` | what the client spoke |
 //! | `org`? `team`? `project`? | whose the key is |
-//! | `key`? `user`? `session`? `tags`? | who asked: the key's name, and what the client said |
+//! | `key`? `user`? `session`? `tags`? `metadata`? | who asked: the key's name, and what the client said |
 //! | `model_requested`? `model`? `provider`? `upstream_protocol`? | what was asked for, and who answered |
 //! | `rule`? | the name of the rule that was about the request |
 //! | `mode` | `pass`, `translate`, `cache`, `demo` or `none` |
@@ -63,6 +63,8 @@ pub struct Record {
     pub user: Option<String>,
     pub session: Option<String>,
     pub tags: Vec<String>,
+    /// Names, which need no escapes, and values.
+    pub metadata: Vec<(String, String)>,
     /// What the client said of itself is written nowhere: its project keeps amounts alone.
     pub amounts_only: bool,
     /// As the client wrote it.
@@ -379,6 +381,13 @@ impl Record {
         line.text_if("user", self.user.as_deref().unwrap_or_default());
         line.text_if("session", self.session.as_deref().unwrap_or_default());
         line.texts_if("tags", &self.tags);
+        if !self.metadata.is_empty() {
+            line.object("metadata", |object| {
+                for (name, value) in &self.metadata {
+                    object.text(name, value);
+                }
+            });
+        }
     }
 
     /// Appends the record as one JSON line, with its line end.

@@ -79,6 +79,19 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
             postgres: include_str!("../../migrations/0031_bodies.postgres.sql"),
         },
     ),
+    (
+        32,
+        "sums",
+        Text::Each {
+            sqlite: include_str!("../../migrations/0032_sums.sqlite.sql"),
+            postgres: include_str!("../../migrations/0032_sums.postgres.sql"),
+        },
+    ),
+    (
+        33,
+        "metadata",
+        Text::Both(include_str!("../../migrations/0033_metadata.sql")),
+    ),
 ];
 
 /// The version that [`Location::migrate`] brings a database to.
