@@ -1,6 +1,6 @@
 -- What rows come to, by slots of some lengths: what is asked of long times is read here, also when the rows are gone. It is
 -- written with the rows, in one transaction. `slot` counts slots of `seconds` since 1970, `id` is a hash of the columns
--- behind it up to `shadow`. Money is in 10^-6 USD, with what is less in 10^-12 USD.
+-- behind it up to `metadata`. Money is in 10^-6 USD, with what is less in 10^-12 USD.
 CREATE TABLE sums (
     seconds         BIGINT NOT NULL,
     slot            BIGINT NOT NULL,
@@ -18,6 +18,7 @@ CREATE TABLE sums (
     state           TEXT   NOT NULL,
     status          BIGINT NOT NULL,
     shadow          TEXT   NOT NULL,
+    metadata        TEXT   NOT NULL,
     requests        BIGINT NOT NULL,
     input           BIGINT NOT NULL,
     output          BIGINT NOT NULL,

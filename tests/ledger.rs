@@ -419,10 +419,10 @@ fn what_can_not_be_journaled_goes_on_or_is_refused_as_configured() {
 /// release build.
 const ASKERS: usize = 24;
 
-/// How often the gateway is killed: 10 times, or as often as this variable says.
+/// How often the gateway is killed: 5 times, or as often as this variable says.
 fn kills() -> usize {
     let often = std::env::var("STRAIT_KILLS").ok();
-    often.and_then(|often| often.parse().ok()).unwrap_or(10)
+    often.and_then(|often| often.parse().ok()).unwrap_or(5)
 }
 
 #[test]

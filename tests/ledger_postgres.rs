@@ -157,3 +157,34 @@ fn nodes_that_share_a_database_share_rows_and_one_chain_of_actions() {
         );
     }
 }
+
+#[test]
+fn who_was_erased_on_one_node_does_not_come_back_from_the_journal_of_another() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let mut postgres = Postgres::start();
+    let url = postgres.database();
+    let (one, mut two) = (start(&mock, &url), start(&mock, &url));
+    ask(&one, 3);
+    ask(&two, 3);
+    rows(&one, 6);
+    postgres.stop("QUIT");
+    // What it has of them stays in its journal, and then it is killed.
+    ask(&two, 10);
+    two.signal("KILL");
+    two.wait_exit(std::time::Duration::from_secs(20));
+    postgres.begin();
+    eventually("the database is back", || status(&one) == "ok");
+    let erased = one.admin("DELETE", "/admin/v1/records?user=u", "");
+    assert_eq!(erased.json()["rows"], 6, "{}", erased.text());
+    two.restart();
+    let journal = two.dir.path().join("state/journal");
+    let folders = || std::fs::read_dir(&journal).unwrap().count();
+    eventually("what it left is taken up", || folders() == 1);
+    rows(&one, 0);
+    // The money was spent all the same.
+    let usage = one.admin("GET", "/admin/v1/usage?group_by=key", "");
+    assert_eq!(usage.status, 200, "{}", usage.text());
+    // What they ask from now on is kept.
+    ask(&two, 2);
+    rows(&one, 2);
+}

@@ -292,6 +292,7 @@ pub const SECTIONS: &[Section] = &[
             "enabled",
             "retention",
             "usage_retention",
+            "usage_metadata",
             "max_journal",
             "on_failure",
             "fsync",

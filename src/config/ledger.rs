@@ -14,7 +14,7 @@ use super::secrets::{Reference, read_bounded, secret};
 use super::units;
 use crate::access::Keep;
 use crate::ledger::bodies::MOST_PART;
-use crate::ledger::{Fsync, OnFailure, Settings, alert, mail};
+use crate::ledger::{Fsync, OnFailure, Settings, alert, mail, metadata};
 use crate::secret::Secret;
 
 /// A journal has room for some segments at least.
@@ -33,6 +33,15 @@ pub(super) fn ledger(reader: &mut Reader<'_>, root: &Table<'_>) -> Settings {
     }
     if let Some(retention) = reader.get(&table, "usage_retention", years) {
         settings.usage_retention = retention.value;
+    }
+    if let Some(fields) = reader.one_or_list(&table, "usage_metadata", field) {
+        if fields.value.len() > MOST_FIELDS {
+            let wrong = format!(
+                "must hold at most {MOST_FIELDS}: sums are kept by all that occurs together"
+            );
+            reader.mistakes.push(fields.place.wrong(wrong));
+        }
+        settings.usage_metadata = fields.value.into_iter().map(|at| at.value).collect();
     }
     if let Some(max) = reader.get(&table, "max_journal", units::size) {
         if max.value < LEAST_JOURNAL {
@@ -76,6 +85,17 @@ fn retention(value: &DeValue<'_>) -> Result<Option<Duration>, Wrong> {
     match value.as_str() {
         Some("forever") => Ok(None),
         Some(_) | None => units::duration(value).map(Some),
+    }
+}
+
+/// Fields of metadata that sums are kept by.
+const MOST_FIELDS: usize = 4;
+
+fn field(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let field = text(value)?;
+    match metadata::is_name(&field) {
+        true => Ok(field),
+        false => Err("must be 1 to 64 letters, digits and _-.:/".into()),
     }
 }
 
@@ -159,8 +179,11 @@ pub(super) fn alerts(reader: &mut Reader<'_>, root: &Table<'_>) -> Alerts {
 fn smtp(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Smtp> {
     let host = required(reader, table, "host", host);
     let from = required(reader, table, "from", address);
+    let before = reader.mistakes.len();
     let to = reader.one_or_list(table, "to", address);
     match &to {
+        // What was wrong among them is told.
+        _ if reader.mistakes.len() > before => {}
         Some(to) if (1..=MOST_RECEIVERS).contains(&to.value.len()) => {}
         Some(to) => {
             let wrong = format!("must hold 1 to {MOST_RECEIVERS} addresses");

@@ -311,9 +311,9 @@ impl View {
                 }
             }
             Some(Kind::Credential) => {
-                if self.credentials.remove(id).is_some() {
-                    self.credentials_changed.fetch_add(1, Ordering::AcqRel);
-                }
+                let gone = self.credentials.remove(id).is_some();
+                let changed = &self.credentials_changed;
+                changed.fetch_add(gone.into(), Ordering::AcqRel);
             }
             Some(Kind::Team | Kind::Project) => self.put_retention(id, None),
             None => {}

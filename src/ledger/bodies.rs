@@ -23,8 +23,7 @@ use super::entry::Id;
 use super::erasure::{self, Mask};
 use super::tables::{Sql, delete, is_poison};
 use crate::codec::base64;
-use crate::directory::seal::derive;
-use crate::secret::Secret;
+use crate::secret::{Secret, derive};
 use crate::state::database::{Connection, PATIENCE, Pool, Turn, within};
 
 /// Of a part no more is ever kept, whatever is configured.

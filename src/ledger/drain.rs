@@ -88,6 +88,7 @@ struct Worker<'s> {
     live: Live,
     leaving: VecDeque<Leaving>,
     bodies: bodies::Writer,
+    fields: sums::Fields,
     /// See [`erasure::newest`].
     erased_us: i64,
     /// The database is not asked before.
@@ -107,6 +108,7 @@ impl<'s> Worker<'s> {
             live: Live::default(),
             leaving: VecDeque::new(),
             bodies: bodies::Writer::default(),
+            fields: sums::Fields::new(&shared.usage_metadata),
             erased_us: 0,
             wait: None,
             pause: TRY_AFTER,
@@ -182,25 +184,27 @@ impl<'s> Worker<'s> {
     /// Opens the database, or writes what was read and some of what was said.
     async fn step(&mut self) {
         let done = match &mut self.database {
-            None => match open(&self.shared.location).await {
+            None => match open(&self.shared.location, &self.fields).await {
                 Ok(database) => {
                     self.database = Some(database);
                     Ok(())
                 }
                 Err(error) => Err(error),
             },
-            Some(database) => match write(self.shared, database, &mut self.batch).await {
-                Ok(()) => {
-                    let shared = self.shared;
-                    let hidden = (&shared.sealer, &shared.mask);
-                    let writer = &mut database.writer;
-                    let write = self
-                        .bodies
-                        .write(&shared.bodies, hidden, shared.retention, writer);
-                    Box::pin(write).await
+            Some(database) => {
+                match write(self.shared, database, &mut self.batch, &mut self.fields).await {
+                    Ok(()) => {
+                        let shared = self.shared;
+                        let hidden = (&shared.sealer, &shared.mask);
+                        let writer = &mut database.writer;
+                        let write =
+                            self.bodies
+                                .write(&shared.bodies, hidden, shared.retention, writer);
+                        Box::pin(write).await
+                    }
+                    wrong => wrong,
                 }
-                wrong => wrong,
-            },
+            }
         };
         match done {
             Ok(()) => {
@@ -365,7 +369,7 @@ impl<'s> Worker<'s> {
 }
 
 /// Opens the database. SQLite's pages that are written again and again are held, and written back seldom.
-async fn open(location: &Location) -> Result<Database, sqlx::Error> {
+async fn open(location: &Location, fields: &sums::Fields) -> Result<Database, sqlx::Error> {
     if let Location::Dir(dir) = location {
         std::fs::create_dir_all(dir).map_err(sqlx::Error::Io)?;
         private(&dir.join(FILE)).map_err(sqlx::Error::Io)?;
@@ -375,6 +379,8 @@ async fn open(location: &Location) -> Result<Database, sqlx::Error> {
         let pragmas = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000";
         sqlx::raw_sql(pragmas).execute(&mut database.writer).await?;
     }
+    let now_us = Timestamp::now().as_microsecond();
+    within(PATIENCE, fields.note(&mut database.writer, now_us)).await?;
     Ok(database)
 }
 
@@ -443,11 +449,19 @@ async fn write(
     shared: &Shared,
     database: &mut Database,
     batch: &mut Batch,
+    fields: &mut sums::Fields,
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<&Row> = batch.rows.iter().collect();
-    match within(PATIENCE, transact(shared, &mut database.writer, &rows)).await {
+    match within(
+        PATIENCE,
+        transact(shared, &mut database.writer, &rows, fields),
+    )
+    .await
+    {
         Ok(new) => count(shared, batch, new),
-        Err(error) if tables::is_poison(&error) => one_by_one(shared, database, batch).await?,
+        Err(error) if tables::is_poison(&error) => {
+            one_by_one(shared, database, batch, fields).await?
+        }
         Err(error) => return Err(error),
     }
     batch.rows.clear();
@@ -477,9 +491,15 @@ async fn one_by_one(
     shared: &Shared,
     database: &mut Database,
     batch: &Batch,
+    fields: &mut sums::Fields,
 ) -> Result<(), sqlx::Error> {
     for row in &batch.rows {
-        match within(PATIENCE, transact(shared, &mut database.writer, &[row])).await {
+        match within(
+            PATIENCE,
+            transact(shared, &mut database.writer, &[row], fields),
+        )
+        .await
+        {
             Ok(new) => count(shared, batch, new),
             Err(error) if tables::is_poison(&error) => {
                 tracing::error!(id = row.id, request = row.request_id, %error, "a record can't be in the ledger");
@@ -495,11 +515,12 @@ async fn transact(
     shared: &Shared,
     connection: &mut Connection,
     rows: &[&Row],
+    fields: &mut sums::Fields,
 ) -> Result<u64, sqlx::Error> {
     if rows.is_empty() {
         return Ok(0);
     }
-    let new = transact_new(shared, connection, rows).await?;
+    let new = transact_new(shared, connection, rows, fields).await?;
     if new == rows.len() as u64 {
         return Ok(new);
     }
@@ -508,7 +529,7 @@ async fn transact(
     let mut known = tables::known(connection, &ids).await?;
     let mut rows = rows.to_vec();
     rows.retain(|row| known.insert(row.id.clone()));
-    match transact_new(shared, connection, &rows).await? {
+    match transact_new(shared, connection, &rows, fields).await? {
         new if new == rows.len() as u64 => Ok(new),
         _ => Err(sqlx::Error::Protocol(
             "rows are written by somebody else".into(),
@@ -521,6 +542,7 @@ async fn transact_new(
     shared: &Shared,
     connection: &mut Connection,
     rows: &[&Row],
+    fields: &mut sums::Fields,
 ) -> Result<u64, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     Turn::Together.take(&mut transaction).await?;
@@ -529,7 +551,7 @@ async fn transact_new(
         transaction.rollback().await?;
         return Ok(new);
     }
-    sums::put(&mut transaction, rows).await?;
+    sums::put(&mut transaction, rows, fields).await?;
     erasure::again(&mut transaction, &shared.mask, rows).await?;
     transaction.commit().await?;
     Ok(new)

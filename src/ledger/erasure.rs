@@ -12,9 +12,8 @@ use sqlx::{Connection as _, Row as _};
 
 use super::row::Row;
 use super::tables::{Sql, delete};
-use crate::directory::seal::derive;
-use crate::directory::token::hex;
-use crate::secret::Secret;
+use crate::codec::hex::hex;
+use crate::secret::{Secret, derive};
 use crate::state::database::{Connection, Turn};
 
 /// Texts of one statement.

@@ -85,6 +85,12 @@ async fn bodies_go_with_their_user_also_where_they_waited() {
 
 /// What all rows come to, by a thing that sums are kept by.
 async fn total(ledger: &Ledger, group: &str) -> usage::Sums {
+    let (total, _) = usage_by(ledger, group).await;
+    total
+}
+
+/// What all rows come to, and how many requests by each value.
+async fn usage_by(ledger: &Ledger, group: &str) -> (usage::Sums, Vec<(String, i64)>) {
     let end = Timestamp::now() + jiff::SignedDuration::from_hours(1);
     let query = usage::Query {
         filter: Filter::default(),
@@ -98,7 +104,11 @@ async fn total(ledger: &Ledger, group: &str) -> usage::Sums {
     let Ok(Told::Usage(slots)) = told else {
         panic!("no usage");
     };
-    query.series(slots).unwrap().total
+    let series = query.series(slots).unwrap();
+    let of = |points: &[usage::Sums]| points.iter().map(|point| point.requests).sum();
+    let groups = series.groups.iter();
+    let groups = groups.map(|(values, points)| (values[0].clone(), of(points)));
+    (series.total, groups.collect())
 }
 
 #[tokio::test]
@@ -223,22 +233,67 @@ async fn rows_are_found_and_summed_by_what_stands_in_their_metadata() {
         assert_eq!(rows(&ledger, by(value)).await.len(), 20, "{value}");
     }
     assert_eq!(rows(&ledger, by("re")).await.len(), 0);
-    let end = Timestamp::now() + jiff::SignedDuration::from_hours(1);
-    let query = usage::Query {
-        filter: Filter::default(),
-        start: end - jiff::SignedDuration::from_hours(24),
-        end,
-        resolution: usage::Resolution::Month,
-        zone: jiff::tz::TimeZone::UTC,
-        groups: vec![usage::Group::named("metadata.a.b:c/d-e_f").unwrap()],
+    let expected = [("", 20), ("it's \"blue\"", 20), ("red", 20)];
+    let expected = expected.map(|(value, requests)| (value.to_owned(), requests));
+    let (_, by) = usage_by(&ledger, "metadata.a.b:c/d-e_f").await;
+    assert_eq!(by, expected);
+    assert!(ledger.close(LONG));
+}
+
+#[tokio::test]
+async fn sums_are_kept_by_a_field_of_metadata_from_when_it_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = |names: &[&str]| Settings {
+        usage_metadata: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Settings::default()
     };
-    let told = ledger.ask(Question::Usage(Box::new(query.clone()))).await;
-    let Ok(Told::Usage(slots)) = told else {
-        panic!("no usage");
-    };
-    let series = query.series(slots).unwrap();
-    let values: Vec<&str> = series.groups.keys().map(|key| &*key[0]).collect();
-    assert_eq!(values, ["", "it's \"blue\"", "red"]);
-    assert_eq!(series.total.requests, 60);
+    let ago = |hours: i64| Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+    let mut count = 0;
+    for (round, names) in [&["app"][..], &["team", "app"], &["team"]]
+        .into_iter()
+        .enumerate()
+    {
+        let ledger = start(dir.path(), &named(names));
+        for number in 0..30 {
+            let mut record = record(number);
+            record.at = ago(number as i64);
+            let team = ["red", "blue"][number % 2];
+            record.metadata = vec![
+                ("team".into(), team.into()),
+                ("n".into(), number.to_string()),
+            ];
+            exchange(&ledger, &record).await;
+        }
+        count += 30;
+        rows_of(&ledger, count).await;
+        let half = count as i64 / 2;
+        let (total, by) = usage_by(&ledger, "metadata.team").await;
+        assert_eq!(total.requests, count as i64, "round {round}");
+        assert_eq!(
+            by,
+            [("blue".into(), half), ("red".into(), half)],
+            "round {round}"
+        );
+        assert_eq!(
+            usage_by(&ledger, "metadata.app").await.1,
+            [(String::new(), count as i64)]
+        );
+        assert!(ledger.close(LONG));
+    }
+    // As if it had been named for two days: what is over is read from sums alone.
+    let location = place(&Location::Dir(dir.path().to_path_buf()));
+    let mut connection = location.connect().await.unwrap();
+    sqlx::raw_sql("DELETE FROM records; UPDATE counters SET value = 1 WHERE name = 'sums:team'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    drop(connection);
+    let ledger = start(dir.path(), &named(&["team"]));
+    rows(&ledger, Filter::default()).await;
+    let (total, by) = usage_by(&ledger, "metadata.team").await;
+    // Without those of this quarter of an hour, and with those from before it was named.
+    assert!((80..=90).contains(&total.requests), "{by:?}");
+    let values: Vec<&str> = by.iter().map(|(value, _)| &**value).collect();
+    assert_eq!(values, ["", "blue", "red"]);
     assert!(ledger.close(LONG));
 }

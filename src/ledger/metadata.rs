@@ -24,7 +24,8 @@ pub fn field(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX).filter(|field| is_name(field))
 }
 
-fn is_name(name: &str) -> bool {
+/// Returns whether this may be the name of a field.
+pub fn is_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte);
     (1..=MOST_NAME).contains(&name.len()) && name.bytes().all(fits)
 }

@@ -64,6 +64,8 @@ pub struct Settings {
     pub retention: Option<Duration>,
     /// How long what they come to is kept; `None`: for ever.
     pub usage_retention: Option<Duration>,
+    /// Fields of the metadata by which it is kept, too.
+    pub usage_metadata: Vec<String>,
     /// Bytes of the journal, above which nothing more is admitted to it.
     pub max_journal: u64,
     pub on_failure: OnFailure,
@@ -103,6 +105,7 @@ impl Default for Settings {
             enabled: true,
             retention: Some(Duration::from_secs(90 * 24 * 3600)),
             usage_retention: Some(Duration::from_secs(3 * 365 * 24 * 3600)),
+            usage_metadata: Vec::new(),
             max_journal: 1 << 30,
             on_failure: OnFailure::Allow,
             fsync: Fsync::Never,
@@ -129,6 +132,7 @@ struct Shared {
     on_failure: OnFailure,
     retention: Option<Duration>,
     usage_retention: Option<Duration>,
+    usage_metadata: Vec<String>,
     keep: Keep,
     body_retention: Duration,
     max_body: usize,
@@ -235,6 +239,7 @@ impl Ledger {
             on_failure: settings.on_failure,
             retention: settings.retention,
             usage_retention: settings.usage_retention,
+            usage_metadata: settings.usage_metadata.clone(),
             keep: settings.keep,
             body_retention: settings.body_retention,
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),

@@ -1,9 +1,9 @@
 //! What rows come to, kept beside them: by slots of time of some lengths, and by all that they can be grouped by but what
-//! may have any number of values (users, sessions, tags, metadata).
+//! may have any number of values (users, sessions, tags); of metadata by the fields that the configuration names.
 //!
 //! Sums are written in the transaction of their rows, so they are exact, and they outlive them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use sqlx::Row as _;
@@ -11,7 +11,7 @@ use sqlx::Row as _;
 use super::row::Row;
 use super::tables::Sql;
 use super::usage::PART;
-use crate::directory::token::hex;
+use crate::codec::hex::hex;
 use crate::state::database::Connection;
 
 /// The lengths of slots, in seconds, the longest first. A time zone is some quarters of an hour away from UTC.
@@ -24,7 +24,7 @@ const TOGETHER: usize = 25;
 /// Slots of a length that are deleted at a time, each with all that rows had in common.
 const CHUNK: i64 = 20;
 
-const TEXTS: [&str; 12] = [
+const TEXTS: [&str; 13] = [
     "org",
     "team",
     "project",
@@ -37,6 +37,7 @@ const TEXTS: [&str; 12] = [
     "cache",
     "state",
     "shadow",
+    "metadata",
 ];
 const NUMBERS: [&str; 11] = [
     "requests",
@@ -54,6 +55,70 @@ const NUMBERS: [&str; 11] = [
 /// Seconds, slot, id, texts, status, numbers.
 const COLUMNS: usize = 3 + TEXTS.len() + 1 + NUMBERS.len();
 
+/// Values of a field of metadata that this process tells apart in sums.
+pub const MOST_VALUES: usize = 1000;
+/// What stands for the others.
+const OTHERS: &str = "(other)";
+
+/// The fields of metadata that sums are kept by, and what they held.
+pub struct Fields(Vec<(String, HashSet<String>)>);
+
+impl Fields {
+    pub fn new(names: &[String]) -> Self {
+        let mut names = names.to_vec();
+        names.sort();
+        names.dedup();
+        Self(
+            names
+                .into_iter()
+                .map(|name| (name, HashSet::new()))
+                .collect(),
+        )
+    }
+
+    /// Returns what of a row's metadata sums are kept by, as it stands there.
+    fn of(&mut self, row: &Row) -> String {
+        if self.0.is_empty() || row.metadata.is_empty() {
+            return String::new();
+        }
+        // Our own writing.
+        let said: HashMap<String, String> = serde_json::from_str(&row.metadata).unwrap_or_default();
+        let mut kept = serde_json::Map::new();
+        for (name, values) in &mut self.0 {
+            let Some(value) = said.get(name) else {
+                continue;
+            };
+            let is_known = values.contains(value) || values.len() < MOST_VALUES;
+            let value = if is_known { value.as_str() } else { OTHERS };
+            values.insert(value.to_owned());
+            kept.insert(name.clone(), value.into());
+        }
+        match kept.is_empty() {
+            true => String::new(),
+            false => serde_json::Value::Object(kept).to_string(),
+        }
+    }
+
+    /// Notes from when on sums are kept by these fields, and by no others.
+    pub async fn note(&self, connection: &mut Connection, now_us: i64) -> Result<(), sqlx::Error> {
+        let names: Vec<String> = self.0.iter().map(|(name, _)| counter(name)).collect();
+        let mut sql = Sql::new("DELETE FROM counters WHERE name LIKE 'sums:%' AND name NOT IN ");
+        sql.texts(names.iter().map(String::as_str).chain(["sums:"]));
+        sql.run(connection).await?;
+        for name in names {
+            let text =
+                "INSERT INTO counters (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+            let query = sqlx::query(text).bind(name).bind(now_us);
+            query.execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(field: &str) -> String {
+    format!("sums:{field}")
+}
+
 /// Returns whether sums are kept by this column.
 pub fn has(column: &str) -> bool {
     column == "status" || TEXTS.contains(&column)
@@ -67,7 +132,7 @@ struct Common<'r> {
 }
 
 impl<'r> Common<'r> {
-    fn of(row: &'r Row) -> Self {
+    fn of(row: &'r Row, metadata: &'r str) -> Self {
         let shadow = if row.shadow_of.is_empty() {
             ""
         } else {
@@ -87,6 +152,7 @@ impl<'r> Common<'r> {
                 &row.cache,
                 &row.state,
                 shadow,
+                metadata,
             ],
             status: row.status,
         }
@@ -152,11 +218,16 @@ fn upsert(slots: usize) -> String {
 }
 
 /// Adds rows that were not there before.
-pub async fn put(connection: &mut Connection, rows: &[&Row]) -> Result<(), sqlx::Error> {
+pub async fn put(
+    connection: &mut Connection,
+    rows: &[&Row],
+    fields: &mut Fields,
+) -> Result<(), sqlx::Error> {
+    let metadata: Vec<String> = rows.iter().map(|row| fields.of(row)).collect();
     let mut finest = Slots::new();
-    for row in rows {
+    for (row, metadata) in rows.iter().zip(&metadata) {
         let slot = row.time_us.div_euclid(LENGTHS[2] * MICRO);
-        let sums = finest.entry((slot, Common::of(row))).or_default();
+        let sums = finest.entry((slot, Common::of(row, metadata))).or_default();
         add(sums, &numbers(row));
     }
     for length in LENGTHS {
@@ -201,12 +272,20 @@ async fn put_slots(
     Ok(())
 }
 
-/// Returns the time from which on every row is in its sums.
-pub async fn since(connection: &mut Connection) -> Result<i64, sqlx::Error> {
-    let found = sqlx::query("SELECT value FROM counters WHERE name = 'sums'")
-        .fetch_optional(connection)
-        .await?;
-    found.map_or(Ok(i64::MAX), |found| found.try_get("value"))
+/// Returns the time from which on every row is in its sums, by these fields too; `i64::MAX` where none ever is.
+pub async fn since(connection: &mut Connection, fields: &[&str]) -> Result<i64, sqlx::Error> {
+    let names: Vec<String> = fields.iter().map(|field| counter(field)).collect();
+    let mut sql = Sql::new("SELECT value FROM counters WHERE name IN ");
+    sql.texts(names.iter().map(String::as_str).chain(["sums"]));
+    let found = sql.fetch(connection).await?;
+    if found.len() <= fields.len() {
+        return Ok(i64::MAX);
+    }
+    let mut since = 0;
+    for found in found {
+        since = since.max(found.try_get("value")?);
+    }
+    Ok(since)
 }
 
 /// Deletes some of the slots from before a time. Returns how many; nothing is left at 0.
@@ -328,7 +407,30 @@ mod tests {
             ..Row::default()
         };
         let (one, other) = (row("ab", "c"), row("a", "bc"));
-        assert_ne!(Common::of(&one).id(), Common::of(&other).id());
-        assert_eq!(Common::of(&one).id(), Common::of(&one.clone()).id());
+        let id = |row: &Row| Common::of(row, "").id();
+        assert_ne!(id(&one), id(&other));
+        assert_eq!(id(&one), id(&one.clone()));
+        assert_ne!(id(&one), Common::of(&one, "{}").id());
+    }
+
+    #[test]
+    fn values_of_a_field_are_told_apart_up_to_a_bound() {
+        let mut fields = Fields::new(&["team".into(), "app".into(), "team".into()]);
+        let mut of = |metadata: &str| {
+            fields.of(&Row {
+                metadata: metadata.into(),
+                ..Row::default()
+            })
+        };
+        assert_eq!(of(""), "");
+        assert_eq!(of(r#"{"n":"1"}"#), "");
+        let both = of(r#"{"team":"r\"d","n":"1","app":"a"}"#);
+        assert_eq!(both, r#"{"app":"a","team":"r\"d"}"#);
+        for number in 1..MOST_VALUES {
+            let metadata = format!(r#"{{"team":"{number}"}}"#);
+            assert_eq!(of(&metadata), metadata);
+        }
+        assert_eq!(of(r#"{"team":"one more"}"#), r#"{"team":"(other)"}"#);
+        assert_eq!(of(r#"{"team":"5"}"#), r#"{"team":"5"}"#);
     }
 }

@@ -37,11 +37,13 @@ const NUMBERS: [(&str, &str, &str); 13] = [
 pub async fn slots(readers: &Pool, query: &Query) -> Result<Vec<Slot>, sqlx::Error> {
     let mut connection = readers.acquire().await?;
     let step = query.step();
-    let longest = if query.fits_sums() { step } else { 0 };
-    let since = sums::since(&mut connection).await?;
+    let since = match query.fields() {
+        Some(fields) => sums::since(&mut connection, &fields).await?,
+        None => i64::MAX,
+    };
     let (from, to) = (query.start.as_microsecond(), query.end.as_microsecond());
     let mut slots = Vec::new();
-    for part in sums::parts(from, to, longest, since) {
+    for part in sums::parts(from, to, step, since) {
         slots.extend(of_part(&mut connection, query, part, step).await?);
     }
     Ok(slots)

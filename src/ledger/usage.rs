@@ -261,19 +261,26 @@ impl Query {
         sums::LENGTHS.into_iter().find(whole).unwrap_or(least)
     }
 
-    /// Returns whether it can be answered from sums: all that it asks of rows is kept there.
-    pub(super) fn fits_sums(&self) -> bool {
+    /// Returns the fields of metadata by which sums must be kept to answer it from them; `None`: it asks what no sum is
+    /// kept by.
+    pub(super) fn fields(&self) -> Option<Vec<&str>> {
         let filter = &self.filter;
-        let group = |group: &Group| match group {
-            Group::Known { name: "shadow", .. } => true,
-            Group::Known { column, .. } => sums::has(column),
-            Group::Metadata(_) => false,
-        };
-        let field = |(column, _): &(&str, String)| sums::has(column);
-        filter.tag.is_none()
-            && filter.metadata.is_empty()
-            && self.groups.iter().all(group)
-            && filter.fields.iter().all(field)
+        let column = |(column, _): &(&str, String)| sums::has(column);
+        if filter.tag.is_some() || !filter.fields.iter().all(column) {
+            return None;
+        }
+        let mut fields: Vec<&str> = filter.metadata.iter().map(|(field, _)| &**field).collect();
+        for group in &self.groups {
+            match group {
+                Group::Known { name: "shadow", .. } => {}
+                Group::Known { column, .. } if sums::has(column) => {}
+                Group::Known { .. } => return None,
+                Group::Metadata(field) => fields.push(field),
+            }
+        }
+        fields.sort_unstable();
+        fields.dedup();
+        Some(fields)
     }
 
     /// Returns when each point begins, the first one at or before the start.

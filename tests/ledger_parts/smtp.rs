@@ -12,10 +12,12 @@ use super::*;
 /// Base64 of `\0strait\0secret-of-the-mail`.
 const LOGIN: &str = "AHN0cmFpdABzZWNyZXQtb2YtdGhlLW1haWw=";
 
+/// Whether the connection was encrypted, who should get it, and the message.
+type Mail = (bool, Vec<String>, String);
+
 struct Server {
     address: SocketAddr,
-    /// Whether the connection was encrypted, who should get it, and the message.
-    mails: Arc<Mutex<Vec<(bool, Vec<String>, String)>>>,
+    mails: Arc<Mutex<Vec<Mail>>>,
 }
 
 /// How a session goes on.
@@ -67,7 +69,7 @@ fn talk(
     stream: &mut dyn Connection,
     is_encrypted: bool,
     busy: &mut bool,
-    mails: &Mutex<Vec<(bool, Vec<String>, String)>>,
+    mails: &Mutex<Vec<Mail>>,
 ) -> std::io::Result<Goes> {
     let mut receivers = Vec::new();
     let mut logged_in = false;
