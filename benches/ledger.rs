@@ -48,7 +48,7 @@ fn main() {
             }
             let admitted = Instant::now();
             for id in ids {
-                ledger.done(id, &record);
+                ledger.done(id, &record, None);
             }
             admitting = admitting.min(admitted - started);
             ending = ending.min(admitted.elapsed());
@@ -151,7 +151,8 @@ fn key() -> KeySettings {
 
 fn start(dir: &Path) -> Ledger {
     let location = Location::Dir(dir.to_path_buf());
-    Ledger::start(dir, location, &Settings::default())
+    let master = Secret::new("of the bench");
+    Ledger::start(dir, location, &Settings::default(), &master)
 }
 
 fn rate(count: usize, time: Duration) -> u128 {

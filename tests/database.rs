@@ -166,11 +166,11 @@ fn nodes_that_start_at_once_share_a_new_database() {
             assert!(get(state, &format!("resp_{at}")).is_some(), "{at}");
         }
     }
-    let version = postgres.sql(
+    let newest = postgres.sql(
         "d0",
         "SELECT MAX(version) FROM _sqlx_migrations WHERE success",
     );
-    assert_eq!(version, database::newest().to_string());
+    assert_eq!(newest, database::newest().to_string());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::Value;
 fn start(mock: &strait::mock::Mock, url: &str) -> Strait {
     let config = format!(
         "[providers.lab]\nprotocols = [\"openai-chat\"]\nbase_url = \"{}/v1\"\nkey = \"k\"\nprice = {{ in = 1.0, out = 2.0 }}\n\
-         [[keys]]\nname = \"a\"\nkey = \"key-of-the-test\"\n",
+         [[keys]]\nname = \"a\"\nkey = \"key-of-the-test\"\n[ledger]\nkeep = \"bodies\"\n",
         mock.url()
     );
     Strait::start_state(&config, &format!("database = \"{url}\""), &[])
@@ -23,6 +23,7 @@ fn ask(strait: &Strait, count: usize) {
             ("authorization", "Bearer key-of-the-test"),
             ("x-strait-tags", tags.as_str()),
             ("x-strait-user", "u"),
+            ("x-strait-metadata", "{\"team\":\"it's red\",\"n\":7}"),
         ];
         let body = chat("lab/x", "hi").to_string();
         let answer = strait
@@ -98,8 +99,29 @@ fn nothing_is_lost_while_the_server_is_away_or_the_gateway_is_killed() {
         "",
     );
     assert_eq!(tagged.json()["data"].as_array().unwrap().len(), 22);
+    let told = |path: &str| {
+        let told = strait.admin("GET", &format!("/admin/v1/{path}"), "");
+        assert_eq!(told.status, 200, "{path}: {}", told.text());
+        told.json()
+    };
+    // From rows and from what is summed up beside them.
+    for group in ["metadata.team", "key,model,status,shadow", "error,cache"] {
+        let usage = told(&format!("usage?resolution=day&group_by={group}"));
+        assert_eq!(usage["total"]["requests"], 45, "{usage}");
+    }
+    let found = told("records?metadata.team=it's+red&metadata.n=7&limit=1000");
+    assert_eq!(found["data"].as_array().unwrap().len(), 45);
+    let id = found["data"][0]["id"].as_str().unwrap();
+    let body = told(&format!("records/{id}/body"));
+    assert!(
+        body["answer"]["text"].as_str().unwrap().contains("hello"),
+        "{body}"
+    );
     let erased = strait.admin("DELETE", "/admin/v1/records?user=u", "");
     assert_eq!(erased.json()["rows"], 45, "{}", erased.text());
+    // Those that the killed process had in memory are not there.
+    let bodies = erased.json()["bodies"].as_u64().unwrap();
+    assert!((25..=45).contains(&bodies), "{bodies}");
 }
 
 #[test]
@@ -134,4 +156,35 @@ fn nodes_that_share_a_database_share_rows_and_one_chain_of_actions() {
             "{told}"
         );
     }
+}
+
+#[test]
+fn who_was_erased_on_one_node_does_not_come_back_from_the_journal_of_another() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let mut postgres = Postgres::start();
+    let url = postgres.database();
+    let (one, mut two) = (start(&mock, &url), start(&mock, &url));
+    ask(&one, 3);
+    ask(&two, 3);
+    rows(&one, 6);
+    postgres.stop("QUIT");
+    // What it has of them stays in its journal, and then it is killed.
+    ask(&two, 10);
+    two.signal("KILL");
+    two.wait_exit(std::time::Duration::from_secs(20));
+    postgres.begin();
+    eventually("the database is back", || status(&one) == "ok");
+    let erased = one.admin("DELETE", "/admin/v1/records?user=u", "");
+    assert_eq!(erased.json()["rows"], 6, "{}", erased.text());
+    two.restart();
+    let journal = two.dir.path().join("state/journal");
+    let folders = || std::fs::read_dir(&journal).unwrap().count();
+    eventually("what it left is taken up", || folders() == 1);
+    rows(&one, 0);
+    // The money was spent all the same.
+    let usage = one.admin("GET", "/admin/v1/usage?group_by=key", "");
+    assert_eq!(usage.status, 200, "{}", usage.text());
+    // What they ask from now on is kept.
+    ask(&two, 2);
+    rows(&one, 2);
 }

@@ -49,3 +49,36 @@ pub struct Owner {
     pub project: Arc<str>,
     pub user: Option<Arc<str>>,
 }
+
+/// What the ledger keeps of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Whose key it was, who answered, tokens, cost and times: nothing of what the client said, not even who it is.
+    Amounts,
+    /// All that a record holds.
+    Metadata,
+    /// The request and the answer, too.
+    Bodies,
+}
+
+impl Keep {
+    pub const ALL: [(&'static str, Keep); 3] = [
+        ("none", Keep::Amounts),
+        ("metadata", Keep::Metadata),
+        ("bodies", Keep::Bodies),
+    ];
+    pub const NAMES: [&'static str; 3] = ["none", "metadata", "bodies"];
+
+    pub fn named(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|(known, _)| *known == name).map(|(_, keep)| keep)
+    }
+}
+
+/// What a project, or what it belongs to, says of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    pub keep: Keep,
+    /// How long bodies are kept; `None`: as the configuration says.
+    pub bodies: Option<std::time::Duration>,
+}

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use ring::hmac;
 
 use super::presented::presented;
-use super::{Gate, KeySettings, Owner};
+use super::{Gate, KeySettings, Owner, Retention};
 use crate::error::{Error, Kind, Result};
 use crate::glob::Glob;
 use crate::limit::Limited;
@@ -41,6 +41,8 @@ pub struct Key {
     /// See [`KeySettings::stale_if_error`].
     pub stale_if_error: Option<std::time::Duration>,
     pub priority: Priority,
+    /// What the ledger keeps of its requests; `None`: as the configuration says.
+    pub retention: Option<Retention>,
     /// `None`: it stands in the configuration.
     pub owner: Option<Arc<Owner>>,
     /// Of the directory that it was put together from.
@@ -62,6 +64,7 @@ impl Key {
             explain: false,
             stale_if_error: None,
             priority: Priority::default(),
+            retention: None,
             owner: Some(owner),
             generation,
         }
@@ -198,6 +201,7 @@ impl Key {
             explain: settings.explain,
             stale_if_error: settings.stale_if_error,
             priority: settings.priority,
+            retention: None,
             owner: None,
             generation: 0,
         }

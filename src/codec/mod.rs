@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod event_stream;
+pub mod hex;
 pub mod json;
 pub mod lines;
 pub mod multipart;

@@ -370,11 +370,29 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "ledger",
-        keys: &["enabled", "retention", "max_journal", "on_failure", "fsync"],
+        keys: &[
+            "enabled",
+            "retention",
+            "usage_retention",
+            "usage_metadata",
+            "max_journal",
+            "on_failure",
+            "fsync",
+            "keep",
+            "body_retention",
+            "max_body",
+            "max_bodies_waiting",
+        ],
     },
     Section {
         path: "alerts",
-        keys: &["webhook", "secret", "slack", "percent", "usd"],
+        keys: &["webhook", "secret", "slack", "smtp", "percent", "usd"],
+    },
+    Section {
+        path: "alerts.smtp",
+        keys: &[
+            "host", "port", "tls", "ca", "user", "password", "from", "to",
+        ],
     },
     Section {
         path: "records",

@@ -5,6 +5,7 @@ mod check;
 use serde_json::{Map, Value, json};
 
 use super::role::Role;
+use crate::access::Keep;
 use crate::routing::rules::ENDPOINTS;
 pub use check::{Wrong, change, check_new, every, price, time, zone};
 
@@ -201,21 +202,41 @@ const LABEL: Field = field(
     Type::Text,
     "Unique on what it is attached to; the id when left out",
 );
+const RETENTION: Field = field(
+    "retention",
+    Type::Table(&KEPT),
+    "What the ledger keeps of its requests: the nearest that says so holds, a project before its team before its organisation",
+);
 const ON: Field = fixed("on", Type::Id(&LEVELS), "What it is attached to");
 
-static ORGANISATION: [Field; 1] = [NAME];
-static TEAM: [Field; 2] = [
+static ORGANISATION: [Field; 2] = [NAME, RETENTION];
+static TEAM: [Field; 3] = [
     fixed(
         "organisation",
         Type::Id(&[Kind::Organisation]),
         "What it belongs to",
     ),
     NAME,
+    RETENTION,
 ];
-static PROJECT: [Field; 2] = [
+static PROJECT: [Field; 3] = [
     fixed("team", Type::Id(&[Kind::Team]), "What it belongs to"),
     NAME,
+    RETENTION,
 ];
+static KEPT: [Field; 2] = [
+    needed(
+        "keep",
+        Type::OneOf(&Keep::NAMES),
+        "none: amounts, and nothing of what the client said; metadata: all but what was said; bodies: that too",
+    ),
+    field(
+        "days",
+        Type::Whole(MOST_DAYS),
+        "How long bodies are kept; as the configuration says when left out",
+    ),
+];
+const MOST_DAYS: u64 = 3660;
 static USER: [Field; 6] = [
     fixed(
         "organisation",

@@ -1,11 +1,11 @@
 //! Credentials at rest: AES-256-GCM under the master key, bound to the object that they belong to.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hmac;
 use ring::rand::SecureRandom as _;
 
 use super::token::{hex, unhex};
 use crate::secret::Secret;
+pub use crate::secret::derive;
 
 /// The master key.
 pub struct Sealer {
@@ -61,14 +61,6 @@ impl Sealer {
         let text = std::str::from_utf8(opened).ok()?;
         Some(Secret::new(text))
     }
-}
-
-/// Returns 32 bytes of `secret` for one purpose alone.
-pub fn derive(secret: &Secret, purpose: &str) -> [u8; 32] {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-    let mut derived = [0; 32];
-    derived.copy_from_slice(hmac::sign(&key, purpose.as_bytes()).as_ref());
-    derived
 }
 
 #[cfg(test)]

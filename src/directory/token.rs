@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ring::hmac;
 use ring::rand::SecureRandom as _;
 
+pub use crate::codec::hex::{hex, unhex};
+
 use crate::secret::Secret;
 
 /// What a key of the directory begins with.
@@ -113,25 +115,6 @@ impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Digest(…)")
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
-}
-
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let pairs = text.as_bytes().chunks(2);
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect()
 }
 
 fn push_random(text: &mut String, count: usize) {

@@ -18,7 +18,7 @@ use super::role::Role;
 use super::schema::{self, Kind};
 use super::store::Object;
 use super::token::{self, Digest, Public};
-use crate::access::{Key, Owner};
+use crate::access::{Keep, Key, Owner, Retention};
 
 /// All that requests ask of the directory.
 pub struct View {
@@ -26,6 +26,8 @@ pub struct View {
     keys: DashMap<Public, Arc<Record>>,
     people: DashMap<Public, Arc<Person>>,
     levels: DashMap<Box<str>, Arc<Level>>,
+    /// What organisations, teams and projects say of it.
+    retentions: DashMap<Box<str>, Retention>,
     credentials: DashMap<Box<str>, Arc<Credential>>,
     pieces: Mutex<Pieces>,
     /// What each attached object is attached to.
@@ -110,6 +112,7 @@ impl View {
             keys: DashMap::new(),
             people: DashMap::new(),
             levels: DashMap::new(),
+            retentions: DashMap::new(),
             credentials: DashMap::new(),
             pieces: Mutex::default(),
             attached: Mutex::default(),
@@ -274,6 +277,10 @@ impl View {
             .filter_map(|level| level.spends.clone())
             .collect();
         key.named = of.flat_map(|level| level.named.iter().cloned()).collect();
+        let nearest = above.into_iter().rev();
+        key.retention = nearest
+            .filter_map(|id| Some(*self.retentions.get(id)?))
+            .next();
         key
     }
 
@@ -311,10 +318,14 @@ impl View {
         match object.kind {
             Kind::Organisation => {
                 self.organisations.lock().insert(object.id.as_str().into());
+                self.put_retention(&object.id, retention(&body));
                 self.close();
                 self.put_place(object);
             }
-            Kind::Team | Kind::Project => self.put_place(object),
+            Kind::Team | Kind::Project => {
+                self.put_retention(&object.id, retention(&body));
+                self.put_place(object);
+            }
             Kind::User => self.put_person(object, &body),
             Kind::Key => self.put_key(object, &body),
             Kind::Policy | Kind::Limit | Kind::Budget => {
@@ -336,6 +347,7 @@ impl View {
         match Kind::of_id(id) {
             Some(Kind::Organisation) => {
                 self.organisations.lock().remove(id);
+                self.put_retention(id, None);
                 self.remove_place(id);
             }
             Some(Kind::User) => {
@@ -363,7 +375,10 @@ impl View {
                 let gone = u64::from(self.credentials.remove(id).is_some());
                 self.credentials_changed.fetch_add(gone, Ordering::AcqRel);
             }
-            Some(Kind::Team | Kind::Project) => self.remove_place(id),
+            Some(Kind::Team | Kind::Project) => {
+                self.put_retention(id, None);
+                self.remove_place(id);
+            }
             None => {}
         }
     }
@@ -386,6 +401,16 @@ impl View {
         }
     }
 
+    fn put_retention(&self, id: &str, retention: Option<Retention>) {
+        let before = match retention {
+            Some(retention) => self.retentions.insert(id.into(), retention),
+            None => self.retentions.remove(id).map(|(_, before)| before),
+        };
+        if before != retention {
+            self.changed();
+        }
+    }
+
     /// Returns the ids of everything that is held, so that what is gone can be told after everything was read anew.
     pub(super) fn ids(&self) -> Vec<Box<str>> {
         let keys = self.keys.iter().map(|one| Box::from(&*one.id));
@@ -394,6 +419,8 @@ impl View {
         let mut ids: Vec<Box<str>> = keys.chain(people).chain(credentials).collect();
         ids.extend(self.attached.lock().keys().cloned());
         ids.extend(self.places.iter().map(|one| one.key().clone()));
+        ids.extend(self.organisations.lock().iter().cloned());
+        ids.extend(self.retentions.iter().map(|one| one.key().clone()));
         ids
     }
 
@@ -500,6 +527,16 @@ impl View {
             self.credentials_changed.fetch_add(1, Ordering::AcqRel);
         }
     }
+}
+
+/// Reads what an object says of what the ledger keeps.
+fn retention(body: &Map<String, Value>) -> Option<Retention> {
+    let said = body.get("retention")?;
+    let days = said.get("days").and_then(Value::as_u64);
+    Some(Retention {
+        keep: Keep::named(said.get("keep")?.as_str()?)?,
+        bodies: days.map(|days| std::time::Duration::from_secs(days * 24 * 3600)),
+    })
 }
 
 impl Person {

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::raw::Raw;
-use crate::access::Key;
+use crate::access::{Keep, Key};
 use crate::error::Error;
+use crate::ledger::bodies::Body;
 use crate::ledger::entry::Id;
 use crate::limit::budget::Reservation;
 use crate::observe::record::{Mode, Phase, Record};
@@ -31,6 +32,8 @@ pub struct Exchange {
     pub held: Option<Reservation>,
     /// Its number in the ledger, once a provider is about to be asked.
     pub admitted: Option<Id>,
+    /// What is said in it, where that is to be kept.
+    pub body: Option<Box<Body>>,
     /// Since when an answer is being prepared for the client.
     pub writing: Option<Instant>,
 }
@@ -48,6 +51,7 @@ impl Exchange {
             raw: None,
             held: None,
             admitted: None,
+            body: None,
             writing: None,
         }
     }
@@ -59,8 +63,12 @@ impl Exchange {
         side
     }
 
-    /// Notes whose key it is.
+    /// Notes whose key it is, and what is to be kept of the exchange.
     pub fn asked_by(&mut self, key: Option<&Key>) {
+        let retention = key.and_then(|key| key.retention);
+        let (keep, body) = self.core.ledger.keeps(retention);
+        self.record.amounts_only = keep == Keep::Amounts;
+        self.body = body;
         self.record.key = key.map(|key| key.name.clone());
         if let Some(owner) = key.and_then(|key| key.owner.as_ref()) {
             // Whom a token puts into an organisation belongs to no team of it.
@@ -68,6 +76,22 @@ impl Exchange {
             self.record.org = known(&owner.organisation);
             self.record.team = known(&owner.team);
             self.record.project = known(&owner.project);
+        }
+    }
+
+    /// Keeps a piece of what the client sends, where that is to be kept.
+    #[inline]
+    pub fn hear(&mut self, piece: &[u8]) {
+        if let Some(body) = &mut self.body {
+            body.asked(piece);
+        }
+    }
+
+    /// Keeps a piece of what the client gets, where that is to be kept.
+    #[inline]
+    pub fn tell(&mut self, piece: &[u8]) {
+        if let Some(body) = &mut self.body {
+            body.answered(piece);
         }
     }
 
@@ -117,7 +141,8 @@ impl Drop for Exchange {
         self.core.metrics.observe(&record);
         // What was saved stands there too; who asked nobody and saved nothing does not.
         if self.admitted.is_some() || record.mode == Mode::Cache {
-            self.core.ledger.done(self.admitted, &record);
+            let body = self.body.take();
+            self.core.ledger.done(self.admitted, &record, body);
         }
         self.core.writer.send(Box::new(record));
     }

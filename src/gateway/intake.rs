@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::proxy::Session;
 
 use crate::error::{Error, Kind, Result};
+use crate::ledger::metadata::{self, Metadata};
 use crate::limit::overload::Priority;
 use crate::protocol::Protocol;
 use crate::routing::constraints::Constraints;
@@ -28,6 +29,7 @@ pub struct Controls {
     pub explain: bool,
     pub timeout: Option<Duration>,
     pub tags: Vec<String>,
+    pub metadata: Metadata,
     pub user: Option<String>,
     pub session: Option<String>,
     /// What it demands of whoever answers.
@@ -109,6 +111,10 @@ impl Controls {
                     if controls.tags.len() > MOST_TAGS || value.len() > MOST_TAGS * MOST_VALUE {
                         return Err(bad(name, "has more than 32 tags, or one too long"));
                     }
+                }
+                "metadata" => {
+                    let read = metadata::read(value);
+                    controls.metadata = read.map_err(|wrong| bad(name, &wrong))?;
                 }
                 "priority" => {
                     let priority = Priority::of(value);
@@ -418,6 +424,7 @@ mod tests {
             ("x-strait-no-fallback", "1"),
             ("x-strait-explain", "please"),
             ("x-strait-user", ""),
+            ("x-strait-metadata", "team=red"),
         ] {
             let error = controls(name, value).expect_err(name);
             assert_eq!(

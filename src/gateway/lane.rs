@@ -21,6 +21,7 @@ use super::{
 use crate::access::Key;
 use crate::cache::{self, Follower, Outcome, Ticket};
 use crate::error::{Error, Kind, Result};
+use crate::ledger::metadata;
 use crate::limit::Permit;
 use crate::observe::record::{ArmRecord, CacheOutcome, CandidateRecord, Phase};
 use crate::protocol::Protocol;
@@ -29,7 +30,7 @@ use crate::protocol::bedrock::invoke;
 use crate::protocol::envelope::{Envelope, Said};
 use crate::provider::TimeoutOverrides;
 use crate::routing::choose::{Choice, choose};
-use crate::routing::rules::{Rule, Said as Facts, Verdict};
+use crate::routing::rules::{Rule, Said as Facts, Verdict, metadata_text};
 use crate::routing::{Route, affinity, constraints};
 
 /// Followers of another identical request start again this often when its leader falls away.
@@ -66,6 +67,7 @@ impl Gateway {
         let parsing = Instant::now();
         x.waited += parsing - reading;
         x.record.request_bytes = body.len() as u64;
+        x.hear(&body);
         let tenant = key.as_ref().map_or("", |key| &key.name);
         let stored = asked.api == Api::Chat && protocol == Protocol::OpenaiResponses;
         let sent = body.clone();
@@ -110,6 +112,12 @@ impl Gateway {
             .user
             .clone()
             .or_else(|| envelope.user.as_deref().map(str::to_owned));
+        if let Some(text) = metadata_text(&body, &envelope, protocol) {
+            metadata::add(&mut x.record.metadata, text);
+            // It is the user already.
+            let is_user = |name: &str| protocol == Protocol::Anthropic && name == "user_id";
+            x.record.metadata.retain(|(name, _)| !is_user(name));
+        }
         let routing = x.phase(Phase::Read, parsing);
         let user = controls.user.as_deref().or(envelope.user.as_deref());
         let facts = Facts {

@@ -474,7 +474,9 @@ impl Gateway {
             controls.user = x.record.user.clone();
         }
         x.record.session.clone_from(&controls.session);
+        x.record.user.clone_from(&controls.user);
         x.record.tags.clone_from(&controls.tags);
+        x.record.metadata.clone_from(&controls.metadata);
         rules::may_explain(&controls, key.as_deref())?;
         Ok(Head { controls, key })
     }

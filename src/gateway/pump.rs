@@ -309,6 +309,7 @@ impl Pump {
             return;
         }
         x.record.response_bytes += piece.len() as u64;
+        x.tell(&piece);
         // A client that doesn't read holds us here, and so the provider: nothing grows.
         if session
             .write_response_body(Some(piece), false)

@@ -322,6 +322,7 @@ impl Raw {
             return Ok(limited);
         };
         x.record.request_bytes += piece.len() as u64;
+        x.hear(piece);
         let Some(mut watch) = self.watch.take() else {
             return Ok(limited);
         };
@@ -424,11 +425,14 @@ impl Raw {
     pub fn piece(&mut self, piece: &mut Option<Bytes>, x: &mut Exchange) {
         if let Some(instead) = &mut self.instead {
             // Sent once, with the first piece that comes or at the end.
-            *piece = Some(std::mem::take(instead));
+            let told = std::mem::take(instead);
+            x.tell(&told);
+            *piece = Some(told);
             return;
         }
         let Some(piece) = piece else { return };
         x.record.response_bytes += piece.len() as u64;
+        x.tell(piece);
         x.record.ttft.get_or_insert_with(|| x.started.elapsed());
         match &mut self.reads {
             Reads::Nothing => {}

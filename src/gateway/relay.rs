@@ -218,6 +218,7 @@ impl Delivery<'_> {
                 break Ok(());
             };
             size += piece.len() as u64;
+            x.tell(&piece);
             if task {
                 let spare = (tail.len() + piece.len()).saturating_sub(MOST_TAIL);
                 tail.drain(..spare.min(tail.len()));

@@ -52,6 +52,7 @@ pub async fn whole(
     let head = ResponseHeader::from(head);
     session.write_response_header(Box::new(head), empty).await?;
     if !empty {
+        x.tell(&body);
         session.write_response_body(Some(body), true).await?;
     }
     if !read {

@@ -18,6 +18,7 @@ use super::through::Seen;
 use super::{Core, Exchange, Now, account, attempt, relay};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::metadata::Metadata;
 use crate::limit::Amount;
 use crate::limit::overload::{Priority, Turn};
 use crate::observe::record::CacheOutcome;
@@ -52,6 +53,7 @@ struct Copy {
     key: Option<Arc<Key>>,
     session: Option<String>,
     user: Option<String>,
+    metadata: Metadata,
 }
 
 /// Sends a copy on its way, if one is due.
@@ -99,6 +101,7 @@ pub fn cast(
         key: key.cloned(),
         session: x.record.session.clone(),
         user: x.record.user.clone(),
+        metadata: x.record.metadata.clone(),
     };
     let core = core.clone();
     #[expect(
@@ -137,6 +140,8 @@ impl Copy {
         let envelope = Envelope::read_said(&self.body, self.protocol, intake::MOST_DEPTH, said)?;
         let id = intake::new_id("req_");
         x.asked_by(self.key.as_deref());
+        // Nobody sees its answer, and the request is kept with the original.
+        x.body = None;
         let record = &mut x.record;
         record.id.clone_from(&id);
         record.shadow_of = Some(self.of.clone());
@@ -147,6 +152,7 @@ impl Copy {
         record.session.clone_from(&self.session);
         record.user.clone_from(&self.user);
         record.tags.clone_from(&self.controls.tags);
+        record.metadata.clone_from(&self.metadata);
         record.model_requested.clone_from(&self.model);
         record.stream = envelope.stream;
         record.request_bytes = self.body.len() as u64;

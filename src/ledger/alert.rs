@@ -1,8 +1,8 @@
 //! Alerts: somebody is told when so much of a budget is spent, once for each threshold in each period.
 //!
 //! A budget tells what was spent before and after each settlement; what lies between is a crossing. Crossings go into a
-//! bounded queue and to a thread of its own, which tells a webhook, signed, and Slack. Nobody waits for it; what finds no
-//! room, and what is refused again and again, is counted and said in the log.
+//! bounded queue and to a thread of its own, which tells a webhook, signed, Slack, and people by e-mail ([`mail`]). Nobody
+//! waits for it; what finds no room, and what is refused again and again, is counted and said in the log.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::mail;
 use crate::identity::http::Request;
 use crate::limit::budget::{Budgets, Every, Spending};
 use crate::provider::cost::{self, PICO};
@@ -44,6 +45,7 @@ pub struct Settings {
     pub secret: Option<Secret>,
     /// Told in a sentence, as Slack's incoming webhooks take it.
     pub slack: Option<Secret>,
+    pub smtp: Option<mail::Settings>,
     /// Of each budget.
     pub percent: Vec<u64>,
     /// In 10⁻¹² USD.
@@ -98,7 +100,7 @@ impl Settings {
     }
 
     fn is_on(&self) -> bool {
-        self.webhook.is_some() || self.slack.is_some()
+        self.webhook.is_some() || self.slack.is_some() || self.smtp.is_some()
     }
 }
 
@@ -232,50 +234,53 @@ impl Remembered {
     }
 }
 
-/// Tells whoever is to be told. Returns whether all took it.
-async fn send(settings: &Settings, crossing: &Crossing) -> bool {
-    let mut all = true;
-    if let Some(webhook) = &settings.webhook {
-        let body = Bytes::from(of_crossing(crossing).to_string());
-        all &= post(webhook, settings.secret.as_ref(), body).await;
-    }
-    if let Some(slack) = &settings.slack {
-        let body = Bytes::from(json!({"text": sentence(crossing)}).to_string());
-        all &= post(slack, None, body).await;
-    }
-    all
+/// One who is told, and what.
+enum Way<'s> {
+    Post(&'s Secret, Option<&'s Secret>, Bytes),
+    Mail(&'s mail::Settings, String, String),
 }
 
-/// Posts, and again where that may help. The address isn't said in the log: it may hold a secret.
-async fn post(url: &Secret, secret: Option<&Secret>, body: Bytes) -> bool {
+/// Tells whoever is to be told. Returns whether all took it.
+async fn send(settings: &Settings, crossing: &Crossing) -> bool {
+    let webhook = settings.webhook.as_ref().map(|webhook| {
+        let body = Bytes::from(of_crossing(crossing).to_string());
+        Way::Post(webhook, settings.secret.as_ref(), body)
+    });
+    let scope = &crossing.spending.scope;
+    let slack = settings.slack.as_ref().map(|slack| {
+        let scope = scope.replace('&', "&amp;");
+        let scope = scope.replace('<', "&lt;").replace('>', "&gt;");
+        let body = json!({"text": sentence(crossing, &scope)});
+        Way::Post(slack, None, Bytes::from(body.to_string()))
+    });
+    let mail = settings.smtp.as_ref().map(|smtp| {
+        let subject = format!("Budget {scope} is spent to {}", crossed(crossing));
+        Way::Mail(smtp, subject, sentence(crossing, scope))
+    });
+    // Whoever is slow holds up nobody.
+    let told = [webhook, slack, mail].map(|way| Box::pin(again(way)));
+    futures_util::future::join_all(told)
+        .await
+        .into_iter()
+        .all(|took| took)
+}
+
+/// Tries, and again where that may help.
+async fn again(way: Option<Way<'_>>) -> bool {
+    let Some(way) = way else { return true };
     for wait in WAITS.map(Some).into_iter().chain([None]) {
-        let kind = HeaderValue::from_static("application/json");
-        let mut headers = vec![(http::header::CONTENT_TYPE, kind)];
-        if let Some(secret) = secret {
-            let signed = signature(secret, Timestamp::now().as_second(), &body);
-            if let Ok(value) = HeaderValue::try_from(signed) {
-                headers.push((HeaderName::from_static("x-strait-signature"), value));
-            }
-        }
-        let request = Request {
-            method: Method::POST,
-            url: url.expose(),
-            headers,
-            body: body.clone(),
-            patience: PATIENCE,
+        let told = match &way {
+            Way::Post(url, secret, body) => post(url, *secret, body.clone()).await,
+            Way::Mail(smtp, subject, text) => mail::send(smtp, PATIENCE, (subject, text)).await,
         };
-        let why = match request.send().await {
-            Ok(reply) if (200..300).contains(&reply.status) => return true,
-            Ok(reply) if matches!(reply.status, 408 | 425 | 429 | 500..) => {
-                format!("status {}", reply.status)
-            }
-            Ok(reply) => {
-                tracing::error!(status = reply.status, "an alert is refused");
-                return false;
-            }
-            Err(why) => why,
+        let Err(mail::Failure { why, again }) = told else {
+            return true;
         };
         match wait {
+            _ if !again => {
+                tracing::error!(why, "an alert is refused");
+                return false;
+            }
             Some(wait) => {
                 tracing::warn!(why, "an alert is not taken; it is tried again");
                 tokio::time::sleep(wait).await;
@@ -284,6 +289,33 @@ async fn post(url: &Secret, secret: Option<&Secret>, body: Bytes) -> bool {
         }
     }
     false
+}
+
+/// Posts. The address isn't said in the log: it may hold a secret.
+async fn post(url: &Secret, secret: Option<&Secret>, body: Bytes) -> Result<(), mail::Failure> {
+    let kind = HeaderValue::from_static("application/json");
+    let mut headers = vec![(http::header::CONTENT_TYPE, kind)];
+    if let Some(secret) = secret {
+        let signed = signature(secret, Timestamp::now().as_second(), &body);
+        if let Ok(value) = HeaderValue::try_from(signed) {
+            headers.push((HeaderName::from_static("x-strait-signature"), value));
+        }
+    }
+    let request = Request {
+        method: Method::POST,
+        url: url.expose(),
+        headers,
+        body,
+        patience: PATIENCE,
+    };
+    match request.send().await {
+        Ok(reply) if (200..300).contains(&reply.status) => Ok(()),
+        Ok(reply) => Err(mail::Failure {
+            why: format!("status {}", reply.status),
+            again: matches!(reply.status, 408 | 425 | 429 | 500..),
+        }),
+        Err(why) => Err(mail::Failure { why, again: true }),
+    }
 }
 
 /// Returns `t=SECONDS,v1=HEX`: the HMAC-SHA-256 of the seconds, a dot and the body.
@@ -316,25 +348,29 @@ fn of_crossing(crossing: &Crossing) -> Value {
     })
 }
 
-fn sentence(crossing: &Crossing) -> String {
+/// Returns the threshold, for people.
+fn crossed(crossing: &Crossing) -> String {
+    match crossing.threshold {
+        Threshold::Percent(percent) => format!("{percent} %"),
+        Threshold::Amount(pico) => format!("{} USD", cost::usd(pico)),
+    }
+}
+
+/// Returns the alert, for people. `scope` is that of the budget, with whatever escapes it needs.
+fn sentence(crossing: &Crossing, scope: &str) -> String {
     let spending = &crossing.spending;
     let window = match (spending.every, spending.rolling) {
         (Every::Ever, _) => "in all".to_owned(),
         (every, false) => format!("each {}", every.name()),
         (every, true) => format!("in any {}", every.name()),
     };
-    let crossed = match crossing.threshold {
-        Threshold::Percent(percent) => format!("{percent} %"),
-        Threshold::Amount(pico) => format!("{} USD", cost::usd(pico)),
-    };
     // To the cent: it is for people.
     let cent = PICO / 100;
     let spent = cost::usd(spending.after_pico / cent * cent);
-    let scope = spending.scope.replace('&', "&amp;");
-    let scope = scope.replace('<', "&lt;").replace('>', "&gt;");
     format!(
-        "The budget {scope} of {} USD {window} is spent to {crossed}: {spent} USD.",
-        cost::usd(spending.most_pico)
+        "The budget {scope} of {} USD {window} is spent to {}: {spent} USD.",
+        cost::usd(spending.most_pico),
+        crossed(crossing),
     )
 }
 
@@ -417,8 +453,8 @@ mod tests {
             (&json!("10"), &json!("day"))
         );
         assert_eq!(
-            sentence(&crossing),
-            "The budget key:&lt;a&gt; of 10 USD each day is spent to 80 %: 8 USD."
+            sentence(&crossing, "key:<a>"),
+            "The budget key:<a> of 10 USD each day is spent to 80 %: 8 USD."
         );
         // RFC 4231, case 2, has the key "Jefe".
         let secret = Secret::new("Jefe");

@@ -5,10 +5,12 @@
 //! | `GET usage?start&end&resolution&group_by&timezone&format` | sums over time, see [`usage`] |
 //! | `GET records?start&end&limit&after` | rows, the newest first |
 //! | `GET records/export?format=jsonl\|csv&limit&after` | rows, the oldest first; `x-strait-next` is the next page's `after` |
-//! | `DELETE records?user=U` | deletes what is kept of an end user |
+//! | `GET records/{id}/body` | what was said in an exchange, where that is kept |
+//! | `DELETE records?user=U` | deletes what is kept of an end user, on every node |
 //! | `GET audit?limit&before&actor&action` | administrative actions, the last first |
 //!
-//! Rows and sums are narrowed by `key`, `user`, `model` and the others of [`search::FIELDS`], by `status` and by `tag`.
+//! Rows and sums are narrowed by `key`, `user`, `model` and the others of [`search::FIELDS`], by `status`, by `tag` and by
+//! `metadata.NAME`.
 //! Times are RFC 3339, a date (in `timezone`), or seconds since 1970; the default is the last day.
 
 use http::Method;
@@ -16,14 +18,17 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, Value, json};
 
+use super::Ledger;
+use super::answer::{Answer, Refusal, json_answer, unexpected};
 use super::audit;
-use super::drain::{Question, Told};
+use super::csv::csv_line;
+use super::drain::{Erased, Question, Told};
 use super::entry::Id;
+use super::metadata;
 use super::parameters::Parameters;
 use super::row::{COLUMNS, Cell, Row};
 use super::search::{self, Filter};
-use super::usage::{self, Resolution, Series, Sums};
-use super::{Failure, Ledger};
+use super::usage::{self, Group, Resolution, Series, Sums};
 
 const PREFIX: &str = "/admin/v1/";
 /// Rows of a page.
@@ -33,77 +38,8 @@ const MOST_PAGE: i64 = 1000;
 const MOST_EXPORT: i64 = 20_000;
 const EXPORT: i64 = 5000;
 
-/// What the admin port answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub status: u16,
-    pub content_type: &'static str,
-    /// The `after` of the next page.
-    pub next: Option<String>,
-    pub body: Vec<u8>,
-}
-
-/// Why a question is not answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    status: u16,
-    code: &'static str,
-    message: String,
-}
-
 type Outcome = Result<Answer, Refusal>;
 type Within = Option<Vec<String>>;
-
-impl Refusal {
-    pub fn parameter(name: &str, wrong: &str) -> Self {
-        Self {
-            status: 400,
-            code: "invalid_request",
-            message: format!("The parameter `{name}` {wrong}."),
-        }
-    }
-
-    fn not_found(message: &str) -> Self {
-        Self {
-            status: 404,
-            code: "not_found",
-            message: message.into(),
-        }
-    }
-
-    fn into_answer(self) -> Answer {
-        json_answer(
-            self.status,
-            &json!({"error": {"code": self.code, "message": self.message}}),
-        )
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Off => Self::not_found("The ledger is off (ledger.enabled)."),
-            Failure::Unavailable(why) => Self {
-                status: 503,
-                code: "state_unavailable",
-                message: format!("The ledger can't be read now: {why}."),
-            },
-        }
-    }
-}
-
-impl From<usage::TooMany> for Refusal {
-    fn from(_: usage::TooMany) -> Self {
-        Self {
-            status: 400,
-            code: "invalid_request",
-            message: format!(
-                "That is more than {} points: ask for a shorter time, a coarser `resolution` or fewer groups.",
-                usage::MOST_POINTS
-            ),
-        }
-    }
-}
 
 /// A request to one of the ledger's paths.
 pub struct Asked<'a> {
@@ -141,10 +77,11 @@ pub fn parameters(method: &str, path: &str) -> Vec<(&'static str, &'static str)>
     let mut all = Vec::new();
     match (method, rest) {
         ("DELETE", _) => all.push(("user", "The end user")),
+        _ if body_of(rest).is_some() => return all,
         (_, "usage") => {
             all.extend(times);
             all.push(("resolution", "minute, hour, day or month"));
-            all.push(("group_by", "Names, parted by commas"));
+            all.push(("group_by", "Names, parted by commas; metadata.NAME too"));
             all.push(format);
         }
         (_, "audit") => {
@@ -178,12 +115,22 @@ pub fn media(method: &str, path: &str) -> &'static [&'static str] {
     }
 }
 
+/// Returns the id of the exchange whose body is asked for.
+fn body_of(rest: &str) -> Option<&str> {
+    rest.strip_prefix("records/")?.strip_suffix("/body")
+}
+
 /// Answers a request.
 pub async fn answer(ledger: &Ledger, asked: Asked<'_>) -> Answer {
     let Asked { accept, within, .. } = asked;
     let parameters = Parameters::read(asked.query.unwrap_or_default());
     let deletes = asked.method == Method::DELETE;
-    let outcome = match asked.path.strip_prefix(PREFIX).unwrap_or_default() {
+    let rest = asked.path.strip_prefix(PREFIX).unwrap_or_default();
+    if let Some(id) = body_of(rest) {
+        let outcome = told_body(ledger, parameters, id, within, asked.actor).await;
+        return outcome.unwrap_or_else(Refusal::into_answer);
+    }
+    let outcome = match rest {
         "usage" => told_usage(ledger, parameters, within, accept).await,
         "records" if deletes => erase(ledger, parameters, asked.actor).await,
         "records" => told_rows(ledger, parameters, within).await,
@@ -212,19 +159,13 @@ async fn told_usage(
     let csv = parameters.format(&["json", "csv"])? == Some("csv") || accept.contains("text/csv");
     let mut groups = Vec::new();
     for name in parameters.list("group_by") {
-        // What the row says is used: the model that answered.
-        let name = match name.as_str() {
-            "model_used" => "model",
-            "provider_used" => "provider",
-            name => name,
-        };
-        let known = usage::GROUPS.into_iter().find(|(known, _)| *known == name);
-        let Some(known) = known else {
+        let Some(group) = Group::named(&name) else {
             let names = usage::GROUPS.map(|(name, _)| name).join(", ");
-            return Err(Refusal::parameter("group_by", &format!("may name {names}")));
+            let wrong = format!("may name {names} and metadata.NAME");
+            return Err(Refusal::parameter("group_by", &wrong));
         };
-        if !groups.contains(&known) {
-            groups.push(known);
+        if !groups.contains(&group) {
+            groups.push(group);
         }
     }
     if groups.len() > usage::MOST_GROUPS {
@@ -270,8 +211,8 @@ fn usage_json(query: &usage::Query, series: &Series) -> Value {
         for (time, sums) in series.times.iter().zip(points) {
             let mut point = Map::new();
             point.insert("time".into(), time.to_string().into());
-            for ((name, _), value) in query.groups.iter().zip(values) {
-                point.insert((*name).into(), value.as_str().into());
+            for (group, value) in query.groups.iter().zip(values) {
+                point.insert(group.name(), value.as_str().into());
             }
             point.append(&mut sums.json());
             data.push(Value::Object(point));
@@ -283,7 +224,7 @@ fn usage_json(query: &usage::Query, series: &Series) -> Value {
         "end": query.end.to_string(),
         "resolution": query.resolution.name(),
         "timezone": query.zone.iana_name().unwrap_or("UTC"),
-        "group_by": query.groups.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        "group_by": query.groups.iter().map(Group::name).collect::<Vec<_>>(),
         "data": data,
         "total": series.total.json(),
     })
@@ -291,9 +232,8 @@ fn usage_json(query: &usage::Query, series: &Series) -> Value {
 
 fn usage_csv(query: &usage::Query, series: &Series) -> Vec<u8> {
     let mut out = Vec::new();
-    let names = query.groups.iter().map(|(name, _)| *name);
-    let head = std::iter::once("time").chain(names).chain(Sums::NAMES);
-    csv_line(&mut out, head.map(str::to_owned));
+    let head = std::iter::once("time".to_owned()).chain(query.groups.iter().map(Group::name));
+    csv_line(&mut out, head.chain(Sums::NAMES.map(str::to_owned)));
     for (values, points) in &series.groups {
         for (time, sums) in series.times.iter().zip(points) {
             let line = std::iter::once(time.to_string());
@@ -362,15 +302,56 @@ async fn erase(ledger: &Ledger, mut parameters: Parameters, actor: &str) -> Outc
     let Some(user) = user else {
         return Err(Refusal::parameter("user", "must name the end user"));
     };
-    let Told::Erased(erased) = ledger.ask(Question::Erase(user)).await? else {
+    let Told::Erased(Erased { rows, bodies }) = ledger.ask(Question::Erase(user)).await? else {
         return Err(unexpected());
     };
+    let gone = json!({"rows": rows, "bodies": bodies});
     // Not who: the log is for ever.
-    ledger.audit(actor, "records.erase", "user", &json!({"rows": erased}));
-    Ok(json_answer(
-        200,
-        &json!({"object": "erased", "rows": erased}),
-    ))
+    ledger.audit(actor, "records.erase", "user", &gone);
+    let told = json!({"object": "erased", "rows": rows, "bodies": bodies});
+    Ok(json_answer(200, &told))
+}
+
+async fn told_body(
+    ledger: &Ledger,
+    parameters: Parameters,
+    id: &str,
+    within: Within,
+    actor: &str,
+) -> Outcome {
+    parameters.end()?;
+    let missing = || {
+        Refusal::not_found("There is no such record, or nothing is kept of what was said in it.")
+    };
+    let id = Id::parse(id).ok_or_else(missing)?.text();
+    // Whoever may not see the row may not know of it.
+    let query = search::Query {
+        filter: Filter {
+            fields: vec![("id", id.clone())],
+            within,
+            ..Filter::default()
+        },
+        limit: 1,
+        ..search::Query::default()
+    };
+    let Told::Rows(rows) = ledger.ask(Question::Rows(Box::new(query))).await? else {
+        return Err(unexpected());
+    };
+    if rows.is_empty() {
+        return Err(missing());
+    }
+    let Told::Body(kept) = ledger.ask(Question::Body(id.clone())).await? else {
+        return Err(unexpected());
+    };
+    let kept = kept.ok_or_else(missing)?;
+    let told = ledger.open(&kept).ok_or_else(|| Refusal {
+        status: 422,
+        code: "sealed",
+        message: "What was said was sealed with another state.master_key.".into(),
+        param: None,
+    })?;
+    ledger.audit(actor, "body.read", &id, &json!({}));
+    Ok(json_answer(200, &told))
 }
 
 async fn told_audit(ledger: &Ledger, mut parameters: Parameters) -> Outcome {
@@ -452,49 +433,18 @@ fn filter(parameters: &mut Parameters, within: Within) -> Result<Filter, Refusal
     }
     filter.status = parameters.number("status", 0, 999)?;
     filter.tag = parameters.take("tag");
-    Ok(filter)
-}
-
-fn unexpected() -> Refusal {
-    Failure::Unavailable("it answered another question".into()).into()
-}
-
-fn json_answer(status: u16, body: &Value) -> Answer {
-    let mut text = body.to_string().into_bytes();
-    text.push(b'\n');
-    Answer {
-        status,
-        content_type: "application/json",
-        next: None,
-        body: text,
+    for (name, value) in parameters.take_all(metadata::PREFIX) {
+        let Some(field) = metadata::field(&name) else {
+            return Err(Refusal::parameter(&name, "names no field of metadata"));
+        };
+        filter.metadata.push((field.to_owned(), value));
     }
+    Ok(filter)
 }
 
 /// Writes RFC 3339 in UTC.
 pub fn time(us: i64) -> String {
     Timestamp::from_microsecond(us).map_or_else(|_| us.to_string(), |time| time.to_string())
-}
-
-/// Writes a line of a CSV. A text that a spreadsheet would take for a formula gets a quote before it.
-fn csv_line(out: &mut Vec<u8>, cells: impl IntoIterator<Item = String>) {
-    for (at, cell) in cells.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        let number = cell.parse::<f64>().is_ok();
-        let formula = !number && cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
-        if !formula && !cell.contains([',', '"', '\n', '\r']) {
-            out.extend_from_slice(cell.as_bytes());
-            continue;
-        }
-        out.push(b'"');
-        if formula {
-            out.push(b'\'');
-        }
-        out.extend_from_slice(cell.replace('"', "\"\"").as_bytes());
-        out.push(b'"');
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
 /// Reads a time zone's name.
@@ -509,25 +459,6 @@ pub(super) fn zone(name: &str) -> Result<TimeZone, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn line(cells: &[&str]) -> String {
-        let mut out = Vec::new();
-        csv_line(&mut out, cells.iter().map(|cell| (*cell).to_owned()));
-        String::from_utf8(out).expect("text")
-    }
-
-    #[test]
-    fn a_csv_reads_back_and_holds_no_formula() {
-        assert_eq!(line(&["a", "", "-1.5", "b"]), "a,,-1.5,b\r\n");
-        assert_eq!(
-            line(&["a,b", "c\"d", "e\nf"]),
-            "\"a,b\",\"c\"\"d\",\"e\nf\"\r\n"
-        );
-        assert_eq!(
-            line(&["=cmd()", "@x", "-x"]),
-            "\"'=cmd()\",\"'@x\",\"'-x\"\r\n"
-        );
-    }
 
     async fn told(path: &str, query: &str) -> Answer {
         let asked = Asked {
@@ -562,6 +493,8 @@ mod tests {
             ("usage", "timezone=Mars", "timezone"),
             ("usage", "format=xml", "format"),
             ("usage", "grup_by=key", "grup_by"),
+            ("usage", "group_by=metadata.a%20b", "group_by"),
+            ("records", "metadata.a'b=c", "metadata.a'b"),
             ("usage", "key=a&key=b", "key"),
             ("records", "limit=0", "limit"),
             ("records", "limit=1001", "limit"),
@@ -574,6 +507,8 @@ mod tests {
             let text = String::from_utf8(answer.body).expect("text");
             assert_eq!(answer.status, 400, "{query}: {text}");
             assert!(text.contains(&format!("`{name}`")), "{query}: {text}");
+            let told: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(told["error"]["param"], name, "{query}: {text}");
         }
     }
 }

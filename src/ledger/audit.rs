@@ -3,6 +3,7 @@
 //! that are cut off at the end are found by it.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -339,7 +340,13 @@ pub(super) fn keep_head(state_dir: &Path, head: &Head) -> std::io::Result<()> {
         return Ok(());
     }
     let beside = state_dir.join(format!("{HEAD}.{}", std::process::id()));
-    let mut file = std::fs::File::create(&beside)?;
+    // What a process of that number left would keep its mode.
+    let _ = std::fs::remove_file(&beside);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(&serde_json::to_vec(head)?)?;
     file.sync_data()?;
     std::fs::rename(&beside, state_dir.join(HEAD))
@@ -362,6 +369,8 @@ pub(super) async fn put(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn chain(length: i64) -> Vec<Link> {
@@ -473,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_end_never_replaces_a_newer_one() {
+    fn an_older_end_never_replaces_a_newer_one_and_it_is_nobody_elses_to_read() {
         let dir = tempfile::tempdir().expect("a folder");
         let links = chain(5);
         assert_eq!(read_head(dir.path()).expect("readable"), None);
@@ -481,6 +490,8 @@ mod tests {
             keep_head(dir.path(), &head(&links[..kept])).expect("writable");
             let known = read_head(dir.path()).expect("readable");
             assert_eq!(known, Some(head(&links[..expected])));
+            let mode = dir.path().join(HEAD).metadata().expect("it is there");
+            assert_eq!(mode.permissions().mode() & 0o777, 0o600);
         }
     }
 }

@@ -15,9 +15,11 @@ use super::gather::{Batch, Leaving, Live};
 use super::row::Row;
 use super::segments::Leftover;
 use super::usage::{self, Slot};
-use super::{Failure, Reply, Shared, search, tables};
+use super::{Failure, Reply, Shared, bodies, erasure, search, sums, tables, told};
 use crate::state::FILE;
-use crate::state::database::{Connection, Database, Location, PATIENCE, is_away, private, within};
+use crate::state::database::{
+    Connection, Database, Location, PATIENCE, Turn, is_away, private, within,
+};
 
 /// From the first record to its row, so that under load one transaction takes many.
 const LINGER: Duration = Duration::from_millis(20);
@@ -40,16 +42,27 @@ pub enum Question {
     Usage(Box<usage::Query>),
     Rows(Box<search::Query>),
     Audit(audit::Query),
+    /// What was said in an exchange.
+    Body(String),
     /// Delete what is kept of an end user.
     Erase(String),
 }
 
 /// What it says.
+#[derive(Debug, PartialEq)]
 pub enum Told {
     Usage(Vec<Slot>),
     Rows(Vec<Row>),
     Audit(Vec<Link>),
-    Erased(u64),
+    Body(Option<bodies::Kept>),
+    Erased(Erased),
+}
+
+/// What is gone of an end user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erased {
+    pub rows: u64,
+    pub bodies: u64,
 }
 
 /// Runs until the ledger is closed.
@@ -78,6 +91,10 @@ struct Worker<'s> {
     batch: Batch,
     live: Live,
     leaving: VecDeque<Leaving>,
+    bodies: bodies::Writer,
+    fields: sums::Fields,
+    /// See [`erasure::newest`].
+    erased_us: i64,
     /// The database is not asked before.
     wait: Option<Instant>,
     pause: Duration,
@@ -96,6 +113,9 @@ impl<'s> Worker<'s> {
             batch: Batch::default(),
             live: Live::default(),
             leaving: VecDeque::new(),
+            bodies: bodies::Writer::default(),
+            fields: sums::Fields::new(&shared.usage_metadata),
+            erased_us: 0,
             wait: None,
             pause: TRY_AFTER,
             spaced: None,
@@ -117,7 +137,7 @@ impl<'s> Worker<'s> {
             }
             self.spaced = None;
             let due = self.wait.is_none_or(|at| Instant::now() >= at);
-            let more = self.gather();
+            let more = self.gather() || self.has_bodies();
             if due && (more || self.database.is_none()) {
                 self.step().await;
                 self.answer_waiting().await;
@@ -170,10 +190,14 @@ impl<'s> Worker<'s> {
         !self.batch.is_empty()
     }
 
-    /// Opens the database, or writes what was read.
+    fn has_bodies(&self) -> bool {
+        !self.bodies.is_empty() || !self.shared.bodies.is_empty()
+    }
+
+    /// Opens the database, or writes what was read and some of what was said.
     async fn step(&mut self) {
         let done = match &mut self.database {
-            None => match open(&self.shared.location).await {
+            None => match open(&self.shared.location, &self.fields).await {
                 Ok(database) => {
                     self.database = Some(database);
                     Ok(())
@@ -185,7 +209,18 @@ impl<'s> Worker<'s> {
                 if self.batch.rows.len() >= MANY && !self.batch.is_full() {
                     self.spaced = Some(Instant::now() + SPACED);
                 }
-                write(self.shared, database, &mut self.batch).await
+                match write(self.shared, database, &mut self.batch, &mut self.fields).await {
+                    Ok(()) => {
+                        let shared = self.shared;
+                        let hidden = (&shared.sealer, &shared.mask);
+                        let writer = &mut database.writer;
+                        let write =
+                            self.bodies
+                                .write(&shared.bodies, hidden, shared.retention, writer);
+                        Box::pin(write).await
+                    }
+                    wrong => wrong,
+                }
             }
         };
         match done {
@@ -219,27 +254,39 @@ impl<'s> Worker<'s> {
                 }
             }
         }
-        let (Some(database), Some(retention)) = (&mut self.database, self.shared.retention) else {
+        self.look_for_erasures().await;
+        if let Some(database) = &mut self.database
+            && let Err(error) = Box::pin(expire(self.shared, database)).await
+        {
+            tracing::warn!(%error, "what is over in the ledger can't be deleted");
+            self.database = None;
+        }
+    }
+
+    /// Where somebody was erased, by this node or another, what this one has of them in its journal goes soon.
+    async fn look_for_erasures(&mut self) {
+        let Some(database) = &mut self.database else {
             return;
         };
-        let seconds = i64::try_from(retention.as_secs()).unwrap_or(i64::MAX);
-        let before = Timestamp::now().as_second().saturating_sub(seconds);
-        for _ in 0..MOST_CHUNKS {
-            let before = before.saturating_mul(1_000_000);
-            match within(PATIENCE, tables::expire(&mut database.writer, before)).await {
-                Ok(0) => break,
-                Ok(gone) => {
-                    self.shared.tallies.expired.fetch_add(gone, Relaxed);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "rows of the ledger that are over can't be deleted");
-                    self.database = None;
-                    return;
-                }
+        match within(PATIENCE, erasure::newest(&mut database.writer)).await {
+            Ok(newest) if newest > self.erased_us => {
+                self.erased_us = newest;
+                self.turn();
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "erasures can't be looked for");
+                self.database = None;
             }
         }
-        if let Err(error) = database.tidy().await {
-            tracing::warn!(%error, "freed room of the database is not given back");
+    }
+
+    /// Gives up what of the journal is written, the segment of now too.
+    fn turn(&mut self) {
+        self.shared.journal.turn();
+        self.gather();
+        if self.batch.is_empty() {
+            self.live.release(&self.shared.journal);
         }
     }
 
@@ -267,10 +314,11 @@ impl<'s> Worker<'s> {
         self.reads.spawn(async move {
             let told = within(PATIENCE, async {
                 Ok(match question {
-                    Question::Usage(query) => Told::Usage(usage::slots(&readers, &query).await?),
+                    Question::Usage(query) => Told::Usage(told::slots(&readers, &query).await?),
                     Question::Rows(query) => Told::Rows(search::rows(&readers, &query).await?),
                     Question::Audit(query) => Told::Audit(audit::list(&readers, &query).await?),
-                    Question::Erase(_) => Told::Erased(0),
+                    Question::Body(id) => Told::Body(bodies::find(&readers, &id).await?),
+                    Question::Erase(_) => Told::Erased(Erased::default()),
                 })
             });
             let told = told.await.map_err(|error| {
@@ -281,32 +329,31 @@ impl<'s> Worker<'s> {
         });
     }
 
-    /// Deletes what is kept of a user, in the journal too: a row that is found there again would come back.
-    async fn erase(&mut self, user: &str) -> Result<u64, Failure> {
+    /// Deletes what is kept of a user, in the journals too: a row that is found there again would come back.
+    async fn erase(&mut self, user: &str) -> Result<Erased, Failure> {
+        // What is left after these is found erased when it is written.
         self.shared.journal.flush();
-        while self.gather() {
-            self.step().await;
-            if self.wait.is_some() {
+        for _ in 0..MOST_CHUNKS {
+            if !self.gather() && !self.has_bodies() || self.wait.is_some() {
                 break;
             }
+            self.step().await;
         }
-        self.shared.journal.turn();
-        self.gather();
-        self.live.release(&self.shared.journal);
         let unavailable = || Failure::Unavailable("the ledger's database did not answer".into());
-        let mut erased = 0;
-        loop {
-            let Some(database) = &mut self.database else {
-                return Err(unavailable());
-            };
-            match within(PATIENCE, tables::erase(&mut database.writer, user)).await {
-                Ok(0) => return Ok(erased),
-                Ok(gone) => erased += gone,
-                Err(error) => {
-                    tracing::warn!(%error, "a user's rows can't be deleted");
-                    self.database = None;
-                    return Err(unavailable());
-                }
+        let Some(database) = &mut self.database else {
+            return Err(unavailable());
+        };
+        let mask = self.shared.mask.of(user);
+        let erased = Box::pin(erase(&mut database.writer, user, &mask)).await;
+        match erased {
+            Ok(erased) => {
+                self.turn();
+                Ok(erased)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what is kept of a user can't be deleted");
+                self.database = None;
+                Err(unavailable())
             }
         }
     }
@@ -315,7 +362,7 @@ impl<'s> Worker<'s> {
     async fn end(mut self) -> bool {
         self.shared.journal.flush();
         let mut tries = 0;
-        while self.gather() || self.database.is_none() {
+        while self.gather() || self.has_bodies() || self.database.is_none() {
             self.step().await;
             if self.wait.take().is_some() {
                 tries += 1;
@@ -339,7 +386,7 @@ impl<'s> Worker<'s> {
 }
 
 /// Opens the database. SQLite's pages that are written again and again are held, and written back seldom.
-async fn open(location: &Location) -> Result<Database, sqlx::Error> {
+async fn open(location: &Location, fields: &sums::Fields) -> Result<Database, sqlx::Error> {
     if let Location::Dir(dir) = location {
         std::fs::create_dir_all(dir).map_err(sqlx::Error::Io)?;
         private(&dir.join(FILE)).map_err(sqlx::Error::Io)?;
@@ -349,7 +396,69 @@ async fn open(location: &Location) -> Result<Database, sqlx::Error> {
         let pragmas = "PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 8000";
         sqlx::raw_sql(pragmas).execute(&mut database.writer).await?;
     }
+    let now_us = Timestamp::now().as_microsecond();
+    within(PATIENCE, fields.note(&mut database.writer, now_us)).await?;
     Ok(database)
+}
+
+/// Deletes some of what is over.
+async fn expire(shared: &Shared, database: &mut Database) -> Result<(), sqlx::Error> {
+    let now_us = Timestamp::now().as_microsecond();
+    let before = |retention: Option<Duration>| {
+        let micros = i64::try_from(retention?.as_micros()).unwrap_or(i64::MAX);
+        Some(now_us.saturating_sub(micros))
+    };
+    let before_us = before(shared.retention);
+    let writer = &mut database.writer;
+    for _ in 0..MOST_CHUNKS {
+        let gone = within(PATIENCE, bodies::expire(writer, now_us, before_us)).await?;
+        shared.bodies.expired(gone);
+        if gone == 0 {
+            break;
+        }
+    }
+    if let Some(before_us) = before(shared.usage_retention) {
+        for _ in 0..MOST_CHUNKS {
+            if within(PATIENCE, sums::expire(writer, before_us)).await? == 0 {
+                break;
+            }
+        }
+    }
+    let Some(before_us) = before_us else {
+        return Ok(());
+    };
+    for _ in 0..MOST_CHUNKS {
+        let gone = within(PATIENCE, tables::expire(writer, before_us)).await?;
+        shared.tallies.expired.fetch_add(gone, Relaxed);
+        if gone == 0 {
+            break;
+        }
+    }
+    within(PATIENCE, erasure::forget(writer, before_us)).await?;
+    if let Err(error) = database.tidy().await {
+        tracing::warn!(%error, "freed room of the database is not given back");
+    }
+    Ok(())
+}
+
+/// Deletes all that is kept of a user.
+async fn erase(connection: &mut Connection, user: &str, mask: &str) -> Result<Erased, sqlx::Error> {
+    let mut erased = Erased::default();
+    // First: from here on no node writes what it has of them from before.
+    let now_us = Timestamp::now().as_microsecond();
+    within(PATIENCE, erasure::note(connection, mask, now_us)).await?;
+    loop {
+        match within(PATIENCE, bodies::erase(connection, mask)).await? {
+            0 => break,
+            gone => erased.bodies += gone,
+        }
+    }
+    loop {
+        match within(PATIENCE, tables::erase(connection, user)).await? {
+            0 => return Ok(erased),
+            gone => erased.rows += gone,
+        }
+    }
 }
 
 /// Writes a batch; what can be written of it is taken out.
@@ -357,14 +466,18 @@ async fn write(
     shared: &Shared,
     database: &mut Database,
     batch: &mut Batch,
+    fields: &mut sums::Fields,
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<&Row> = batch.rows.iter().collect();
-    match within(PATIENCE, transact(&mut database.writer, &rows)).await {
+    let put = transact(shared, &mut database.writer, &rows, fields);
+    match within(PATIENCE, put).await {
         Ok(new) => {
             count(shared, batch, new);
             owe(shared, batch, &batch.rows, new);
         }
-        Err(error) if tables::is_poison(&error) => one_by_one(shared, database, batch).await?,
+        Err(error) if tables::is_poison(&error) => {
+            one_by_one(shared, database, batch, fields).await?
+        }
         Err(error) => return Err(error),
     }
     batch.rows.clear();
@@ -401,9 +514,12 @@ async fn one_by_one(
     shared: &Shared,
     database: &mut Database,
     batch: &Batch,
+    fields: &mut sums::Fields,
 ) -> Result<(), sqlx::Error> {
     for row in &batch.rows {
-        match within(PATIENCE, transact(&mut database.writer, &[row])).await {
+        let one = [row];
+        let put = transact(shared, &mut database.writer, &one, fields);
+        match within(PATIENCE, put).await {
             Ok(new) => {
                 count(shared, batch, new);
                 owe(shared, batch, std::slice::from_ref(row), new);
@@ -418,12 +534,48 @@ async fn one_by_one(
     Ok(())
 }
 
-async fn transact(connection: &mut Connection, rows: &[&Row]) -> Result<u64, sqlx::Error> {
+async fn transact(
+    shared: &Shared,
+    connection: &mut Connection,
+    rows: &[&Row],
+    fields: &mut sums::Fields,
+) -> Result<u64, sqlx::Error> {
     if rows.is_empty() {
         return Ok(0);
     }
+    let new = transact_new(shared, connection, rows, fields).await?;
+    if new == rows.len() as u64 {
+        return Ok(new);
+    }
+    // Some were there already, after a kill or where a commit was not answered: sums are made of the others.
+    let ids: Vec<&str> = rows.iter().map(|row| &*row.id).collect();
+    let mut known = tables::known(connection, &ids).await?;
+    let mut rows = rows.to_vec();
+    rows.retain(|row| known.insert(row.id.clone()));
+    match transact_new(shared, connection, &rows, fields).await? {
+        new if new == rows.len() as u64 => Ok(new),
+        _ => Err(sqlx::Error::Protocol(
+            "rows are written by somebody else".into(),
+        )),
+    }
+}
+
+/// Writes rows with their sums, where all are new; returns how many are, and where that is not all has written nothing.
+async fn transact_new(
+    shared: &Shared,
+    connection: &mut Connection,
+    rows: &[&Row],
+    fields: &mut sums::Fields,
+) -> Result<u64, sqlx::Error> {
     let mut transaction = connection.begin().await?;
+    Turn::Together.take(&mut transaction).await?;
     let new = tables::put(&mut transaction, rows).await?;
+    if new < rows.len() as u64 {
+        transaction.rollback().await?;
+        return Ok(new);
+    }
+    sums::put(&mut transaction, rows, fields).await?;
+    erasure::again(&mut transaction, &shared.mask, rows).await?;
     transaction.commit().await?;
     Ok(new)
 }

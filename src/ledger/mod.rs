@@ -6,21 +6,31 @@
 //! become rows of state `interrupted`, with what was reserved for them. Rows are told by ids that the journal knows,
 //! so that nothing is there twice however often it is written.
 //!
-//! `usage` and `search` read it, `audit` chains administrative actions, `api` says all that over HTTP.
+//! What was said is kept beside the rows, sealed, where a project wants it (`bodies`). Who is to be forgotten is forgotten
+//! on every node (`erasure`). What rows come to is summed up with them (`sums`). `usage` and `search` read the ledger, `audit` chains administrative actions, `api` says all
+//! that over HTTP.
 
 pub mod alert;
+mod answer;
 pub mod api;
 pub mod audit;
+pub mod bodies;
+mod csv;
 mod drain;
 pub mod entry;
+mod erasure;
 mod gather;
 pub mod journal;
+pub mod mail;
+pub mod metadata;
 mod owed;
 mod parameters;
 mod row;
 mod search;
 mod segments;
+mod sums;
 mod tables;
+mod told;
 pub mod usage;
 
 use std::path::{Path, PathBuf};
@@ -32,9 +42,12 @@ use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::access::{Keep, Retention};
 use crate::observe::json::Object;
 use crate::observe::record::Record;
+use crate::secret::Secret;
 use crate::state::database::Location;
+use bodies::Body;
 use drain::Question;
 use entry::{Id, Kind};
 use journal::{Journal, Refusal};
@@ -52,10 +65,22 @@ pub struct Settings {
     pub enabled: bool,
     /// How long rows are kept; `None`: for ever.
     pub retention: Option<Duration>,
+    /// How long what they come to is kept; `None`: for ever.
+    pub usage_retention: Option<Duration>,
+    /// Fields of the metadata by which it is kept, too.
+    pub usage_metadata: Vec<String>,
     /// Bytes of the journal, above which nothing more is admitted to it.
     pub max_journal: u64,
     pub on_failure: OnFailure,
     pub fsync: Fsync,
+    /// What is kept where a project, its team and its organisation say nothing.
+    pub keep: Keep,
+    /// How long bodies are kept where nothing else is said.
+    pub body_retention: Duration,
+    /// Of each request and each answer no more bytes are kept.
+    pub max_body: u64,
+    /// Bytes of bodies that may wait to be written.
+    pub max_bodies_waiting: u64,
 }
 
 /// What becomes of a request that can't be journaled.
@@ -82,9 +107,15 @@ impl Default for Settings {
         Self {
             enabled: true,
             retention: Some(Duration::from_secs(90 * 24 * 3600)),
+            usage_retention: Some(Duration::from_secs(3 * 365 * 24 * 3600)),
+            usage_metadata: Vec::new(),
             max_journal: 1 << 30,
             on_failure: OnFailure::Allow,
             fsync: Fsync::Never,
+            keep: Keep::Metadata,
+            body_retention: Duration::from_secs(30 * 24 * 3600),
+            max_body: 256 << 10,
+            max_bodies_waiting: 64 << 20,
         }
     }
 }
@@ -103,6 +134,14 @@ struct Shared {
     location: Location,
     on_failure: OnFailure,
     retention: Option<Duration>,
+    usage_retention: Option<Duration>,
+    usage_metadata: Vec<String>,
+    keep: Keep,
+    body_retention: Duration,
+    max_body: usize,
+    bodies: bodies::Waiting,
+    sealer: bodies::Sealer,
+    mask: erasure::Mask,
     /// The middle part of this process's ids.
     process: u128,
     counter: AtomicU64,
@@ -167,6 +206,7 @@ pub struct Counts {
     /// Journals with something behind their last whole entry: what a process was writing when it ended.
     pub torn: u64,
     pub audited: u64,
+    pub bodies: bodies::Counts,
 }
 
 /// What a provider may bill for a request, at most.
@@ -185,8 +225,13 @@ impl Ledger {
     }
 
     /// Opens the journal and starts the thread. Where either fails, requests go by `on_failure`, and the health says
-    /// why.
-    pub fn start(state_dir: &Path, location: Location, settings: &Settings) -> Self {
+    /// why. `master` is the master key, under which bodies are sealed.
+    pub fn start(
+        state_dir: &Path,
+        location: Location,
+        settings: &Settings,
+        master: &Secret,
+    ) -> Self {
         if !settings.enabled {
             return Self::off();
         }
@@ -197,6 +242,14 @@ impl Ledger {
             location: place(&location),
             on_failure: settings.on_failure,
             retention: settings.retention,
+            usage_retention: settings.usage_retention,
+            usage_metadata: settings.usage_metadata.clone(),
+            keep: settings.keep,
+            body_retention: settings.body_retention,
+            max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
+            bodies: bodies::Waiting::new(settings.max_bodies_waiting),
+            sealer: bodies::Sealer::new(master),
+            mask: erasure::Mask::new(master),
             process: u128::from(fastrand::u64(..1 << 40)) << 40,
             counter: AtomicU64::new(0),
             questions: ask,
@@ -268,8 +321,23 @@ impl Ledger {
         }
     }
 
-    /// Takes the record of an exchange, which was admitted as `id` or asked nobody. Never waits for the database.
-    pub fn done(&self, id: Option<Id>, record: &Record) {
+    /// Returns what is kept of an exchange whose project says `retention`, and what takes its bodies where they are.
+    pub fn keeps(&self, retention: Option<Retention>) -> (Keep, Option<Box<Body>>) {
+        let Some(shared) = &self.shared else {
+            return (Keep::Metadata, None);
+        };
+        let keep = retention.map_or(shared.keep, |retention| retention.keep);
+        let body = || {
+            let own = retention.and_then(|retention| retention.bodies);
+            let time = own.unwrap_or(shared.body_retention);
+            Box::new(Body::new(shared.max_body, time))
+        };
+        (keep, (keep == Keep::Bodies).then(body))
+    }
+
+    /// Takes the record of an exchange, which was admitted as `id` or asked nobody, and what was said in it. Never waits
+    /// for the database.
+    pub fn done(&self, id: Option<Id>, record: &Record, body: Option<Box<Body>>) {
         let Some(shared) = &self.shared else { return };
         let id = id.unwrap_or_else(|| shared.next_id(record.at));
         let kept = scratch(|out| {
@@ -279,6 +347,12 @@ impl Ledger {
         });
         if !kept {
             shared.tallies.lost.fetch_add(1, Relaxed);
+        }
+        if let Some(body) = body.filter(|body| !body.is_empty()) {
+            let user = record.user.as_deref().unwrap_or_default();
+            let at_us = record.at.as_microsecond();
+            shared.bodies.put(id, at_us, user, *body);
+            shared.journal.wake();
         }
     }
 
@@ -299,6 +373,11 @@ impl Ledger {
             shared.tallies.lost.fetch_add(1, Relaxed);
         }
         shared.journal.wake();
+    }
+
+    /// Opens what was said in an exchange; `None` where it was sealed with another master key.
+    fn open(&self, kept: &bodies::Kept) -> Option<serde_json::Value> {
+        kept.json(&self.shared.as_ref()?.sealer)
     }
 
     /// Asks the database.
@@ -362,6 +441,7 @@ impl Ledger {
             lost: of(&tallies.lost),
             torn: of(&tallies.torn),
             audited: of(&tallies.audited),
+            bodies: shared.bodies.counts(),
         }
     }
 
@@ -460,13 +540,11 @@ fn admission(
         ("team", record.team.as_deref()),
         ("project", record.project.as_deref()),
         ("key", record.key.as_deref()),
-        ("user", record.user.as_deref()),
-        ("session", record.session.as_deref()),
         ("shadow_of", record.shadow_of.as_deref()),
     ] {
         line.text_if(name, value.unwrap_or_default());
     }
-    line.texts_if("tags", &record.tags);
+    record.write_said(&mut line);
     line.text_if("model_requested", &record.model_requested);
     line.text_if("model", model);
     line.text("provider", provider);
@@ -490,5 +568,7 @@ fn shortened(record: &Record) -> Record {
     short
 }
 
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::api::{self, Refusal};
+use super::answer::Refusal;
+use super::api;
 
 /// Names and values of a query, decoded.
 pub struct Parameters(Vec<(String, String)>);
@@ -23,6 +24,21 @@ impl Parameters {
     pub fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.remove(at).1)
+    }
+
+    /// Takes the parameters whose names begin so, each once.
+    pub fn take_all(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let mut taken: Vec<(String, String)> = Vec::new();
+        let all = std::mem::take(&mut self.0);
+        for (name, value) in all {
+            let is_new = taken.iter().all(|(known, _)| *known != name);
+            if name.starts_with(prefix) && is_new {
+                taken.push((name, value));
+            } else {
+                self.0.push((name, value));
+            }
+        }
+        taken
     }
 
     /// Takes a list: values parted by commas, in one parameter or in several.

@@ -14,7 +14,7 @@ const MOST_ATTEMPTS: usize = 64;
 const MOST_TEXT: usize = 1024;
 
 /// Names of the columns, in the order of [`Row::cells`].
-pub const COLUMNS: [&str; 42] = [
+pub const COLUMNS: [&str; 43] = [
     "id",
     "request_id",
     "time_us",
@@ -57,6 +57,7 @@ pub const COLUMNS: [&str; 42] = [
     "request_bytes",
     "response_bytes",
     "shadow_of",
+    "metadata",
 ];
 
 /// The state of a row.
@@ -113,6 +114,8 @@ pub struct Row {
     pub response_bytes: i64,
     /// The id of the request that this one was a copy of.
     pub shadow_of: String,
+    /// A JSON object; empty for none.
+    pub metadata: String,
 }
 
 /// A value on its way into a row, or out of it.
@@ -191,6 +194,8 @@ struct Line<'a> {
     response_bytes: u64,
     #[serde(borrow, default)]
     shadow_of: Cow<'a, str>,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
     #[serde(default)]
     reserved_pico: u64,
     #[serde(default)]
@@ -291,6 +296,10 @@ impl Row {
             request_bytes: whole(line.request_bytes),
             response_bytes: whole(line.response_bytes),
             shadow_of: text(&line.shadow_of),
+            metadata: line
+                .metadata
+                .map(|metadata| metadata.get().to_owned())
+                .unwrap_or_default(),
         }
     }
 
@@ -340,6 +349,7 @@ impl Row {
             Number(self.request_bytes),
             Number(self.response_bytes),
             Text(&self.shadow_of),
+            Text(&self.metadata),
         ]
     }
 
@@ -377,6 +387,7 @@ impl Row {
         }
         for (name, raw) in [
             ("tags", &self.tags),
+            ("metadata", &self.metadata),
             ("usage", &self.usage),
             ("attempts", &self.attempts),
         ] {
@@ -453,6 +464,7 @@ mod tests {
             key: Some("team \"a\"".into()),
             user: Some("u\0\n1".into()),
             tags: vec!["x".into(), "y,z".into()],
+            metadata: vec![("team".into(), "r\"d".into())],
             model_requested: "fast".into(),
             model: "gpt-5".into(),
             provider: "openai".into(),
@@ -494,6 +506,7 @@ mod tests {
         assert_eq!(row.tags, r#"["x","y,z"]"#);
         assert_eq!((row.tries, row.duration_us), (1, 5000));
         assert_eq!(row.shadow_of, "req_0");
+        assert_eq!(row.metadata, r#"{"team":"r\"d"}"#);
         assert!(row.estimated && row.state == DONE);
         let json = row.json();
         assert_eq!(json["attempts"][0]["outcome"], "ok");

@@ -1,6 +1,7 @@
 //! Which rows of the ledger are meant, and reading them page by page.
 
 use super::entry::Id;
+use super::metadata;
 use super::row::Row;
 use super::tables::{self, Sql};
 use crate::state::database::Pool;
@@ -38,6 +39,8 @@ pub struct Filter {
     pub fields: Vec<(&'static str, String)>,
     pub status: Option<i64>,
     pub tag: Option<String>,
+    /// Fields of the metadata, and what stands there.
+    pub metadata: Vec<(String, String)>,
     /// Only what belongs to one of these: paths as in `api::Asked`.
     pub within: Option<Vec<String>>,
 }
@@ -55,7 +58,7 @@ pub struct Query {
 
 impl Filter {
     /// Appends the conditions, with `WHERE`.
-    pub fn push(&self, sql: &mut Sql) {
+    pub fn push(&self, sql: &mut Sql, sqlite: bool) {
         // Ids begin with the time to the millisecond: the key finds them, the column decides.
         sql.push(" WHERE id >= ");
         sql.text(Id::first_at(self.start_us.unwrap_or(0)).text());
@@ -69,6 +72,11 @@ impl Filter {
             sql.push(" AND time_us < ");
             sql.number(end);
         }
+        self.push_fields(sql, sqlite);
+    }
+
+    /// Appends the conditions but those of time, behind others.
+    pub fn push_fields(&self, sql: &mut Sql, sqlite: bool) {
         for (column, value) in &self.fields {
             sql.push(&format!(" AND {column} = "));
             sql.text(value.as_str());
@@ -87,6 +95,10 @@ impl Filter {
             sql.push(" AND REPLACE(tags, ");
             sql.text(quoted);
             sql.push(", '') <> tags");
+        }
+        for (field, value) in &self.metadata {
+            sql.push(&format!(" AND {} = ", metadata::column(field, sqlite)));
+            sql.text(value.as_str());
         }
         if let Some(within) = &self.within {
             // Nothing is within nothing.
@@ -112,7 +124,9 @@ impl Filter {
 /// Returns a page of rows.
 pub async fn rows(readers: &Pool, query: &Query) -> Result<Vec<Row>, sqlx::Error> {
     let mut sql = Sql::new(&format!("SELECT {} FROM records", tables::columns()));
-    query.filter.push(&mut sql);
+    let mut connection = readers.acquire().await?;
+    let sqlite = connection.backend_name() == "SQLite";
+    query.filter.push(&mut sql, sqlite);
     if let Some(after) = query.after {
         sql.push(if query.ascending {
             " AND id > "
@@ -127,6 +141,6 @@ pub async fn rows(readers: &Pool, query: &Query) -> Result<Vec<Row>, sqlx::Error
         " ORDER BY id DESC LIMIT "
     });
     sql.number(query.limit);
-    let found = sql.fetch(readers).await?;
+    let found = sql.fetch(&mut *connection).await?;
     found.iter().map(tables::read).collect()
 }

@@ -1,5 +1,6 @@
 //! The ledger's tables: what is written to them and deleted from them, in statements that both databases understand.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use sqlx::Row as _;
@@ -8,12 +9,14 @@ use sqlx::query::Query;
 
 use super::entry::Id;
 use super::row::{self, COLUMNS, Cell, Row};
-use crate::state::database::{Connection, Pool, Row as Found};
+use crate::state::database::{Connection, Row as Found};
 
 /// Rows of one statement: its arguments stay far below what either database takes.
 const TOGETHER: usize = 20;
 /// Rows that are deleted at a time, so that nobody waits long.
 const CHUNK: i64 = 2000;
+/// Ids of one statement.
+const IDS: usize = 500;
 
 /// Statements for one row, and for [`TOGETHER`].
 struct Inserts {
@@ -72,16 +75,47 @@ impl Sql {
         self.text.push_str(&format!("${}", self.arguments.len()));
     }
 
-    pub async fn fetch(self, readers: &Pool) -> Result<Vec<Found>, sqlx::Error> {
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(self.text));
-        for argument in self.arguments {
-            query = match argument {
-                Argument::Text(text) => query.bind(text),
-                Argument::Number(number) => query.bind(number),
-            };
+    /// Appends a list of texts, in its brackets.
+    pub fn texts<'t>(&mut self, values: impl IntoIterator<Item = &'t str>) {
+        self.push("(");
+        for (at, value) in values.into_iter().enumerate() {
+            if at > 0 {
+                self.push(", ");
+            }
+            self.text(value);
         }
-        query.fetch_all(readers).await
+        self.push(")");
     }
+
+    pub async fn fetch<'e>(
+        self,
+        at: impl sqlx::Executor<'e, Database = sqlx::Any>,
+    ) -> Result<Vec<Found>, sqlx::Error> {
+        let (text, arguments) = (self.text, self.arguments);
+        let query = sqlx::query(sqlx::AssertSqlSafe(text));
+        bound(query, arguments).fetch_all(at).await
+    }
+
+    /// Runs a statement that changes rows; returns how many.
+    pub async fn run(self, connection: &mut Connection) -> Result<u64, sqlx::Error> {
+        let (text, arguments) = (self.text, self.arguments);
+        let query = sqlx::query(sqlx::AssertSqlSafe(text));
+        let done = bound(query, arguments).execute(connection).await?;
+        Ok(done.rows_affected())
+    }
+}
+
+fn bound(
+    mut query: Query<'_, sqlx::Any, AnyArguments>,
+    arguments: Vec<Argument>,
+) -> Query<'_, sqlx::Any, AnyArguments> {
+    for argument in arguments {
+        query = match argument {
+            Argument::Text(text) => query.bind(text),
+            Argument::Number(number) => query.bind(number),
+        };
+    }
+    query
 }
 
 fn insert(rows: usize, argument: &impl Fn(usize) -> String) -> String {
@@ -193,6 +227,7 @@ pub fn read(found: &Found) -> Result<Row, sqlx::Error> {
         request_bytes: number("request_bytes")?,
         response_bytes: number("response_bytes")?,
         shadow_of: text("shadow_of")?,
+        metadata: text("metadata")?,
     })
 }
 
@@ -209,6 +244,37 @@ pub async fn erase(connection: &mut Connection, user: &str) -> Result<u64, sqlx:
     let text = "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE end_user = $1 AND end_user <> '' LIMIT $2)";
     let query = sqlx::query(text).bind(user.to_owned());
     Ok(query.bind(CHUNK).execute(connection).await?.rows_affected())
+}
+
+/// Returns those of some ids that rows have.
+pub async fn known(
+    connection: &mut Connection,
+    ids: &[&str],
+) -> Result<HashSet<String>, sqlx::Error> {
+    let mut known = HashSet::new();
+    for some in ids.chunks(IDS) {
+        let mut sql = Sql::new("SELECT id FROM records WHERE id IN ");
+        sql.texts(some.iter().copied());
+        for found in sql.fetch(&mut *connection).await? {
+            known.insert(found.try_get("id")?);
+        }
+    }
+    Ok(known)
+}
+
+/// Deletes rows by their ids.
+pub async fn delete(
+    connection: &mut Connection,
+    table: &'static str,
+    ids: &[&str],
+) -> Result<u64, sqlx::Error> {
+    let mut gone = 0;
+    for some in ids.chunks(IDS) {
+        let mut sql = Sql::new(&format!("DELETE FROM {table} WHERE id IN "));
+        sql.texts(some.iter().copied());
+        gone += sql.run(connection).await?;
+    }
+    Ok(gone)
 }
 
 /// Returns whether a statement was refused for what is in it: it would be refused for ever.

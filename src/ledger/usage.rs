@@ -1,27 +1,27 @@
 //! Usage over time: sums of the ledger's rows by minute, hour, day or month of a time zone and by what they have in
 //! common, with zeros where there was nothing.
+//!
+//! What the database sums up is read from rows, or from the sums that are kept beside them as far as these go (`told`).
 
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 use serde_json::{Map, Value, json};
-use sqlx::Row as _;
 
 use super::search::Filter;
-use super::tables::Sql;
+use super::{metadata, sums};
 use crate::provider::cost;
-use crate::state::database::Pool;
 
 /// Points of an answer, over all groups.
 pub const MOST_POINTS: usize = 100_000;
 /// Things that may be grouped by at once.
 pub const MOST_GROUPS: usize = 4;
-const MICRO: i64 = 1_000_000;
+pub(super) const MICRO: i64 = 1_000_000;
 /// Sums of pico-dollars are made in two parts, or a large one would not fit.
-const PART: i64 = 1_000_000;
+pub(super) const PART: i64 = 1_000_000;
 
-/// What can be grouped by, and the column where it stands, or what is made of one.
+/// What can be grouped by, beside metadata, and the column where it stands.
 pub const GROUPS: [(&str, &str); 16] = [
     ("org", "org"),
     ("team", "team"),
@@ -39,11 +39,49 @@ pub const GROUPS: [(&str, &str); 16] = [
     ("state", "state"),
     ("status", "status"),
     // Copies that were sent to try another model, and all else.
-    (
-        "shadow",
-        "CASE WHEN shadow_of = '' THEN '' ELSE 'shadow' END",
-    ),
+    ("shadow", "shadow_of"),
 ];
+
+/// One thing that is grouped by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// Of [`GROUPS`].
+    Known {
+        name: &'static str,
+        column: &'static str,
+    },
+    /// What stands under a name in the metadata.
+    Metadata(String),
+}
+
+impl Group {
+    /// Finds it by the name that the API has for it.
+    pub fn named(name: &str) -> Option<Self> {
+        // What the row says is used: the model that answered.
+        let name = match name {
+            "model_used" => "model",
+            "provider_used" => "provider",
+            name => name,
+        };
+        if let Some(field) = metadata::field(name) {
+            return Some(Self::Metadata(field.to_owned()));
+        }
+        let mut known = GROUPS.into_iter();
+        let (name, column) = known.find(|(known, _)| *known == name)?;
+        Some(Self::Known { name, column })
+    }
+
+    pub fn name(&self) -> String {
+        match self {
+            Group::Known { name, .. } => (*name).to_owned(),
+            Group::Metadata(field) => format!("{}{field}", metadata::PREFIX),
+        }
+    }
+
+    fn is_tag(&self) -> bool {
+        matches!(self, Group::Known { name: "tag", .. })
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resolution {
@@ -69,6 +107,15 @@ impl Resolution {
             Resolution::Month => "month",
         }
     }
+
+    /// Returns the seconds of its points, a month's as those of a day.
+    fn seconds(self) -> i64 {
+        match self {
+            Resolution::Minute => 60,
+            Resolution::Hour => 3600,
+            Resolution::Day | Resolution::Month => 86_400,
+        }
+    }
 }
 
 /// What is asked.
@@ -80,8 +127,7 @@ pub struct Query {
     pub end: Timestamp,
     pub resolution: Resolution,
     pub zone: TimeZone,
-    /// Names and columns of [`GROUPS`].
-    pub groups: Vec<(&'static str, &'static str)>,
+    pub groups: Vec<Group>,
 }
 
 /// What some rows come to.
@@ -122,7 +168,7 @@ pub struct Series {
 pub struct TooMany;
 
 impl Sums {
-    fn add(&mut self, other: &Sums) {
+    pub fn add(&mut self, other: &Sums) {
         for (mine, more) in [
             (&mut self.requests, other.requests),
             (&mut self.errors, other.errors),
@@ -203,16 +249,38 @@ impl Sums {
 }
 
 impl Query {
-    /// Returns the length of the database's slots, which never lie across two points: a time zone is some quarters of an
-    /// hour away from UTC.
-    fn step_us(&self) -> i64 {
-        let seconds = match (self.resolution, self.zone == TimeZone::UTC) {
-            (Resolution::Minute, _) => 60,
-            (Resolution::Hour, true) => 3600,
-            (Resolution::Day | Resolution::Month, true) => 86_400,
-            (Resolution::Hour | Resolution::Day | Resolution::Month, false) => 900,
+    /// Returns the length of the database's slots, in seconds: the longest of which none lies across two points.
+    pub(super) fn step(&self) -> i64 {
+        let times = self.times().unwrap_or_default();
+        let whole = |step: &i64| {
+            let fits = |time: &Timestamp| time.as_second().rem_euclid(*step) == 0;
+            *step <= self.resolution.seconds() && times.iter().all(fits)
         };
-        seconds * MICRO
+        // A zone that is no quarters of an hour away from UTC was last seen in 1972.
+        let least = self.resolution.seconds().min(900);
+        sums::LENGTHS.into_iter().find(whole).unwrap_or(least)
+    }
+
+    /// Returns the fields of metadata by which sums must be kept to answer it from them; `None`: it asks what no sum is
+    /// kept by.
+    pub(super) fn fields(&self) -> Option<Vec<&str>> {
+        let filter = &self.filter;
+        let column = |(column, _): &(&str, String)| sums::has(column);
+        if filter.tag.is_some() || !filter.fields.iter().all(column) {
+            return None;
+        }
+        let mut fields: Vec<&str> = filter.metadata.iter().map(|(field, _)| &**field).collect();
+        for group in &self.groups {
+            match group {
+                Group::Known { name: "shadow", .. } => {}
+                Group::Known { column, .. } if sums::has(column) => {}
+                Group::Known { .. } => return None,
+                Group::Metadata(field) => fields.push(field),
+            }
+        }
+        fields.sort_unstable();
+        fields.dedup();
+        Some(fields)
     }
 
     /// Returns when each point begins, the first one at or before the start.
@@ -262,7 +330,7 @@ impl Query {
     /// Puts what the database summed into whole series.
     pub fn series(&self, slots: Vec<Slot>) -> Result<Series, TooMany> {
         let times = self.times()?;
-        let tag = self.groups.iter().position(|(name, _)| *name == "tag");
+        let tag = self.groups.iter().position(Group::is_tag);
         let mut series = Series {
             groups: BTreeMap::new(),
             total: Sums::default(),
@@ -315,81 +383,6 @@ fn tags(text: &str) -> Vec<String> {
         tags.push(String::new());
     }
     tags
-}
-
-/// Has the database sum up.
-pub(super) async fn slots(readers: &Pool, query: &Query) -> Result<Vec<Slot>, sqlx::Error> {
-    let mut sql = Sql::new("SELECT time_us / ");
-    let step = query.step_us();
-    // Written out: one and the same expression, here and where it is grouped by.
-    sql.push(&format!("{step} AS slot"));
-    for (_, column) in &query.groups {
-        sql.push(&format!(", CAST({column} AS TEXT)"));
-    }
-    sql.push(", COUNT(*) AS requests");
-    for (name, expression) in [
-        (
-            "errors",
-            "CASE WHEN error <> '' THEN 1 ELSE 0 END".to_owned(),
-        ),
-        (
-            "interrupted",
-            "CASE WHEN state = 'interrupted' THEN 1 ELSE 0 END".to_owned(),
-        ),
-        ("input", "input".to_owned()),
-        ("output", "output".to_owned()),
-        ("cache_read", "cache_read".to_owned()),
-        ("cache_write", "cache_write".to_owned()),
-        ("reasoning", "reasoning".to_owned()),
-        ("duration", "duration_us".to_owned()),
-        ("cost", format!("cost_pico / {PART}")),
-        ("cost_rest", format!("cost_pico % {PART}")),
-        ("saved", format!("saved_pico / {PART}")),
-        ("saved_rest", format!("saved_pico % {PART}")),
-    ] {
-        // PostgreSQL sums up to a type of its own.
-        sql.push(&format!(
-            ", CAST(SUM({expression}) AS BIGINT) AS sum_{name}"
-        ));
-    }
-    sql.push(" FROM records");
-    query.filter.push(&mut sql);
-    let places: Vec<String> = (1..=query.groups.len() + 1)
-        .map(|at| at.to_string())
-        .collect();
-    sql.push(&format!(" GROUP BY {} LIMIT ", places.join(", ")));
-    // One more than can be answered: then it is seen that there are too many.
-    sql.number(MOST_POINTS as i64 + 1);
-    let found = sql.fetch(readers).await?;
-    let slot = |row: &crate::state::database::Row| {
-        let sum = |name: &str| row.try_get::<i64, _>(format!("sum_{name}").as_str());
-        let pico = |whole: i64, rest: i64| {
-            let sum = i128::from(whole) * i128::from(PART) + i128::from(rest);
-            u64::try_from(sum.max(0)).unwrap_or(u64::MAX)
-        };
-        let mut values = Vec::with_capacity(query.groups.len());
-        for at in 0..query.groups.len() {
-            values.push(row.try_get::<String, _>(at + 1)?);
-        }
-        Ok(Slot {
-            at_us: row.try_get::<i64, _>("slot")?.saturating_mul(step),
-            values,
-            sums: Sums {
-                requests: row.try_get("requests")?,
-                errors: sum("errors")?,
-                interrupted: sum("interrupted")?,
-                input: sum("input")?,
-                output: sum("output")?,
-                cache_read: sum("cache_read")?,
-                cache_write: sum("cache_write")?,
-                reasoning: sum("reasoning")?,
-                cost_pico: pico(sum("cost")?, sum("cost_rest")?),
-                saved_pico: pico(sum("saved")?, sum("saved_rest")?),
-                duration_us: sum("duration")?,
-            },
-        })
-    };
-    found.iter().map(slot).collect()
 }
 
 #[cfg(test)]
@@ -455,6 +448,27 @@ mod tests {
     }
 
     #[test]
+    fn slots_are_as_long_as_the_points_let_them_be() {
+        for (zone, resolution, step) in [
+            ("UTC", Resolution::Month, 86_400),
+            ("UTC", Resolution::Day, 86_400),
+            ("UTC", Resolution::Hour, 3600),
+            ("UTC", Resolution::Minute, 60),
+            ("Europe/Berlin", Resolution::Day, 3600),
+            ("Asia/Kathmandu", Resolution::Day, 900),
+            ("Asia/Kathmandu", Resolution::Minute, 60),
+        ] {
+            let asked = query(
+                "2026-03-01T00:00:00Z",
+                "2026-03-04T00:00:00Z",
+                resolution,
+                zone,
+            );
+            assert_eq!(asked.step(), step, "{zone} {resolution:?}");
+        }
+    }
+
+    #[test]
     fn no_zone_has_a_point_within_a_slot() {
         for zone in [
             "UTC",
@@ -471,8 +485,9 @@ mod tests {
                     }
                 };
                 let query = query(start, end, resolution, zone);
+                let step = query.step();
                 for time in query.times().expect("not too many") {
-                    assert_eq!(time.as_microsecond() % query.step_us(), 0, "{zone} {time}");
+                    assert_eq!(time.as_second() % step, 0, "{zone} {time}");
                 }
             }
         }
@@ -517,7 +532,9 @@ mod tests {
             Resolution::Day,
             "UTC",
         );
-        query.groups = vec![("model", "model"), ("tag", "tags")];
+        query.groups = ["model", "tag"]
+            .map(|name| Group::named(name).expect("known"))
+            .into();
         let at = "2026-03-01T00:00:00Z";
         let series = query
             .series(vec![
@@ -546,7 +563,7 @@ mod tests {
             Resolution::Day,
             "UTC",
         );
-        days.groups = vec![("key", "api_key")];
+        days.groups = vec![Group::named("key").expect("known")];
         let slots = (0..100).map(|key| slot("2021-01-01T00:00:00Z", &[&key.to_string()], 1));
         assert_eq!(days.series(slots.collect()), Err(TooMany));
     }

@@ -10,7 +10,7 @@
 //! | `endpoint` | `chat`, `messages`, `models`, … |
 //! | `protocol` | what the client spoke |
 //! | `org`? `team`? `project`? | whose the key is |
-//! | `key`? `user`? `session`? `tags`? | who asked: the key's name, and what the client said |
+//! | `key`? `user`? `session`? `tags`? `metadata`? | who asked: the key's name, and what the client said |
 //! | `model_requested`? `model`? `provider`? `upstream_protocol`? | what was asked for, and who answered |
 //! | `rule`? | the name of the rule that was about the request |
 //! | `mode` | `pass`, `translate`, `cache`, `demo` or `none` |
@@ -63,6 +63,10 @@ pub struct Record {
     pub user: Option<String>,
     pub session: Option<String>,
     pub tags: Vec<String>,
+    /// Names, which need no escapes, and values.
+    pub metadata: Vec<(String, String)>,
+    /// What the client said of itself is written nowhere: its project keeps amounts alone.
+    pub amounts_only: bool,
     /// As the client wrote it.
     pub model_requested: String,
     /// The rule that was about it.
@@ -369,6 +373,23 @@ impl Record {
         self.phases[phase as usize] += time;
     }
 
+    /// Writes what the client said of itself.
+    pub fn write_said(&self, line: &mut Object<'_>) {
+        if self.amounts_only {
+            return;
+        }
+        line.text_if("user", self.user.as_deref().unwrap_or_default());
+        line.text_if("session", self.session.as_deref().unwrap_or_default());
+        line.texts_if("tags", &self.tags);
+        if !self.metadata.is_empty() {
+            line.object("metadata", |object| {
+                for (name, value) in &self.metadata {
+                    object.text(name, value);
+                }
+            });
+        }
+    }
+
     /// Appends the record as one JSON line, with its line end.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let mut line = Object::open(out);
@@ -380,9 +401,7 @@ impl Record {
         line.text_if("team", self.team.as_deref().unwrap_or_default());
         line.text_if("project", self.project.as_deref().unwrap_or_default());
         line.text_if("key", self.key.as_deref().unwrap_or_default());
-        line.text_if("user", self.user.as_deref().unwrap_or_default());
-        line.text_if("session", self.session.as_deref().unwrap_or_default());
-        line.texts_if("tags", &self.tags);
+        self.write_said(&mut line);
         line.text_if("model_requested", &self.model_requested);
         line.text_if("rule", self.rule.as_deref().unwrap_or_default());
         line.text_if("model", &self.model);
@@ -392,10 +411,9 @@ impl Record {
         line.truth("stream", self.stream);
         line.number("status", u64::from(self.status));
         line.text_if("error", self.error.unwrap_or_default());
-        line.text_if(
-            "error_message",
-            self.error_message.as_deref().unwrap_or_default(),
-        );
+        // A provider's words may repeat the client's.
+        let message = self.error_message.as_deref().filter(|_| !self.amounts_only);
+        line.text_if("error_message", message.unwrap_or_default());
         line.text("cache", self.cache.as_str());
         line.text_if("finish", self.finish.unwrap_or_default());
         if !self.candidates.is_empty() {

@@ -117,7 +117,7 @@ impl Admin {
             return Fault::forbidden(route.least).into_answer();
         }
         match route.does {
-            Does::Ledger => self.ledger(path, caller, session).await,
+            Does::Ledger => self.ledger(path, route.least, caller, session).await,
             Does::Reload => self.reload(caller).await,
             Does::Explain => self.explain(session).await,
             Does::Status => self.status(),
@@ -201,6 +201,7 @@ impl Admin {
     async fn ledger(
         &self,
         path: &str,
+        least: Least,
         caller: &Caller,
         session: &ServerSession,
     ) -> Response<Vec<u8>> {
@@ -216,7 +217,7 @@ impl Admin {
             query: head.uri.query(),
             accept,
             actor: caller.name(),
-            within: caller.sees(),
+            within: caller.sees(least),
         };
         let told = ledger::answer(ledger, asked).await;
         let mut answer = Response::new(told.body);

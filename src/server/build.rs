@@ -293,6 +293,7 @@ impl Parts {
             &snapshot.state_dir,
             snapshot.database.clone(),
             &snapshot.ledger,
+            &master,
         );
         let budgets = budgets(&snapshot.state_dir);
         let alerts = Alerts::start(&snapshot.alerts, &budgets)?;

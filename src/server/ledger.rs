@@ -36,6 +36,14 @@ const TORN: (&str, &str) = (
     "Segments of ended processes with something behind their last whole entry.",
 );
 
+const BODIES: (&str, &str) = (
+    "strait_ledger_bodies_total",
+    "Bodies of exchanges by what became of them.",
+);
+const WAITING: (&str, &str) = (
+    "strait_ledger_bodies_waiting_bytes",
+    "Bytes of bodies that wait to be written.",
+);
 const ALERTS: (&str, &str) = (
     "strait_alerts_total",
     "Alerts on budgets by what became of them.",
@@ -43,9 +51,10 @@ const ALERTS: (&str, &str) = (
 
 impl Tallied {
     pub fn new(ledger: Ledger, alerts: Alerts) -> Self {
-        let plain = [AVAILABLE, JOURNAL, UNJOURNALED, TORN];
+        let plain = [AVAILABLE, JOURNAL, WAITING, UNJOURNALED, TORN];
         let mut descs = Vec::from(plain.map(|(name, help)| desc(name, help, &[])));
         descs.push(desc(ROWS.0, ROWS.1, &["outcome"]));
+        descs.push(desc(BODIES.0, BODIES.1, &["outcome"]));
         descs.push(desc(ALERTS.0, ALERTS.1, &["outcome"]));
         Self {
             ledger,
@@ -66,6 +75,7 @@ impl Collector for Tallied {
         for ((name, help), value) in [
             (AVAILABLE, u64::from(counts.database)),
             (JOURNAL, counts.journal_bytes),
+            (WAITING, counts.bodies.waiting_bytes),
         ] {
             let mut rows = Rows::gauge(name, help);
             rows.push(&[], value as f64);
@@ -83,6 +93,15 @@ impl Collector for Tallied {
             ("expired", counts.expired),
             ("lost", counts.lost),
             ("audited", counts.audited),
+        ] {
+            rows.push(&[("outcome", outcome)], count as f64);
+        }
+        rows.end(&mut families);
+        let mut rows = Rows::counter(BODIES.0, BODIES.1);
+        for (outcome, count) in [
+            ("written", counts.bodies.written),
+            ("dropped", counts.bodies.dropped),
+            ("expired", counts.bodies.expired),
         ] {
             rows.push(&[("outcome", outcome)], count as f64);
         }

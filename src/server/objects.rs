@@ -64,15 +64,12 @@ impl Caller {
         }
     }
 
-    /// Returns of what they may see the usage, as paths; `None`: of everything.
-    pub fn sees(&self) -> Option<Vec<String>> {
+    /// Returns where they are what `least` asks for, as paths; `None`: everywhere.
+    pub fn sees(&self, least: Least) -> Option<Vec<String>> {
         match self {
             Caller::Operator(_) => None,
             Caller::Person(person) => {
-                let may = person
-                    .roles
-                    .iter()
-                    .filter(|(role, _)| role.may(Least::Viewer));
+                let may = person.roles.iter().filter(|(role, _)| role.may(least));
                 Some(may.map(|(_, path)| path.to_string()).collect())
             }
         }

@@ -236,6 +236,13 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         ),
         route("GET", "records/export", viewer, told, exported),
         route(
+            "GET",
+            "records/{id}/body",
+            Least::Auditor,
+            told,
+            "What was said in an exchange, where that is kept; the reading is in the audit log",
+        ),
+        route(
             "DELETE",
             "records",
             operator,

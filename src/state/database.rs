@@ -76,6 +76,32 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
         },
     ),
     (
+        30,
+        "erasures",
+        Text::Both(include_str!("../../migrations/0030_erasures.sql")),
+    ),
+    (
+        31,
+        "bodies",
+        Text::Each {
+            sqlite: include_str!("../../migrations/0031_bodies.sqlite.sql"),
+            postgres: include_str!("../../migrations/0031_bodies.postgres.sql"),
+        },
+    ),
+    (
+        32,
+        "sums",
+        Text::Each {
+            sqlite: include_str!("../../migrations/0032_sums.sqlite.sql"),
+            postgres: include_str!("../../migrations/0032_sums.postgres.sql"),
+        },
+    ),
+    (
+        33,
+        "metadata",
+        Text::Both(include_str!("../../migrations/0033_metadata.sql")),
+    ),
+    (
         40,
         "signin",
         Text::Both(include_str!("../../migrations/0040_signin.sql")),
@@ -239,6 +265,29 @@ impl Database {
     pub async fn close(self) -> Result<(), sqlx::Error> {
         self.readers.close().await;
         self.writer.close().await
+    }
+}
+
+/// Who may be at the ledger in a transaction that has begun: those who write to it are let in together, who erases comes
+/// in alone. SQLite lets one write at a time as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    Together,
+    Alone,
+}
+
+impl Turn {
+    /// Waits for the turn; it ends with the transaction.
+    pub async fn take(self, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        if connection.backend_name() == "SQLite" {
+            return Ok(());
+        }
+        // The number is that of the ledger and nothing else. In a block, because `void` is no type for sqlx.
+        let text = match self {
+            Turn::Together => "DO $$ BEGIN PERFORM pg_advisory_xact_lock_shared(7301); END $$",
+            Turn::Alone => "DO $$ BEGIN PERFORM pg_advisory_xact_lock(7301); END $$",
+        };
+        sqlx::raw_sql(text).execute(connection).await.map(drop)
     }
 }
 

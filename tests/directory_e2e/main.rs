@@ -16,7 +16,7 @@ mod secrets;
 mod signin;
 mod tokens;
 
-use common::{Answer, Client, Strait, chat, mock};
+use common::{Answer, Client, Strait, chat, eventually, mock};
 use serde_json::{Value, json};
 use strait::mock::Mock;
 

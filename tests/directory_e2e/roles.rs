@@ -66,6 +66,7 @@ const WHO: &[(&str, &str, &str)] = &[
     ("GET", "usage", ALL),
     ("GET", "records", ALL),
     ("GET", "records/export", ALL),
+    ("GET", "records/{id}/body", "owner admin auditor"),
     ("DELETE", "records", ""),
     ("GET", "audit", ""),
     ("GET", "signin", ANYONE),
@@ -118,12 +119,44 @@ fn about(strait: &Strait, tree: &Tree, method: &str, path: &str) -> (String, Val
         return (path.to_owned(), body);
     }
     let id = match (kind, method) {
+        ("records", _) => said(strait, tree),
         ("organisations", "GET" | "PATCH") => tree.organisation.clone(),
         ("organisations", _) => id(&make(strait, kind, new(kind))),
         ("projects", "GET") => tree.project.clone(),
         _ => id(&make(strait, kind, new(kind))),
     };
     (path.replace("{id}", &id), body)
+}
+
+/// Returns the id of an exchange of the tree's project whose body is kept.
+fn said(strait: &Strait, tree: &Tree) -> String {
+    let first = || {
+        let path = format!("records?limit=1&project={}", tree.project);
+        let told = call(strait, OPERATOR, "GET", &path, &Value::Null);
+        Some(told.json()["data"].get(0)?["id"].as_str()?.to_owned())
+    };
+    if let Some(id) = first() {
+        return id;
+    }
+    let path = format!("projects/{}", tree.project);
+    let body = json!({"retention": {"keep": "bodies"}});
+    assert_eq!(call(strait, OPERATOR, "PATCH", &path, &body).status, 200);
+    let bearer = format!("Bearer {}", tree.secret);
+    let headers = [("authorization", bearer.as_str())];
+    let asked = strait.client().post(
+        "/v1/chat/completions",
+        &headers,
+        chat("fast", "hi").to_string().as_bytes(),
+    );
+    assert_eq!(asked.status, 200, "{}", asked.text());
+    let mut found = None;
+    eventually("its body is kept", || {
+        found = first();
+        let Some(id) = &found else { return false };
+        let path = format!("records/{id}/body");
+        call(strait, OPERATOR, "GET", &path, &Value::Null).status == 200
+    });
+    found.unwrap()
 }
 
 #[test]

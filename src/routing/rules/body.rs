@@ -23,17 +23,7 @@ pub fn metadata(
     envelope: &Envelope<'_>,
     protocol: Protocol,
 ) -> Option<CelMap<'static>> {
-    let value = match protocol {
-        Protocol::Bedrock => member(body, envelope, "requestMetadata"),
-        Protocol::Gemini => member(body, envelope, "labels"),
-        Protocol::OpenaiChat
-        | Protocol::OpenaiResponses
-        | Protocol::OpenaiCompletions
-        | Protocol::Anthropic
-        | Protocol::Cohere
-        | Protocol::Ollama => envelope.metadata.clone(),
-    };
-    let Some(text) = value.and_then(|value| body.get(value)) else {
+    let Some(text) = metadata_text(body, envelope, protocol) else {
         return Some(HashMap::new().into());
     };
     if text.len() > MOST_METADATA {
@@ -44,6 +34,25 @@ pub fn metadata(
     };
     let mut left = MOST_METADATA_VALUES;
     map(members, &mut left)
+}
+
+/// Returns where a request has its metadata.
+pub fn metadata_text<'b>(
+    body: &'b [u8],
+    envelope: &Envelope<'_>,
+    protocol: Protocol,
+) -> Option<&'b [u8]> {
+    let value = match protocol {
+        Protocol::Bedrock => member(body, envelope, "requestMetadata"),
+        Protocol::Gemini => member(body, envelope, "labels"),
+        Protocol::OpenaiChat
+        | Protocol::OpenaiResponses
+        | Protocol::OpenaiCompletions
+        | Protocol::Anthropic
+        | Protocol::Cohere
+        | Protocol::Ollama => envelope.metadata.clone(),
+    };
+    body.get(value?)
 }
 
 fn map(members: serde_json::Map<String, Value>, left: &mut usize) -> Option<CelMap<'static>> {

@@ -37,6 +37,7 @@ use jiff::tz::TimeZone;
 
 use crate::provider::TimeoutOverrides;
 
+pub use body::metadata_text;
 pub use check::ENDPOINTS;
 pub use facts::{Request, Said};
 pub use language::{Expression, Fault, Meant, compile};
