@@ -274,8 +274,7 @@ impl Gateway {
         }
         shadow::cast(&self.core, now, &ask, key.as_ref(), &route, said, x);
         let mut won = {
-            let attempts = attempt::run(&ask, &route, &choice, &self.core, x);
-            tokio::pin!(attempts);
+            let attempts = std::pin::pin!(attempt::run(&ask, &route, &choice, &self.core, x));
             self.unless_gone(attempts, session, keep.as_ref()).await
         };
         let down = matches!(&won, Some((Err(lost), _)) if degrade::is_down(lost));
@@ -293,8 +292,7 @@ impl Gateway {
             let screen = ask.screen(&all, key.as_deref());
             let instead = choose(&last, &ask.asked(&last), None, &screen);
             let tried = {
-                let attempts = attempt::run(&ask, &to, &instead, &self.core, x);
-                let attempts = std::pin::pin!(attempts);
+                let attempts = std::pin::pin!(attempt::run(&ask, &to, &instead, &self.core, x));
                 self.unless_gone(attempts, session, keep.as_ref()).await
             };
             match tried {
@@ -325,7 +323,7 @@ impl Gateway {
                     storing,
                     gone,
                 };
-                Ok(Box::pin(delivery.forward(*won, session, x)).await)
+                Ok(delivery.forward(*won, session, x).await)
             }
             Some((Err(lost), _)) => {
                 give_back(&mut permit);

@@ -153,7 +153,7 @@ impl ProxyHttp for Gateway {
         if session.as_downstream().get_keepalive().is_some() {
             session.set_keepalive(Some(IDLE_CLIENT));
         }
-        let outcome = Box::pin(self.handle(session, x)).await;
+        let outcome = self.handle(session, x).await;
         match outcome {
             Err(error) if x.committed => {
                 // The client left while it was being answered.

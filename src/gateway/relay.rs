@@ -98,15 +98,18 @@ impl Delivery<'_> {
         x.writing = Some(began);
         match flow {
             Flow::Whole { body, whole } => self.whole(&mut meta, body, *whole, session, x).await,
-            Flow::Long { answer, held } => self.long(&mut meta, answer, held, session, x).await,
+            // Boxed: the futures of what is long are larger than the rest of a request.
+            Flow::Long { answer, held } => {
+                Box::pin(self.long(&mut meta, answer, held, session, x)).await
+            }
             Flow::Stream {
                 answer,
                 through,
                 held,
                 raw,
             } => {
-                self.stream(&mut meta, answer, *through, held, raw, session, x)
-                    .await
+                let stream = self.stream(&mut meta, answer, *through, held, raw, session, x);
+                Box::pin(stream).await
             }
         }
     }
