@@ -76,7 +76,7 @@ fn requests_are_served_while_redis_is_stopped_started_and_frozen() {
         found(&strait);
         a_moment();
     });
-    let used = || strait.metric("strait_cache_redis_total", &["outcome=\"written\""]);
+    let used = || strait.metric("strait_cache_redis_total", &["outcome=\"sent\""]);
     let before = used();
     eventually("it is used again", || {
         ask(&strait, "m", &format!("once more {:?}", Instant::now()));
