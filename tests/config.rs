@@ -661,6 +661,7 @@ const CASES: &[Case] = &[
     ("a user without sentinels", "[state.redis]\nurl = \"redis://a\"\nuser = \"u\"", 3, "state.redis.user", "is for mode = \"sentinel\"", None),
     ("TLS for some", "[state.redis]\nurl = [\"redis://a\", \"rediss://b\"]\nmode = \"cluster\"", 1, "state.redis.url", "rediss:// for all", None),
     ("no authority of a Redis", "[state.redis]\nurl = \"rediss://a\"\nca = \"/nonexistent\"", 3, "state.redis.ca", "/nonexistent can't be read", None),
+    ("half of an identity", "[state.redis]\nurl = \"rediss://a\"\ncert = \"/dev/null\"", 3, "state.redis.cert", "/dev/null is not a file", None),
     ("braces in a prefix", "[state.redis]\nurl = \"redis://a\"\nprefix = \"{x}\"", 3, "state.redis.prefix", "without spaces and braces", None),
     ("no time for a Redis", "[state.redis]\nurl = \"redis://a\"\ntimeout = \"0s\"", 3, "state.redis.timeout", "must be more than 0", None),
     ("long waits for a Redis", "[state.redis]\nurl = \"redis://a\"\ntimeout = \"1m\"", 3, "state.redis.timeout", "must be at most 5s", None),

@@ -77,7 +77,7 @@ struct Tallies {
     misses: AtomicU64,
     failed: AtomicU64,
     unreadable: AtomicU64,
-    written: AtomicU64,
+    sent: AtomicU64,
     too_large: AtomicU64,
     queue_full: AtomicU64,
 }
@@ -191,7 +191,7 @@ impl Second {
             ("miss", of(&tallies.misses)),
             ("failed", of(&tallies.failed)),
             ("unreadable", of(&tallies.unreadable)),
-            ("written", of(&tallies.written)),
+            ("sent", of(&tallies.sent)),
             ("too_large", of(&tallies.too_large)),
             ("queue_full", of(&tallies.queue_full)),
         ]
@@ -227,7 +227,7 @@ impl Writer {
                 ttl: entry.ttl.saturating_add(stale),
             });
             let count = match taken {
-                true => &self.tallies.written,
+                true => &self.tallies.sent,
                 false => &self.tallies.queue_full,
             };
             count.fetch_add(1, Relaxed);

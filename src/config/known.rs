@@ -69,7 +69,7 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "state.redis",
         keys: &[
-            "url", "mode", "master", "user", "password", "ca", "prefix", "timeout",
+            "url", "mode", "master", "user", "password", "ca", "cert", "key", "prefix", "timeout",
         ],
     },
     Section {

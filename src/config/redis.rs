@@ -11,7 +11,7 @@ use super::read::{Reader, Table, text};
 use super::secrets::{Reference, secret};
 use super::{row, units};
 use crate::secret::Secret;
-use crate::state::redis::{Mode, Settings, check_url, is_tls};
+use crate::state::redis::{Identity, Mode, Settings, check_url, is_tls};
 
 /// As written: its secrets aren't fetched yet.
 pub(super) struct Redis {
@@ -22,6 +22,8 @@ pub(super) struct Redis {
     user: Option<At<String>>,
     password: Option<At<Reference>>,
     ca: Option<At<PathBuf>>,
+    cert: Option<At<PathBuf>>,
+    key: Option<At<PathBuf>>,
     prefix: String,
     timeout: Duration,
 }
@@ -55,6 +57,8 @@ pub(super) fn redis(reader: &mut Reader<'_>, state: &Table<'_>) -> Option<Redis>
         user: None,
         password: None,
         ca: None,
+        cert: None,
+        key: None,
         prefix: Settings::PREFIX.into(),
         timeout: Settings::TIMEOUT,
     };
@@ -75,9 +79,11 @@ pub(super) fn redis(reader: &mut Reader<'_>, state: &Table<'_>) -> Option<Redis>
     let master = reader.get(&table, "master", filled);
     let user = reader.get(&table, "user", filled);
     let password = reader.get(&table, "password", secret);
-    let ca = reader.get(&table, "ca", |value| {
-        let path = PathBuf::from(text(value)?);
-        row::pem(&path).map(|()| path)
+    let [ca, cert, key] = ["ca", "cert", "key"].map(|key| {
+        reader.get(&table, key, |value| {
+            let path = PathBuf::from(text(value)?);
+            row::pem(&path).map(|()| path)
+        })
     });
     let prefix = reader.get(&table, "prefix", prefix);
     let timeout = reader.get(&table, "timeout", |value| match units::duration(value)? {
@@ -93,6 +99,8 @@ pub(super) fn redis(reader: &mut Reader<'_>, state: &Table<'_>) -> Option<Redis>
         user,
         password,
         ca,
+        cert,
+        key,
         prefix: prefix.map_or(defaults.prefix, |at| at.value),
         timeout: timeout.map_or(defaults.timeout, |at| at.value),
         urls: defaults.urls,
@@ -169,8 +177,15 @@ impl Redis {
             let message = "must be redis:// for all addresses, or rediss:// for all";
             mistakes.push(self.place.wrong(message));
         }
-        if let Some(ca) = self.ca.as_ref().filter(|_| tls == 0 && !urls.is_empty()) {
-            mistakes.push(ca.wrong("is looked at only for rediss:// addresses"));
+        let files = [&self.ca, &self.cert, &self.key];
+        if tls == 0 && !urls.is_empty() {
+            let plain = "is looked at only for rediss:// addresses";
+            mistakes.extend(files.into_iter().flatten().map(|file| file.wrong(plain)));
+        }
+        match (&self.cert, &self.key) {
+            (Some(cert), None) => mistakes.push(cert.wrong("needs its key, in key")),
+            (None, Some(key)) => mistakes.push(key.wrong("needs its certificate, in cert")),
+            (Some(_), Some(_)) | (None, None) => {}
         }
         let mode = match named {
             Named::Single => Mode::Single,
@@ -212,6 +227,10 @@ impl Redis {
             urls,
             mode,
             ca: self.ca.map(|at| at.value),
+            identity: self.cert.zip(self.key).map(|(cert, key)| Identity {
+                cert: cert.value,
+                key: key.value,
+            }),
             prefix: self.prefix,
             timeout: self.timeout,
         })

@@ -17,6 +17,8 @@ const SOFT_FIRST: Duration = Duration::from_secs(1);
 const SOFT_MOST: Duration = Duration::from_secs(30);
 /// A provider's "not before" is believed up to this.
 const TOLD_MOST: Duration = Duration::from_secs(600);
+/// What another node was told is believed up to this: a limit may be that node's alone.
+const HEARD_MOST: Duration = Duration::from_secs(60);
 /// A probe that was let through and never reported back is forgotten after this.
 const PROBE_LEASE: Duration = Duration::from_secs(15);
 /// Failures and answers are counted over this, the window before it by half.
@@ -388,7 +390,7 @@ impl Cooldowns {
         let Some(mut entry) = self.entry(&failed, now) else {
             return;
         };
-        let until = now + begun.wait.min(TOLD_MOST);
+        let until = now + begun.wait.min(HEARD_MOST);
         if entry.soft_until.is_none_or(|before| before < until) {
             entry.soft_until = Some(until);
             entry.reason = failed.reason;

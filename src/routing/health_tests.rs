@@ -282,6 +282,6 @@ fn what_another_node_was_told_is_a_guess_here() {
     assert!(cooldowns.succeeded(scope(), later, later));
     assert_eq!(cooldowns.standing(scope(), later), Standing::Good);
     cooldowns.heard(&begun(90_000), now);
-    let most = now + TOLD_MOST;
+    let most = now + HEARD_MOST;
     assert_eq!(cooldowns.standing(scope(), now), Standing::Cooling(most));
 }

@@ -128,19 +128,7 @@ impl Admin {
             Does::Explain => self.explain(session).await,
             Does::Status => self.status(),
             Does::Cooldowns => self.cooldowns(),
-            Does::ClearCooldowns => {
-                self.link.core.routing.cooldowns.clear();
-                if let Some(redis) = &self.link.core.redis {
-                    super::share::clear_cooldowns(redis);
-                }
-                self.link.core.ledger.audit(
-                    caller.name(),
-                    "cooldowns.clear",
-                    "cooldowns",
-                    &json!({}),
-                );
-                self.cooldowns()
-            }
+            Does::ClearCooldowns => self.clear_cooldowns(caller).await,
             Does::ClearCache => self.clear_cache(caller).await,
             Does::Document => Reply::json(openapi::document()).into_answer(),
             does @ (Does::Me
@@ -302,6 +290,19 @@ impl Admin {
         answer
     }
 
+    async fn clear_cooldowns(&self, caller: &Caller) -> Response<Vec<u8>> {
+        let core = &self.link.core;
+        core.routing.cooldowns.clear();
+        core.ledger
+            .audit(caller.name(), "cooldowns.clear", "cooldowns", &json!({}));
+        match &core.redis {
+            Some(redis) if super::share::clear_cooldowns(redis).await.is_err() => elsewhere(
+                "Redis is away: cooldowns are taken away here, and those of other nodes stay.",
+            ),
+            Some(_) | None => self.cooldowns(),
+        }
+    }
+
     /// Throws all kept answers away, here at once, and elsewhere as soon as the others hear of it.
     async fn clear_cache(&self, caller: &Caller) -> Response<Vec<u8>> {
         let core = &self.link.core;
@@ -315,9 +316,7 @@ impl Admin {
         if let (Some(redis), Some(second)) = (&core.redis, &core.second)
             && super::share::clear_cache(redis, second).await.is_err()
         {
-            return fault(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "state_unavailable",
+            return elsewhere(
                 "Redis is away: answers are thrown away here, and stay in Redis and on the other nodes.",
             );
         }
@@ -429,6 +428,15 @@ impl Admin {
 }
 
 /// Reads a whole body; `None` when it is too large or too slow.
+/// What was asked for all nodes was done here alone.
+fn elsewhere(message: &str) -> Response<Vec<u8>> {
+    fault(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "state_unavailable",
+        message,
+    )
+}
+
 async fn read_body(session: &mut ServerSession, most: usize) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     let reading = async {

@@ -180,25 +180,25 @@ fn with_credentials(
     providers.iter().map(with).collect()
 }
 
-/// Returns a secret of this node. One that can't be kept lasts as long as the process.
-fn secret(snapshot: &Snapshot, name: &str, configured: Option<&Secret>) -> Secret {
-    directory::secret_of(&snapshot.state_dir, name, configured).unwrap_or_else(|error| {
-        tracing::error!(%error, name, "a secret can't be kept in state.dir: keys and credentials that are made now end with the process");
-        Secret::new(directory::token::hex(&pepper()))
-    })
-}
-
-fn directory(snapshot: &Snapshot, master: Secret) -> Directory {
-    Directory::start(directory::Settings {
+/// Opens the directory, and returns the master key. Where its secrets can't be kept they last as long as the process.
+fn directory(snapshot: &Snapshot) -> (Directory, Secret) {
+    let secret = |name, configured: &Option<Secret>| {
+        directory::secret_of(&snapshot.state_dir, name, configured.as_ref()).unwrap_or_else(
+            |error| {
+                tracing::error!(%error, name, "a secret can't be kept in state.dir: keys, credentials and bodies that are kept now end with the process");
+                let random = pepper();
+                Secret::new(directory::token::hex(&random))
+            },
+        )
+    };
+    let master = secret(directory::MASTER, &snapshot.secrets.master_key);
+    let directory = Directory::start(directory::Settings {
         location: snapshot.database.clone(),
-        pepper: secret(
-            snapshot,
-            directory::PEPPER,
-            snapshot.secrets.pepper.as_ref(),
-        ),
-        master,
+        pepper: secret(directory::PEPPER, &snapshot.secrets.pepper),
+        master: master.clone(),
         required: snapshot.admin.keys,
-    })
+    });
+    (directory, master)
 }
 
 /// Takes up what was spent before.
@@ -236,17 +236,15 @@ impl Parts {
         refresh::read_last_good(&snapshot.catalogue, &snapshot.state_dir);
         let kept = State::start(snapshot.database.clone(), snapshot.responses.clone());
         // After it, so that the tables are there.
-        let master = snapshot.secrets.master_key.as_ref();
-        let master = secret(snapshot, directory::MASTER, master);
-        let cache_key = directory::seal::derive(&master, "strait cache");
-        let directory = directory(snapshot, master);
+        let (directory, master) = directory(snapshot);
         metrics.add(super::state::Known::new(directory.clone()));
         let redis = snapshot.redis.clone().map(Redis::start);
         if let Some(redis) = &redis {
             metrics.add(super::redis::Tallied::new(redis.clone()));
             super::share::share(redis, &directory, &state);
         }
-        let second = redis.clone().map(|redis| Second::start(redis, &cache_key));
+        let seals = directory::seal::derive(&master, "strait cache");
+        let second = redis.clone().map(|redis| Second::start(redis, &seals));
         let second = second.transpose()?.map(Arc::new);
         if let Some(second) = &second {
             metrics.add(super::redis::Recalled::new(second.clone()));

@@ -138,15 +138,12 @@ fn find_epoch(redis: &Redis, second: &Second) {
     });
 }
 
-/// Takes all cooldowns away on the other nodes too.
-pub fn clear_cooldowns(redis: &Redis) {
-    redis.later(Later::Script {
-        script: &FORGET,
-        keys: vec![KEY.into()],
-        args: Vec::new(),
-        then: None,
-    });
+/// Takes all cooldowns away on the other nodes too. Errors: Redis is away, and theirs stay.
+pub async fn clear_cooldowns(redis: &Redis) -> Result<(), Failure> {
+    let nothing: &[&str] = &[];
+    let forgotten: Result<u64, Failure> = redis.script(&FORGET, &[KEY], nothing).await;
     redis.tell(Topic::Cooldowns, CLEAR);
+    forgotten.map(drop)
 }
 
 /// Tells of a cooldown that began here.

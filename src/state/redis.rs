@@ -14,7 +14,7 @@ mod tally;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, ToRedisArgs};
@@ -26,7 +26,7 @@ use super::Health;
 pub use later::Later;
 use later::Queue;
 use link::Line;
-pub use settings::{Mode, Settings, check_url, is_tls};
+pub use settings::{Identity, Mode, Settings, check_url, is_tls};
 use tally::Tallies;
 pub use tally::{BOUNDS_NS, Call, Counts, Outcome};
 
@@ -124,6 +124,8 @@ struct Shared {
     calls: AtomicUsize,
     /// Something is wrong with a lane: the thread has a look.
     trouble: Notify,
+    /// The server takes no writes any more.
+    demoted: AtomicBool,
     /// Why it is away.
     detail: Mutex<Option<String>>,
     refused: Mutex<Option<(Instant, String)>>,
@@ -146,6 +148,7 @@ impl Redis {
             bulk: Lane::default(),
             calls: AtomicUsize::new(0),
             trouble: Notify::new(),
+            demoted: AtomicBool::new(false),
             detail: Mutex::new(Some("not connected yet".into())),
             refused: Mutex::default(),
             listeners: Mutex::default(),
@@ -419,7 +422,10 @@ impl Shared {
             )
         );
         if elsewhere {
-            self.count_failure(lane, line, false);
+            // Its name may lead to another by now, and the sentinels know which.
+            let demoted = kind == ErrorKind::Server(ServerErrorKind::ReadOnly);
+            self.demoted.fetch_or(demoted, Relaxed);
+            self.count_failure(lane, line, demoted);
             return Failure::Away;
         }
         let code = error.code().unwrap_or("ERR");

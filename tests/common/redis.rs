@@ -31,8 +31,17 @@ impl Redis {
         redis
     }
 
+    /// Starts one that takes no connection without TLS, nor of anybody whom the authority doesn't know.
+    pub fn start_mutual_tls(identity: &super::authority::Identity, ca: &str) -> Self {
+        Self::start_tls_with(identity, ca, "yes")
+    }
+
     /// Starts one that takes no connection without TLS.
     pub fn start_tls(identity: &super::authority::Identity, ca: &str) -> Self {
+        Self::start_tls_with(identity, ca, "no")
+    }
+
+    fn start_tls_with(identity: &super::authority::Identity, ca: &str, clients: &str) -> Self {
         let mut redis = Self::new("redis-server", &[]);
         redis.tls = true;
         let (cert, key) = identity.files(&redis.dir);
@@ -45,7 +54,7 @@ impl Redis {
             "--tls-port",
             &port,
             "--tls-auth-clients",
-            "no",
+            clients,
         ]);
         for (option, path) in [
             ("--tls-cert-file", &cert),
@@ -201,8 +210,10 @@ impl Redis {
         cli.args(["-h", "127.0.0.1", "-p", &port])
             .env("REDISCLI_AUTH", PASSWORD);
         if self.tls {
-            // Both certificates have one name, which OpenSSL takes for one that signed itself.
-            cli.args(["--tls", "--insecure"]);
+            let ca = self.dir.path().join("ca.pem");
+            cli.arg("--tls").arg("--cacert").arg(ca);
+            let [cert, key] = ["cert.pem", "key.pem"].map(|file| self.dir.path().join(file));
+            cli.arg("--cert").arg(cert).arg("--key").arg(key);
         }
         let done = cli.args(command).output().unwrap();
         let text = String::from_utf8_lossy(&done.stdout);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::common::redis::{PASSWORD, Redis};
 use crate::common::{Answer, Client, Strait, chat, eventually, mock};
-use crate::{at, config, node};
+use crate::{MASTER, config, node, patiently_at};
 
 const CACHE: &str = r#"
 [cache]
@@ -62,7 +62,7 @@ fn an_answer_of_one_node_is_a_hit_on_another_and_nobody_reads_it_in_redis() {
     let redis = Redis::start();
     let provider = mock("");
     let config = config(&provider, CACHE);
-    let [first, second] = [(); 2].map(|()| node(&config, &at(&redis)));
+    let [first, second] = [(); 2].map(|()| node(&config, &patiently_at(&redis)));
     joined(&first);
     joined(&second);
     let long = "the words of a long answer ".repeat(200);
@@ -122,20 +122,17 @@ fn an_answer_of_one_node_is_a_hit_on_another_and_nobody_reads_it_in_redis() {
 fn nodes_of_another_master_key_and_another_configuration_miss() {
     let redis = Redis::start();
     let provider = mock("");
-    let first = node(&config(&provider, CACHE), &at(&redis));
+    let first = node(&config(&provider, CACHE), &patiently_at(&redis));
     joined(&first);
     post(&first, ONE, "hello", false);
     written(&redis, 1);
-    let state = format!(
-        "redis = \"{}\"\nmaster_key = \"another-master-key-0123456789\"",
-        redis.url()
-    );
+    let state = patiently_at(&redis).replace(MASTER, "another-master-key-0123456789");
     let odd = node(&config(&provider, CACHE), &state);
     joined(&odd);
     assert_eq!(cache(&post(&odd, ONE, "hello", false)), "miss");
     written(&redis, 2);
     let off = CACHE.replace("redis = true", "redis = false");
-    let without = node(&config(&provider, &off), &at(&redis));
+    let without = node(&config(&provider, &off), &patiently_at(&redis));
     assert_eq!(cache(&post(&without, ONE, "hello", false)), "miss");
     assert_eq!(
         kept(&without, "hit") + kept(&without, "miss"),
@@ -143,7 +140,7 @@ fn nodes_of_another_master_key_and_another_configuration_miss() {
         "it does not ask"
     );
     // It may be turned on while the node runs.
-    without.write_config_with(&config(&provider, CACHE), "", &at(&redis));
+    without.write_config_with(&config(&provider, CACHE), "", &patiently_at(&redis));
     assert_eq!(without.admin("POST", "/admin/v1/reload", "").status, 200);
     eventually("it asks", || {
         post(&without, ONE, "hello again", false);
@@ -158,7 +155,7 @@ fn when_nobody_answers_an_old_answer_of_another_node_is_better_than_none() {
     let short = "[cache]\nenabled = true\nredis = true\nttl = \"100ms\"\n\
                  [models.old]\ntargets = [\"lab/x\"]\nstale_if_error = \"1h\"\nretries = { max_attempts = 1 }\n";
     let config = config(&provider, short);
-    let [first, second] = [(); 2].map(|()| node(&config, &at(&redis)));
+    let [first, second] = [(); 2].map(|()| node(&config, &patiently_at(&redis)));
     joined(&first);
     joined(&second);
     assert_eq!(crate::ask(&first, "old", "hi").status, 200);
@@ -174,7 +171,7 @@ fn when_nobody_answers_an_old_answer_of_another_node_is_better_than_none() {
 fn an_answer_outlives_the_node_that_made_it_and_what_is_damaged_is_a_miss() {
     let redis = Redis::start();
     let provider = mock("");
-    let mut strait = node(&config(&provider, CACHE), &at(&redis));
+    let mut strait = node(&config(&provider, CACHE), &patiently_at(&redis));
     joined(&strait);
     post(&strait, ONE, "one", false);
     post(&strait, ONE, "two", false);

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use strait::secret::Secret;
-use strait::state::redis::{Failure, Heard, Mode, Redis, Script, Settings, Topic};
+use strait::state::redis::{Failure, Heard, Identity, Mode, Redis, Script, Settings, Topic};
 
 use crate::common::authority::Authority;
 use crate::common::redis::{self as server, PASSWORD};
@@ -87,7 +87,7 @@ fn one_server_does_it_all() {
 
 #[test]
 fn a_cluster_does_it_all() {
-    let nodes = server::Redis::start_cluster();
+    let mut nodes = server::Redis::start_cluster();
     let settings = Settings {
         // One would do; the others are found.
         urls: nodes[..2]
@@ -108,6 +108,17 @@ fn a_cluster_does_it_all() {
         "{refused:?}"
     );
     assert_eq!(add(&redis, &["a"], 1), Ok(1));
+    // With a part of it gone, calls for that part fail, and soon nobody waits for them.
+    nodes[1].stop();
+    let keys: Vec<String> = (0..64).map(|at| format!("key{at}")).collect();
+    eventually("a part is missed", || {
+        let mut keys = keys.iter();
+        keys.any(|key| add(&redis, &[key], 1) == Err(Failure::Away))
+    });
+    nodes[1].begin();
+    eventually("it is whole again", || {
+        keys.iter().all(|key| add(&redis, &[key], 1).is_ok())
+    });
     assert!(redis.close(Duration::from_secs(10)));
 }
 
@@ -121,13 +132,29 @@ fn tls_is_spoken_where_the_authority_is_trusted() {
         ..Settings::single(&redis.url())
     };
     works(&settings);
-    let distrusting = Redis::start(patient(Settings::single(&redis.url())));
-    eventually("it says why", || {
-        let detail = distrusting.health().detail.unwrap_or_default();
-        detail.contains("certificate")
+    let says_why = |settings: Settings, why: &str| {
+        let client = Redis::start(patient(settings));
+        eventually("it says why", || {
+            client.health().detail.unwrap_or_default().contains(why)
+        });
+        assert!(!client.is_available());
+        assert!(client.close(Duration::from_secs(10)));
+    };
+    says_why(Settings::single(&redis.url()), "certificate");
+
+    // One that asks who we are.
+    let strict = server::Redis::start_mutual_tls(&authority.local(), &authority.pem);
+    let unknown = Settings {
+        urls: vec![Secret::new(strict.url())],
+        ..settings
+    };
+    says_why(unknown.clone(), "ertificate");
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = authority.local().files(&dir);
+    works(&Settings {
+        identity: Some(Identity { cert, key }),
+        ..unknown
     });
-    assert!(!distrusting.is_available());
-    assert!(distrusting.close(Duration::from_secs(10)));
 }
 
 #[test]
@@ -166,6 +193,35 @@ fn sentinels_are_asked_for_the_server_and_again_when_another_takes_over() {
         "the other has it"
     );
     assert!(redis.close(Duration::from_secs(10)));
+}
+
+#[test]
+fn a_user_who_may_do_little_outside_the_prefix_is_enough() {
+    let redis = server::Redis::start();
+    let rights = [
+        "on",
+        ">w0rd",
+        "~here:*",
+        "&here:*",
+        "+eval",
+        "+evalsha",
+        "+get",
+        "+set",
+        "+incrby",
+        "+publish",
+        "+subscribe",
+        "+ping",
+        "+select",
+    ];
+    assert_eq!(
+        redis.ask(&[&["ACL", "SETUSER", "strait"], &rights[..]].concat()),
+        "OK"
+    );
+    works(&Settings {
+        prefix: "here:".into(),
+        ..Settings::single(&format!("redis://strait:w0rd@127.0.0.1:{}/3", redis.port))
+    });
+    assert_eq!(redis.ask(&["DBSIZE"]), "0", "it is in another database");
 }
 
 #[test]
@@ -245,6 +301,28 @@ fn nobody_waits_for_a_redis_that_is_away_and_it_is_found_again() {
     let nowhere = Redis::start(Settings::single(&format!("redis://{}", free())));
     assert_eq!(add(&nowhere, &["x"], 1), Err(Failure::Away));
     assert!(nowhere.close(Duration::from_secs(10)));
+}
+
+#[test]
+fn a_server_that_takes_no_writes_any_more_is_left_and_looked_for_again() {
+    let [redis, other] = [(); 2].map(|()| server::Redis::start());
+    let client = open(Settings::single(&redis.url()));
+    let connected = client.counts().connected;
+    assert_eq!(
+        redis.ask(&["REPLICAOF", "127.0.0.1", &other.port.to_string()]),
+        "OK"
+    );
+    assert_eq!(
+        add(&client, &["x"], 1),
+        Err(Failure::Away),
+        "it was not done"
+    );
+    eventually("it is connected to anew", || {
+        client.counts().connected > connected
+    });
+    assert_eq!(redis.ask(&["REPLICAOF", "NO", "ONE"]), "OK");
+    eventually("it works again", || add(&client, &["x"], 1).is_ok());
+    assert!(client.close(Duration::from_secs(10)));
 }
 
 #[test]

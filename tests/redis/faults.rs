@@ -76,7 +76,7 @@ fn requests_are_served_while_redis_is_stopped_started_and_frozen() {
         found(&strait);
         a_moment();
     });
-    let used = || strait.metric("strait_cache_redis_total", &["outcome=\"written\""]);
+    let used = || strait.metric("strait_cache_redis_total", &["outcome=\"sent\""]);
     let before = used();
     eventually("it is used again", || {
         ask(&strait, "m", &format!("once more {:?}", Instant::now()));
@@ -197,8 +197,10 @@ fn a_node_starts_and_stops_without_redis() {
     missed(&strait);
     assert_eq!(ask(&strait, "m", "hello").status, 200);
     // What can't be done everywhere is not said to be done.
-    let cleared = strait.admin("DELETE", "/admin/v1/cache", "");
-    assert_eq!(cleared.status, 503, "{}", cleared.text());
+    for path in ["/admin/v1/cache", "/admin/v1/cooldowns"] {
+        let cleared = strait.admin("DELETE", path, "");
+        assert_eq!(cleared.status, 503, "{}", cleared.text());
+    }
     strait.signal("TERM");
     let ended = strait.wait_exit(Duration::from_secs(30));
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}");

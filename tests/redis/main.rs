@@ -22,6 +22,12 @@ fn at(redis: &common::redis::Redis) -> String {
     format!("redis = \"{}\"\nmaster_key = \"{MASTER}\"", redis.url())
 }
 
+/// The same for a node that waits for it: what is shared must not be missed because the machine is busy.
+fn patiently_at(redis: &common::redis::Redis) -> String {
+    let url = redis.url();
+    format!("master_key = \"{MASTER}\"\n[state.redis]\nurl = \"{url}\"\ntimeout = \"5s\"")
+}
+
 /// Starts a node, and waits until it has found its Redis.
 fn node(config: &str, state: &str) -> Strait {
     let strait = Strait::start_state(config, state, &[]);

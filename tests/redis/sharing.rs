@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::common::authority::Authority;
 use crate::common::postgres::Postgres;
 use crate::common::redis::Redis;
 use crate::common::{Client, Strait, chat, eventually, mock};
-use crate::{MASTER, ask, at, config, node, redis_health};
+use crate::{MASTER, PASSWORD, ask, config, found, node, patiently_at, redis_health};
 
 /// The lab refuses, and says until when; the other answers.
 const LIMITED: &str = r#"
@@ -42,7 +43,7 @@ fn a_cooldown_that_a_provider_told_is_known_everywhere_and_to_those_who_join_lat
     let redis = Redis::start();
     let provider = mock(LIMITED);
     let config = config(&provider, "");
-    let [first, second] = [(); 2].map(|()| node(&config, &at(&redis)));
+    let [first, second] = [(); 2].map(|()| node(&config, &patiently_at(&redis)));
     assert_eq!(ask(&first, "both", "hi").status, 200);
     assert_eq!(provider.counts().count, 2, "the lab was asked first");
     eventually("the other has heard", || shared(&second).is_some());
@@ -53,7 +54,7 @@ fn a_cooldown_that_a_provider_told_is_known_everywhere_and_to_those_who_join_lat
         "{heard}"
     );
     assert!(heard["remaining_ms"].as_u64().unwrap() > 30_000, "{heard}");
-    let late = node(&config, &at(&redis));
+    let late = node(&config, &patiently_at(&redis));
     eventually("it is told what it missed", || shared(&late).is_some());
     for strait in [&second, &late] {
         provider.clear_calls();
@@ -90,7 +91,7 @@ fn a_refused_credential_is_shared_and_a_guess_is_not() {
         let redis = Redis::start();
         let provider = mock(script);
         let config = config(&provider, "");
-        let [first, second] = [(); 2].map(|()| node(&config, &at(&redis)));
+        let [first, second] = [(); 2].map(|()| node(&config, &patiently_at(&redis)));
         for _ in 0..6 {
             assert_eq!(ask(&first, "both", "hi").status, 200);
         }
@@ -124,7 +125,7 @@ fn a_change_of_keys_is_told_to_the_other_nodes() {
     let state = format!(
         "database = \"{}\"\npepper = \"{MASTER}\"\n{}",
         postgres.database(),
-        at(&redis)
+        patiently_at(&redis)
     );
     let config = config(&provider, "");
     let [first, second] = [(); 2].map(|()| node(&config, &state));
@@ -160,4 +161,42 @@ fn a_change_of_keys_is_told_to_the_other_nodes() {
         redis_health(&second),
         json!({"status": "ok", "detail": null})
     );
+}
+
+#[test]
+fn nodes_share_over_tls_and_one_that_does_not_trust_the_server_goes_on_alone() {
+    let authority = Authority::new();
+    let redis = Redis::start_tls(&authority.local(), &authority.pem);
+    let provider = mock(LIMITED);
+    let config = config(&provider, "");
+    let table =
+        |more: &str| format!("[state.redis]\nurl = \"env:REDIS_URL\"\ntimeout = \"5s\"\n{more}");
+    let ca = format!("ca = \"{}\"", redis.dir().join("ca.pem").display());
+    let url = redis.url();
+    let env = [("REDIS_URL", url.as_str())];
+    let [first, second] = [(); 2].map(|()| Strait::start_state(&config, &table(&ca), &env));
+    found(&first);
+    found(&second);
+    assert_eq!(ask(&first, "both", "hi").status, 200);
+    eventually("the other has heard", || shared(&second).is_some());
+
+    let alone = Strait::start_state(&config, &table(""), &env);
+    eventually("it says why", || {
+        let health = redis_health(&alone);
+        let detail = health["detail"].as_str().unwrap_or_default().to_owned();
+        health["status"] == "unavailable" && detail.contains("certificate")
+    });
+    assert_eq!(ask(&alone, "both", "hi").status, 200);
+    for strait in [&first, &alone] {
+        let status = strait.admin("GET", "/admin/v1/status", "").text();
+        let told = [
+            strait.log(),
+            strait.metrics(),
+            status,
+            redis_health(strait).to_string(),
+        ];
+        for text in told {
+            assert!(!text.contains(PASSWORD), "{text}");
+        }
+    }
 }

@@ -145,3 +145,37 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(bytes: usize) -> Later {
+        Later::Set {
+            key: "k".into(),
+            value: vec![0; bytes],
+            ttl: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_leaves_no_trace() {
+        let (queue, mut waiting) = Queue::new();
+        assert!(queue.put(set(MOST_BYTES / 2)));
+        assert!(!queue.put(set(MOST_BYTES / 2)), "too many bytes");
+        assert_eq!(queue.length(), (1, MOST_BYTES as u64 / 2 + 1));
+        for _ in 1..MOST {
+            assert!(queue.put(Later::Tell(Topic::Cache, Vec::new())));
+        }
+        assert!(
+            !queue.put(Later::Tell(Topic::Cache, Vec::new())),
+            "too many"
+        );
+        assert_eq!(queue.length().0, MOST as u64);
+        assert!(waiting.try_recv().is_ok());
+        assert!(queue.put(Later::Tell(Topic::Cache, Vec::new())));
+        waiting.close();
+        assert!(!queue.put(set(1)), "nobody takes it any more");
+        assert_eq!(queue.length().1, MOST_BYTES as u64 / 2 + 1);
+    }
+}

@@ -8,8 +8,8 @@ use ::redis::cluster::{ClusterClient, ClusterClientBuilder};
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, IntoConnectionInfo as _,
-    RedisError, RedisResult, TlsCertificates, TlsMode,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, FromRedisValue,
+    IntoConnectionInfo as _, RedisError, RedisResult, TlsCertificates, TlsMode,
 };
 
 use super::settings::{Mode, Settings, is_tls};
@@ -61,7 +61,9 @@ impl Session {
             let info = url.expose().into_connection_info()?;
             Ok((info, is_tls(url)))
         });
-        let nodes: Vec<(ConnectionInfo, bool)> = nodes.collect::<RedisResult<_>>()?;
+        let mut nodes: Vec<(ConnectionInfo, bool)> = nodes.collect::<RedisResult<_>>()?;
+        // The first that is well is used, and it should not be the same for all.
+        fastrand::shuffle(&mut nodes);
         match &settings.mode {
             Mode::Single => {
                 let mut last = None;
@@ -204,10 +206,19 @@ async fn master(
 
 fn certificates(settings: &Settings) -> RedisResult<Option<TlsCertificates>> {
     let read = |path: &Path| std::fs::read(path).map_err(RedisError::from);
-    let root = settings.ca.as_deref().map(read).transpose()?;
-    Ok(root.map(|root| TlsCertificates {
-        client_tls: None,
-        root_cert: Some(root),
+    if settings.ca.is_none() && settings.identity.is_none() {
+        return Ok(None);
+    }
+    let client_tls = match &settings.identity {
+        Some(identity) => Some(ClientTlsConfig {
+            client_cert: read(&identity.cert)?,
+            client_key: read(&identity.key)?,
+        }),
+        None => None,
+    };
+    Ok(Some(TlsCertificates {
+        client_tls,
+        root_cert: settings.ca.as_deref().map(read).transpose()?,
     }))
 }
 

@@ -15,10 +15,19 @@ pub struct Settings {
     pub mode: Mode,
     /// Authorities in PEM to trust instead of the system's.
     pub ca: Option<PathBuf>,
+    /// What this node shows a server that asks who it is.
+    pub identity: Option<Identity>,
     /// Before every key and channel.
     pub prefix: String,
     /// What one call takes at most.
     pub timeout: Duration,
+}
+
+/// A certificate and its key: files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 /// What the addresses are those of.
@@ -49,6 +58,7 @@ impl Settings {
             urls: vec![Secret::new(url)],
             mode: Mode::Single,
             ca: None,
+            identity: None,
             prefix: Self::PREFIX.into(),
             timeout: Self::TIMEOUT,
         }

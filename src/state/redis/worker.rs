@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
@@ -14,12 +14,19 @@ use super::{Heard, Lane, Later, Shared, later};
 /// Between two tries to connect, at first; doubles each time.
 const TRY_AFTER: Duration = Duration::from_millis(100);
 const TRY_EVERY: Duration = Duration::from_secs(2);
+/// After a session that lasted so long it is tried at once again.
+const LASTED: Duration = Duration::from_secs(5);
 /// Connecting takes this long at most, whatever the servers do.
 const OPEN: Duration = Duration::from_secs(5);
 /// A connection in use is asked this often whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// And has this long to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The one for large values may be late for so long.
+const BULK_PATIENCE: Duration = Duration::from_secs(5);
+/// One that is given up again soon after it was used again is left alone for so long; doubles each time.
+const HOLD_LEAST: Duration = Duration::from_millis(250);
+const HOLD_MOST: Duration = Duration::from_secs(8);
 /// A connection that others gave up must answer so often in a row, each time as quickly as a call must.
 const GOOD_PINGS: u32 = 2;
 
@@ -54,9 +61,13 @@ async fn serve(shared: &Arc<Shared>) {
                 if std::mem::take(&mut complained) {
                     tracing::info!("Redis is there again");
                 }
-                pause = TRY_AFTER;
+                let begun = Instant::now();
                 // Boxed: it holds the connections.
-                Box::pin(attend(shared, session)).await
+                let why = Box::pin(attend(shared, session)).await;
+                if begun.elapsed() > LASTED {
+                    pause = TRY_AFTER;
+                }
+                why
             }
             Err(why) => why,
         };
@@ -84,7 +95,7 @@ async fn open(shared: &Shared) -> Result<Session, String> {
         Err(_) => return Err("it can't be connected to in time".into()),
     };
     for line in [&session.quick, &session.bulk] {
-        prompt(shared, line).await?;
+        prompt(shared, line).await.map_err(Why::said)?;
     }
     Ok(session)
 }
@@ -97,13 +108,9 @@ async fn attend(shared: &Shared, session: Session) -> String {
         mut heard,
         _subscribed,
     } = session;
-    let lines = [
-        (&shared.quick, Arc::new(quick)),
-        (&shared.bulk, Arc::new(bulk)),
-    ];
-    for (lane, line) in &lines {
-        lane.open(line);
-    }
+    let mut quick = Watched::new(&shared.quick, quick);
+    let mut bulk = Watched::new(&shared.bulk, bulk);
+    let mut bulk_seen = Instant::now();
     *shared.detail.lock() = None;
     shared.tallies.connected.fetch_add(1, Relaxed);
     joined(shared);
@@ -112,19 +119,28 @@ async fn attend(shared: &Shared, session: Session) -> String {
     loop {
         tokio::select! {
             message = heard.next() => match message {
-                Some(message) => shared.heard(message.get_payload_bytes()),
+                Some(message) => {
+                    shared.heard(message.get_payload_bytes());
+                    continue;
+                }
                 None => return "the connection was closed".into(),
             },
-            () = shared.trouble.notified() => {
-                if let Err(why) = look(shared, &lines).await {
-                    return why;
-                }
+            () = shared.trouble.notified() => {}
+            _ = pings.tick() => {}
+        }
+        if shared.demoted.swap(false, Relaxed) {
+            return "it takes no writes any more".into();
+        }
+        if let Err(why) = quick.look(shared).await {
+            return why.said();
+        }
+        match bulk.look(shared).await {
+            Ok(()) => bulk_seen = Instant::now(),
+            // A large value may be in the way, and short calls have another connection.
+            Err(Why::Late(_)) if bulk_seen.elapsed() < BULK_PATIENCE => {
+                shared.bulk.line.store(None);
             }
-            _ = pings.tick() => {
-                if let Err(why) = look(shared, &lines).await {
-                    return why;
-                }
-            }
+            Err(why) => return why.said(),
         }
     }
 }
@@ -135,32 +151,83 @@ fn joined(shared: &Shared) {
     }
 }
 
-/// Sees whether the connections answer; one that was given up is used again if it does so quickly.
-async fn look(shared: &Shared, lines: &[(&Lane, Arc<Line>); 2]) -> Result<(), String> {
-    for (lane, line) in lines {
-        if !lane.is_up() {
-            for _ in 0..GOOD_PINGS {
-                prompt(shared, line).await?;
-            }
-            lane.open(line);
-            // What was to be done meanwhile was not.
-            joined(shared);
-            continue;
-        }
-        match tokio::time::timeout(PATIENCE, line.ping()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(error.to_string()),
-            Err(_) => return Err("it does not answer".into()),
+/// Why a connection is not used.
+enum Why {
+    /// It did not answer in time.
+    Late(&'static str),
+    Broken(String),
+}
+
+impl Why {
+    fn said(self) -> String {
+        match self {
+            Why::Late(why) => why.to_owned(),
+            Why::Broken(why) => why,
         }
     }
-    Ok(())
+}
+
+/// A lane and the connection that it is to have.
+struct Watched<'s> {
+    lane: &'s Lane,
+    line: Arc<Line>,
+    opened: Instant,
+    /// It was given up, and stays so until then.
+    held: Option<Instant>,
+    hold: Duration,
+}
+
+impl<'s> Watched<'s> {
+    fn new(lane: &'s Lane, line: Line) -> Self {
+        let line = Arc::new(line);
+        lane.open(&line);
+        Self {
+            lane,
+            line,
+            opened: Instant::now(),
+            held: None,
+            hold: Duration::ZERO,
+        }
+    }
+
+    /// Sees whether it answers; one that was given up is used again if it does so quickly. One that answers pings and
+    /// then fails calls again and again, as a cluster does of which a part is away, is left alone for longer each time.
+    async fn look(&mut self, shared: &Shared) -> Result<(), Why> {
+        if self.lane.is_up() {
+            return answers(&self.line, PATIENCE, "it does not answer").await;
+        }
+        let until = *self.held.get_or_insert_with(|| {
+            self.hold = if self.opened.elapsed() < HOLD_MOST * 2 {
+                (self.hold * 2).clamp(HOLD_LEAST, HOLD_MOST)
+            } else {
+                Duration::ZERO
+            };
+            Instant::now() + self.hold
+        });
+        if Instant::now() < until {
+            return Ok(());
+        }
+        for _ in 0..GOOD_PINGS {
+            prompt(shared, &self.line).await?;
+        }
+        self.lane.open(&self.line);
+        (self.opened, self.held) = (Instant::now(), None);
+        // What was to be done meanwhile was not.
+        joined(shared);
+        Ok(())
+    }
 }
 
 /// Pings with the patience of a call.
-async fn prompt(shared: &Shared, line: &Line) -> Result<(), String> {
-    match tokio::time::timeout(shared.settings.timeout, line.ping()).await {
+async fn prompt(shared: &Shared, line: &Line) -> Result<(), Why> {
+    let late = "it does not answer within state.redis.timeout";
+    answers(line, shared.settings.timeout, late).await
+}
+
+async fn answers(line: &Line, within: Duration, late: &'static str) -> Result<(), Why> {
+    match tokio::time::timeout(within, line.ping()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("it does not answer within state.redis.timeout".into()),
+        Ok(Err(error)) => Err(Why::Broken(error.to_string())),
+        Err(_) => Err(Why::Late(late)),
     }
 }
