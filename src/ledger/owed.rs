@@ -28,7 +28,8 @@ impl Owed {
         let mut waiting = self.waiting.lock();
         for row in rows {
             let pico = u64::try_from(row.cost_pico).unwrap_or(0);
-            if pico == 0 {
+            // Copies are paid for by nobody who asked.
+            if pico == 0 || !row.shadow_of.is_empty() {
                 continue;
             }
             if waiting.len() >= MOST {

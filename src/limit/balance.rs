@@ -15,6 +15,8 @@ pub struct Balance {
     pub steps: Vec<(i64, u64)>,
     /// When the calendar's period ends; seconds since 1970.
     pub ends: Option<i64>,
+    /// The step of what all nodes count together and could not be told of yet.
+    pub apart: Option<i64>,
 }
 
 impl Balance {
@@ -59,6 +61,26 @@ impl Balance {
         match self.steps.last_mut().filter(|(last, _)| *last >= at) {
             Some((_, spent)) => *spent = spent.saturating_add(pico),
             None => self.steps.push((at, pico)),
+        }
+    }
+
+    /// Spends in a step of its own. What nodes have spent together is merged step by step, and of each step the most
+    /// counts: in one of theirs it would vanish if this process ended before it could say so.
+    pub fn spend_apart(&mut self, pico: u64, now: Timestamp) {
+        if pico == 0 {
+            return;
+        }
+        self.spent = self.spent.saturating_add(pico);
+        let apart = self.apart;
+        let mut steps = self.steps.iter_mut();
+        match steps.find(|(at, _)| Some(*at) == apart) {
+            Some((_, spent)) => *spent = spent.saturating_add(pico),
+            None => {
+                let last = self.steps.last().map_or(i64::MIN, |(at, _)| *at);
+                let at = now.as_second().max(last.saturating_add(1));
+                self.steps.push((at, pico));
+                self.apart = Some(at);
+            }
         }
     }
 

@@ -213,6 +213,7 @@ impl Reservation {
     /// Spends what the request did cost, and gives the rest back.
     pub fn settle(mut self, pico: u64, now: Timestamp) {
         let lot = self.lot.take();
+        let untold = lot.as_ref().is_some_and(|lot| !lot.is_granted());
         // Of what all nodes spend together one of them tells, when it is counted there.
         let alone = lot.is_none();
         let listener = self.budgets.listener.get();
@@ -223,7 +224,10 @@ impl Reservation {
             let balance = held.entry(account);
             balance.reserved = balance.reserved.saturating_sub(self.pico);
             let before = balance.spent;
-            balance.spend((account.every, account.rolling), pico, now);
+            match untold {
+                true => balance.spend_apart(pico, now),
+                false => balance.spend((account.every, account.rolling), pico, now),
+            }
             if listener.is_some() {
                 spendings.push(Spending::of(account, *most, (before, balance.spent)));
             }
@@ -341,6 +345,7 @@ impl Budgets {
         let balance = held.entry(account);
         balance.steps = steps;
         balance.spent = spent;
+        balance.apart = None;
         balance.spend((account.every, account.rolling), unsaid, Timestamp::now());
         drop(held);
         self.changes.fetch_add(1, Ordering::Relaxed);

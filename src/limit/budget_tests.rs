@@ -229,3 +229,36 @@ fn accounts_are_bounded_and_those_that_are_over_make_room() {
     let next = at("2026-03-11T12:00:00Z");
     spend(&budgets, &user(MOST_ACCOUNTS), 1, next).expect("yesterday's make room");
 }
+
+#[test]
+fn what_nodes_could_not_be_told_of_stays_apart_until_they_know() {
+    for every in [Every::Ever, Every::Day] {
+        let mut balance = Balance::default();
+        let now = at("2026-03-10T12:00:00Z");
+        balance.spend((every, false), 5, now);
+        let shared = balance.steps[0].0;
+        balance.spend_apart(2, now);
+        balance.spend_apart(3, at("2026-03-10T13:00:00Z"));
+        assert_eq!(balance.steps.len(), 2, "{every:?}");
+        assert_eq!(balance.steps[0], (shared, 5));
+        assert_eq!(balance.steps[1].1, 5);
+        assert_eq!(balance.spent, 10);
+        // The next day.
+        let of_day = budget(USD, Every::Day);
+        if every == Every::Day {
+            let later = at("2026-03-11T12:00:00Z");
+            balance.advance(&of_day, later);
+            balance.spend_apart(4, later);
+            assert_eq!(balance.steps, [(later.as_second(), 4)]);
+        }
+    }
+    let budgets = Arc::new(Budgets::default());
+    let account = Account {
+        scope: "key:a".into(),
+        every: Every::Day,
+        rolling: false,
+    };
+    budgets.know(&account, vec![(100, 7)], 3, (0, USD));
+    let known: u64 = budgets.steps(&account).iter().map(|(_, pico)| pico).sum();
+    assert_eq!(known, 10, "what all know, and what is still to be said");
+}

@@ -67,6 +67,11 @@ impl Lot {
         Self { inner, items }
     }
 
+    /// Returns whether Redis has granted it.
+    pub fn is_granted(&self) -> bool {
+        self.items.iter().all(|item| item.granted)
+    }
+
     /// Replaces the estimate by what was used.
     pub fn settle(&mut self, amount: &Amount) {
         let mode = self.inner.mode();
