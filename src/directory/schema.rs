@@ -248,7 +248,7 @@ static USER: [Field; 6] = [
     field(
         "subject",
         Type::Text,
-        "How the identity provider names them (`sub`): whoever signs in as that is this user",
+        "How the identity provider names them (`sub`): whoever signs in as that is this user; for operators to say",
     ),
     field(
         "disabled",

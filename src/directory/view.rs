@@ -73,6 +73,8 @@ pub struct Person {
     pub id: Box<str>,
     /// For people, where the identity provider tells it.
     pub name: Option<Box<str>>,
+    /// The path of the organisation that they are a user of; empty for nobody of the directory.
+    pub organisation: Box<str>,
     /// What they are, with the path of where.
     pub roles: Vec<(Role, Box<str>)>,
     pub disabled: bool,
@@ -499,6 +501,11 @@ impl View {
         let person = Person {
             id: object.id.as_str().into(),
             name: Some(object.name.as_str().into()),
+            organisation: object
+                .path
+                .rsplit_once('/')
+                .map_or("", |(above, _)| above)
+                .into(),
             roles: roles.collect(),
             disabled: body.get("disabled") == Some(&Value::Bool(true)),
             subject: body.get("subject").and_then(Value::as_str).map(Into::into),
@@ -545,6 +552,7 @@ impl Person {
         Self {
             id: id.into(),
             name: name.map(Into::into),
+            organisation: Box::default(),
             roles,
             disabled: false,
             subject: None,

@@ -68,8 +68,10 @@ impl Admin {
                 "There is nothing at this path.",
             ),
             _ => {
+                // Who only looks at the head of a link begins no session by it.
                 if let Led::To(route, _) = routes::find(method.as_str(), &path)
                     && route.least == Least::Anyone
+                    && method != Method::HEAD
                 {
                     return self.anyone(route.does, session).await;
                 }

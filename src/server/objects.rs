@@ -266,7 +266,10 @@ impl Asked<'_> {
                 );
                 secret = Some(("key", key));
             }
-            Kind::User => self.check_roles(&mut body, path, &[]).await?,
+            Kind::User => {
+                self.check_subject(&body)?;
+                self.check_roles(&mut body, path, &[]).await?;
+            }
             Kind::Credential => new.secret = Some(self.seal(&new.id, &mut body)?),
             Kind::Organisation
             | Kind::Team
@@ -327,6 +330,9 @@ impl Asked<'_> {
         let roles = roles(&old);
         let mut secret = None;
         let mut body = schema::change(kind, old, &change).map_err(Fault::wrong)?;
+        if kind == Kind::User {
+            self.check_subject(&change)?;
+        }
         match kind {
             Kind::Credential if change.contains_key("key") => {
                 secret = Some(self.seal(&before.id, &mut body)?);

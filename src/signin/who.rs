@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Is, Settings, ticket};
 use crate::directory::role::Role;
-use crate::directory::view::{Person, View};
+use crate::directory::view::{Person, View, is_within};
 use crate::jwt::{Claims, find, texts};
 
 /// Groups of one person that are kept; the longest lists that are handed out have 200.
@@ -63,8 +63,8 @@ impl Who {
         }
         let user = match &self.user {
             None => None,
-            // Who was taken away, or may no longer, is nobody: also by groups.
-            Some(id) => match view.user(id).filter(|user| !user.disabled) {
+            // Whoever was taken away signs in anew, as whoever they are then.
+            Some(id) => match view.user(id) {
                 Some(user) => Some(user),
                 None => return Standing::Nobody,
             },
@@ -80,14 +80,20 @@ impl Who {
         if of_groups().any(|grant| grant.is == Is::Operator) {
             return Standing::Operator(id.into());
         }
-        let mut roles: Vec<(Role, Box<str>)> =
-            user.map_or_else(Vec::new, |user| user.roles.clone());
+        // An organisation that has disabled its user has nothing for them, whatever their groups say; what others have
+        // is not its business.
+        let disabled = user.as_ref().filter(|user| user.disabled);
+        let barred = |path: &str| disabled.is_some_and(|user| is_within(path, &user.organisation));
+        let mut roles: Vec<(Role, Box<str>)> = match &user {
+            Some(user) if !user.disabled => user.roles.clone(),
+            Some(_) | None => Vec::new(),
+        };
         for grant in of_groups() {
             let Is::Member(role, of) = &grant.is else {
                 continue;
             };
             // What is gone is nobody's.
-            if let Some(path) = view.place(of) {
+            if let Some(path) = view.place(of).filter(|path| !barred(path)) {
                 roles.push((*role, path));
             }
         }

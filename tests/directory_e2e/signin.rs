@@ -434,6 +434,13 @@ fn nobody_is_sent_elsewhere_and_a_provider_that_is_away_is_said() {
         assert_eq!(answer.json()["error"]["param"], "to");
     }
     assert_eq!(get(strait, "/admin/v1/signin?tos=/", &[]).status, 400);
+    let head = Client::new(strait.admin)
+        .send("HEAD", "/admin/v1/signin", &[], b"")
+        .unwrap();
+    assert_eq!(
+        head.status, 401,
+        "who looks at the head of a link begins nothing"
+    );
     lab.idp
         .set_person(json!({"sub": "u-1", "groups": ["leads"]}));
     let away = leave(strait, "");
