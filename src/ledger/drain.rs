@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::audit::{self, Link};
+use super::erasure::Mask;
 use super::gather::{Batch, Leaving, Live};
 use super::row::Row;
 use super::segments::Leftover;
@@ -92,7 +93,7 @@ struct Worker<'s> {
     live: Live,
     leaving: VecDeque<Leaving>,
     bodies: bodies::Writer,
-    fields: sums::Fields,
+    beside: Beside,
     /// See [`erasure::newest`].
     erased_us: i64,
     /// The database is not asked before.
@@ -101,6 +102,13 @@ struct Worker<'s> {
     /// Nothing is written before.
     spaced: Option<Instant>,
     looked: Option<Instant>,
+}
+
+/// What rows are written with.
+struct Beside {
+    fields: sums::Fields,
+    /// That of the database which was opened last.
+    mask: Mask,
 }
 
 impl<'s> Worker<'s> {
@@ -114,7 +122,10 @@ impl<'s> Worker<'s> {
             live: Live::default(),
             leaving: VecDeque::new(),
             bodies: bodies::Writer::default(),
-            fields: sums::Fields::new(&shared.usage_metadata),
+            beside: Beside {
+                fields: sums::Fields::new(&shared.usage_metadata),
+                mask: Mask::new(""),
+            },
             erased_us: 0,
             wait: None,
             pause: TRY_AFTER,
@@ -197,9 +208,11 @@ impl<'s> Worker<'s> {
     /// Opens the database, or writes what was read and some of what was said.
     async fn step(&mut self) {
         let done = match &mut self.database {
-            None => match open(&self.shared.location, &self.fields).await {
+            None => match open(&self.shared.location, &mut self.beside).await {
                 Ok(database) => {
                     self.database = Some(database);
+                    // What is over has waited for it.
+                    self.looked = None;
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -209,10 +222,10 @@ impl<'s> Worker<'s> {
                 if self.batch.rows.len() >= MANY && !self.batch.is_full() {
                     self.spaced = Some(Instant::now() + SPACED);
                 }
-                match write(self.shared, database, &mut self.batch, &mut self.fields).await {
+                match write(self.shared, database, &mut self.batch, &mut self.beside).await {
                     Ok(()) => {
                         let shared = self.shared;
-                        let hidden = (&shared.sealer, &shared.mask);
+                        let hidden = (&shared.sealer, &self.beside.mask);
                         let writer = &mut database.writer;
                         let write =
                             self.bodies
@@ -343,7 +356,7 @@ impl<'s> Worker<'s> {
         let Some(database) = &mut self.database else {
             return Err(unavailable());
         };
-        let mask = self.shared.mask.of(user);
+        let mask = self.beside.mask.of(user);
         let erased = Box::pin(erase(&mut database.writer, user, &mask)).await;
         match erased {
             Ok(erased) => {
@@ -386,7 +399,7 @@ impl<'s> Worker<'s> {
 }
 
 /// Opens the database. SQLite's pages that are written again and again are held, and written back seldom.
-async fn open(location: &Location, fields: &sums::Fields) -> Result<Database, sqlx::Error> {
+async fn open(location: &Location, beside: &mut Beside) -> Result<Database, sqlx::Error> {
     if let Location::Dir(dir) = location {
         std::fs::create_dir_all(dir).map_err(sqlx::Error::Io)?;
         private(&dir.join(FILE)).map_err(sqlx::Error::Io)?;
@@ -397,7 +410,9 @@ async fn open(location: &Location, fields: &sums::Fields) -> Result<Database, sq
         sqlx::raw_sql(pragmas).execute(&mut database.writer).await?;
     }
     let now_us = Timestamp::now().as_microsecond();
-    within(PATIENCE, fields.note(&mut database.writer, now_us)).await?;
+    let writer = &mut database.writer;
+    within(PATIENCE, beside.fields.note(writer, now_us)).await?;
+    beside.mask = within(PATIENCE, Mask::read(writer)).await?;
     Ok(database)
 }
 
@@ -466,17 +481,17 @@ async fn write(
     shared: &Shared,
     database: &mut Database,
     batch: &mut Batch,
-    fields: &mut sums::Fields,
+    beside: &mut Beside,
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<&Row> = batch.rows.iter().collect();
-    let put = transact(shared, &mut database.writer, &rows, fields);
+    let put = transact(&mut database.writer, &rows, beside);
     match within(PATIENCE, put).await {
         Ok(new) => {
             count(shared, batch, new);
             owe(shared, batch, &batch.rows, new);
         }
         Err(error) if tables::is_poison(&error) => {
-            one_by_one(shared, database, batch, fields).await?
+            one_by_one(shared, database, batch, beside).await?
         }
         Err(error) => return Err(error),
     }
@@ -514,11 +529,11 @@ async fn one_by_one(
     shared: &Shared,
     database: &mut Database,
     batch: &Batch,
-    fields: &mut sums::Fields,
+    beside: &mut Beside,
 ) -> Result<(), sqlx::Error> {
     for row in &batch.rows {
         let one = [row];
-        let put = transact(shared, &mut database.writer, &one, fields);
+        let put = transact(&mut database.writer, &one, beside);
         match within(PATIENCE, put).await {
             Ok(new) => {
                 count(shared, batch, new);
@@ -535,15 +550,14 @@ async fn one_by_one(
 }
 
 async fn transact(
-    shared: &Shared,
     connection: &mut Connection,
     rows: &[&Row],
-    fields: &mut sums::Fields,
+    beside: &mut Beside,
 ) -> Result<u64, sqlx::Error> {
     if rows.is_empty() {
         return Ok(0);
     }
-    let new = transact_new(shared, connection, rows, fields).await?;
+    let new = transact_new(connection, rows, beside).await?;
     if new == rows.len() as u64 {
         return Ok(new);
     }
@@ -552,7 +566,7 @@ async fn transact(
     let mut known = tables::known(connection, &ids).await?;
     let mut rows = rows.to_vec();
     rows.retain(|row| known.insert(row.id.clone()));
-    match transact_new(shared, connection, &rows, fields).await? {
+    match transact_new(connection, &rows, beside).await? {
         new if new == rows.len() as u64 => Ok(new),
         _ => Err(sqlx::Error::Protocol(
             "rows are written by somebody else".into(),
@@ -562,10 +576,9 @@ async fn transact(
 
 /// Writes rows with their sums, where all are new; returns how many are, and where that is not all has written nothing.
 async fn transact_new(
-    shared: &Shared,
     connection: &mut Connection,
     rows: &[&Row],
-    fields: &mut sums::Fields,
+    beside: &mut Beside,
 ) -> Result<u64, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     Turn::Together.take(&mut transaction).await?;
@@ -574,8 +587,8 @@ async fn transact_new(
         transaction.rollback().await?;
         return Ok(new);
     }
-    sums::put(&mut transaction, rows, fields).await?;
-    erasure::again(&mut transaction, &shared.mask, rows).await?;
+    sums::put(&mut transaction, rows, &mut beside.fields).await?;
+    erasure::again(&mut transaction, &beside.mask, rows).await?;
     transaction.commit().await?;
     Ok(new)
 }

@@ -1,19 +1,19 @@
 //! Erasing what is kept of an end user, on every node: what another one has of them in its journal, from before, goes
 //! when it is written.
 //!
-//! An erasure is remembered by a hash of who it was, under the master key: it must not keep what it erases. It is noted
-//! while nobody writes to the ledger, and whoever writes looks at the end of the same transaction, so nothing slips
+//! An erasure is remembered by a hash of who it was, with a salt of the database: it must not keep what it erases, and every
+//! node must know it. It is noted while nobody writes to the ledger, and whoever writes looks at the end of the same transaction, so nothing slips
 //! through between the two.
 
 use std::collections::{BTreeSet, HashMap};
 
 use ring::hmac;
+use ring::rand::SecureRandom as _;
 use sqlx::{Connection as _, Row as _};
 
 use super::row::Row;
 use super::tables::{Sql, delete};
 use crate::codec::hex::hex;
-use crate::secret::{Secret, derive};
 use crate::state::database::{Connection, Turn};
 
 /// Texts of one statement.
@@ -23,9 +23,25 @@ const TOGETHER: usize = 500;
 pub struct Mask(hmac::Key);
 
 impl Mask {
-    pub fn new(master: &Secret) -> Self {
-        let key = derive(master, "strait erasures");
-        Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
+    pub fn new(salt: &str) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes()))
+    }
+
+    /// Reads the database's salt, and makes it where there is none.
+    pub async fn read(connection: &mut Connection) -> Result<Self, sqlx::Error> {
+        let mut salt = [0u8; 32];
+        ring::rand::SystemRandom::new()
+            .fill(&mut salt)
+            .expect("the system gives random numbers");
+        let text =
+            "INSERT INTO salts (name, value) VALUES ('erasures', $1) ON CONFLICT (name) DO NOTHING";
+        let query = sqlx::query(text).bind(hex(&salt));
+        query.execute(&mut *connection).await?;
+        let found = sqlx::query("SELECT value FROM salts WHERE name = 'erasures'")
+            .fetch_one(connection)
+            .await?;
+        let salt: String = found.try_get("value")?;
+        Ok(Self::new(&salt))
     }
 
     /// Returns what stands for a user; empty for nobody.
@@ -105,11 +121,11 @@ mod tests {
 
     #[test]
     fn a_mask_tells_users_apart_and_names_none() {
-        let mask = Mask::new(&Secret::new("master"));
+        let mask = Mask::new("salt");
         assert_eq!(mask.of("anna"), mask.of("anna"));
         assert_ne!(mask.of("anna"), mask.of("berta"));
         assert_eq!(mask.of(""), "");
-        let other = Mask::new(&Secret::new("another"));
+        let other = Mask::new("another");
         assert_ne!(mask.of("anna"), other.of("anna"));
     }
 }

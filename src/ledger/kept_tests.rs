@@ -297,3 +297,38 @@ async fn sums_are_kept_by_a_field_of_metadata_from_when_it_is_named() {
     assert_eq!(values, ["", "blue", "red"]);
     assert!(ledger.close(LONG));
 }
+
+#[tokio::test]
+async fn bodies_wait_for_the_database_within_their_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("file");
+    std::fs::write(&nowhere, "not a folder").unwrap();
+    let settings = Settings {
+        keep: Keep::Bodies,
+        max_bodies_waiting: 1000,
+        ..Settings::default()
+    };
+    let location = Location::Dir(nowhere.clone());
+    let ledger = Ledger::start(dir.path(), location, &settings, &master());
+    for number in 0..20 {
+        let mut body = ledger.keeps(None).1.unwrap();
+        body.asked(&[b'q'; 60]);
+        body.answered(&[b'a'; 40]);
+        let record = record(number);
+        let id = ledger.admit(&record, ("lab", "m"), Reserved::default());
+        ledger.done(id.await.unwrap(), &record, Some(body));
+    }
+    let counts = ledger.counts().bodies;
+    assert_eq!((counts.waiting_bytes, counts.dropped), (1000, 10));
+    std::fs::remove_file(&nowhere).unwrap();
+    std::fs::create_dir(&nowhere).unwrap();
+    // Rows lose nothing by it.
+    assert_eq!(rows_of(&ledger, 20).await.len(), 20);
+    let until = std::time::Instant::now() + LONG;
+    while ledger.counts().bodies.written < 10 {
+        assert!(std::time::Instant::now() < until, "they are not written");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ledger.counts().bodies.waiting_bytes, 0);
+    assert!(ledger.close(LONG));
+}

@@ -141,7 +141,6 @@ struct Shared {
     max_body: usize,
     bodies: bodies::Waiting,
     sealer: bodies::Sealer,
-    mask: erasure::Mask,
     /// The middle part of this process's ids.
     process: u128,
     counter: AtomicU64,
@@ -249,7 +248,6 @@ impl Ledger {
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
             bodies: bodies::Waiting::new(settings.max_bodies_waiting),
             sealer: bodies::Sealer::new(master),
-            mask: erasure::Mask::new(master),
             process: u128::from(fastrand::u64(..1 << 40)) << 40,
             counter: AtomicU64::new(0),
             questions: ask,
