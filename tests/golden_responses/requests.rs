@@ -134,7 +134,7 @@ fn items_become_turns() {
     else {
         panic!("{:?}", hub.messages[2]);
     };
-    assert_eq!(text, "a\n\nb");
+    assert_eq!(&**text, "a\n\nb");
     let Part::ToolResult { parts, .. } = &hub.messages[3].parts[1] else {
         panic!("{:?}", hub.messages[3]);
     };
