@@ -335,23 +335,31 @@ impl<'s> Worker<'s> {
             }
             self.step().await;
         }
-        let unavailable = || Failure::Unavailable("the ledger's database did not answer".into());
-        let Some(database) = &mut self.database else {
-            return Err(unavailable());
-        };
-        let mask = self.beside.mask.of(user);
-        let erased = Box::pin(erase(&mut database.writer, user, &mask)).await;
-        match erased {
-            Ok(erased) => {
-                self.turn();
-                Ok(erased)
+        // A connection that has been idle may be gone: another one is tried.
+        for _ in 0..2 {
+            if self.database.is_none() {
+                self.step().await;
             }
-            Err(error) => {
-                tracing::warn!(%error, "what is kept of a user can't be deleted");
-                self.database = None;
-                Err(unavailable())
+            let Some(database) = &mut self.database else {
+                break;
+            };
+            let mask = self.beside.mask.of(user);
+            match Box::pin(erase(&mut database.writer, user, &mask)).await {
+                Ok(erased) => {
+                    self.turn();
+                    return Ok(erased);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what is kept of a user can't be deleted");
+                    self.database = None;
+                    if !is_away(&error) {
+                        break;
+                    }
+                }
             }
         }
+        let why = "the ledger's database did not answer";
+        Err(Failure::Unavailable(why.into()))
     }
 
     /// Writes what is left, as far as the database takes it now.

@@ -79,7 +79,7 @@ async fn bodies_go_with_their_user_also_where_they_waited() {
         kept += 1;
     }
     assert_eq!(kept, 18);
-    assert_eq!(ledger.counts().bodies.waiting_bytes, 0);
+    assert_eq!(ledger.counts().bodies.bytes, 0);
     assert!(ledger.close(LONG));
 }
 
@@ -305,7 +305,7 @@ async fn bodies_wait_for_the_database_within_their_bound() {
     std::fs::write(&nowhere, "not a folder").unwrap();
     let settings = Settings {
         keep: Keep::Bodies,
-        max_bodies_waiting: 1000,
+        max_body_memory: 1000,
         ..Settings::default()
     };
     let location = Location::Dir(nowhere.clone());
@@ -319,7 +319,7 @@ async fn bodies_wait_for_the_database_within_their_bound() {
         ledger.done(id.await.unwrap(), &record, Some(body));
     }
     let counts = ledger.counts().bodies;
-    assert_eq!((counts.waiting_bytes, counts.dropped), (1000, 10));
+    assert_eq!((counts.bytes, counts.dropped), (1000, 10));
     std::fs::remove_file(&nowhere).unwrap();
     std::fs::create_dir(&nowhere).unwrap();
     // Rows lose nothing by it.
@@ -329,6 +329,6 @@ async fn bodies_wait_for_the_database_within_their_bound() {
         assert!(std::time::Instant::now() < until, "they are not written");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(ledger.counts().bodies.waiting_bytes, 0);
+    assert_eq!(ledger.counts().bodies.bytes, 0);
     assert!(ledger.close(LONG));
 }
