@@ -2,13 +2,18 @@
 //!
 //! First what a request pays: nanoseconds for its admission, which is in the journal's file when it is over, and for its
 //! end, which is taken into memory. The least of many batches, so that a busy machine disturbs little. Then how many rows
-//! a second go into SQLite, from the first admission to the last row.
+//! a second go into SQLite, from the first admission to the last row. Last, all that a request pays for being somebody's:
+//! its key is found, two levels of limits and of budgets are asked and charged, it is journaled, and all is settled.
 
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use strait::access::{KeySettings, Keys};
 use strait::ledger::{Ledger, Reserved, Settings};
+use strait::limit::budget::{Budget, Budgets, Every};
+use strait::limit::{Amount, Holder, Limited, Limiter, Limits};
 use strait::observe::record::{AttemptRecord, Record};
 use strait::protocol::usage::Usage;
 use strait::secret::Secret;
@@ -68,6 +73,80 @@ fn main() {
         rate(count, journaled),
     );
     show("rows written in a second", rate(count, written));
+    show(
+        "access, limits, budgets and journal, ns",
+        each(whole(&runtime, &record, count)),
+    );
+}
+
+/// Returns the least time of a batch of requests, from their keys to the ends of their records.
+fn whole(runtime: &tokio::runtime::Runtime, record: &Record, count: usize) -> Duration {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = start(dir.path());
+    let keys = Keys::build(&[key()], &[7; 32]);
+    let limiter = Limiter::new();
+    let budgets = Arc::new(Budgets::default());
+    let team = Limited::new(Holder::Team, "team", &[], limits());
+    let mut least = Duration::MAX;
+    runtime.block_on(async {
+        for _ in 0..count / BATCH {
+            let started = Instant::now();
+            for _ in 0..BATCH {
+                let key = keys.find(KEY).expect("it is known");
+                let limited = std::iter::once(&team).chain(key.limits.iter());
+                let permit = limiter.admit_all(limited, Amount::from(1200), Instant::now());
+                let mut permit = permit.expect("there is room");
+                let now = jiff::Timestamp::now();
+                let held = budgets.reserve(&key.spends, 123_456_789, now);
+                let held = held.expect("there is money");
+                let reserved = Reserved {
+                    pico: 123_456_789,
+                    input: 1000,
+                    output: 4096,
+                };
+                let id = ledger.admit(record, ("openai", "gpt-5-mini"), reserved);
+                let id = id.await.expect("it is journaled");
+                permit.settle(1100);
+                held.settle(1, jiff::Timestamp::now());
+                ledger.done(id, record);
+            }
+            least = least.min(started.elapsed());
+        }
+    });
+    ledger.close(Duration::from_secs(60));
+    least
+}
+
+const KEY: &str = "sk-a-key-of-the-benchmark-0123456789";
+
+fn limits() -> Limits {
+    Limits {
+        rpm: Some(u32::MAX),
+        tpm: Some(u64::MAX >> 8),
+        concurrent: Some(1000),
+        ..Limits::default()
+    }
+}
+
+fn key() -> KeySettings {
+    let budget = |every| Budget {
+        most_pico: u64::MAX >> 2,
+        every,
+        rolling: false,
+        zone: jiff::tz::TimeZone::UTC,
+    };
+    KeySettings {
+        name: "team-a".into(),
+        key: Secret::new(KEY),
+        models: Vec::new(),
+        limits: vec![Limited::new(Holder::Key, "team-a", &[], limits())],
+        budgets: vec![budget(Every::Day), budget(Every::Month)],
+        named: Vec::new(),
+        constraints: None,
+        explain: false,
+        stale_if_error: None,
+        priority: Default::default(),
+    }
 }
 
 fn start(dir: &Path) -> Ledger {

@@ -30,6 +30,8 @@ pub mod gateway;
 pub mod glob;
 /// Who we are to a provider that takes no plain key: tokens and signatures.
 pub mod identity;
+/// Tokens that others have signed, and whom of those we trust.
+pub mod jwt;
 /// What it came to: each exchange that reached a provider, kept for good. Administrative actions too:
 /// [`ledger::Ledger::audit`] notes one, and whoever does one calls it.
 pub mod ledger;
@@ -48,6 +50,8 @@ pub mod routing;
 pub mod secret;
 /// Listeners, the admin port, signals.
 pub mod server;
+/// How people sign in to the administration API.
+pub mod signin;
 /// What must last: the state database.
 pub mod state;
 /// The wire out: peers, connections, DNS, health checks.

@@ -8,6 +8,8 @@ mod embeddings;
 mod envelope;
 #[path = "apis/hostile.rs"]
 mod hostile;
+#[path = "apis/images.rs"]
+mod images;
 #[path = "apis/recorded.rs"]
 mod recorded;
 #[path = "apis/rerank.rs"]

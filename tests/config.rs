@@ -230,8 +230,9 @@ limits = { rpm = 1, tpm = 5_000_000_000, concurrent = 2 }
     );
     assert_eq!(now.models["careful"].retries, Retries::default());
     let key = &now.keys[0];
+    let limits = key.limits[0].limits;
     assert_eq!(
-        (key.limits.rpm, key.limits.tpm, key.limits.concurrent),
+        (limits.rpm, limits.tpm, limits.concurrent),
         (Some(1), Some(5_000_000_000), Some(2))
     );
     assert_eq!(key.models, ["fast", "lab/*"]);
@@ -539,6 +540,41 @@ fn models_are_asked_by_what_they_speak() {
 }
 
 #[test]
+fn a_redis_is_read_in_every_form() {
+    use strait::state::redis::{Mode, Settings};
+    let redis = |text: &str| good(text, &[("URL", "redis://:pw@h"), ("PW", "a word")]).redis;
+    for none in [
+        "",
+        "[state]\nredis = \"\"",
+        "[state.redis]\nurl = \"\"",
+        "[state.redis]\nurl = []",
+    ] {
+        assert_eq!(redis(none), None, "{none}");
+    }
+    let plain = Some(Settings::single("redis://:pw@h"));
+    for text in [
+        "[state]\nredis = \"redis://:pw@h\"",
+        "[state]\nredis = \"env:URL\"",
+        "[state]\nredis = [\"env:URL\"]",
+        "[state.redis]\nurl = \"env:URL\"\nmode = \"single\"",
+    ] {
+        assert_eq!(redis(text), plain, "{text}");
+    }
+    let cluster = "[state.redis]\nurl = [\"valkey://a:1\", \"valkey://b:2\"]\nmode = \"cluster\"\nprefix = \"x:\"\ntimeout = \"5ms\"";
+    let cluster = redis(cluster).expect("there is one");
+    assert_eq!((cluster.urls.len(), cluster.mode), (2, Mode::Cluster));
+    assert_eq!(cluster.prefix, "x:");
+    assert_eq!(cluster.timeout, std::time::Duration::from_millis(5));
+    let sentinel = "[state.redis]\nurl = \"redis://:theirs@a:26379/3\"\nmode = \"sentinel\"\nmaster = \"main\"\nuser = \"u\"\npassword = \"env:PW\"";
+    let expected = Mode::Sentinel {
+        master: "main".into(),
+        user: Some("u".into()),
+        password: Some(strait::secret::Secret::new("a word")),
+    };
+    assert_eq!(redis(sentinel).expect("there is one").mode, expected);
+}
+
+#[test]
 fn a_second_account_is_like_the_first() {
     let text = r#"
 [providers.openai-eu]
@@ -613,7 +649,24 @@ const CASES: &[Case] = &[
     ("no URL of a database", "[state]\ndatabase = \"postgres://u:p@[h/d\"", 2, "state.database", "is not a URL", None),
     ("no variable of a database", "[state]\ndatabase = \"env:NOPE\"", 2, "state.database", "the environment variable NOPE is not set", None),
     ("another database", "[state]\ndatabase = \"mysql\"", 2, "state.database", "must be \"sqlite\"", Some("\"sqlite\"")),
-    ("Redis", "[state]\nredis = \"redis://h\"", 2, "state.redis", "Redis is not supported yet", None),
+    ("no URL of a Redis", "[state]\nredis = \"localhost:6379\"", 2, "state.redis", "must be the URL of a Redis", None),
+    ("no scheme of a Redis", "[state]\nredis = \"http://h\"", 2, "state.redis", "must be the URL of a Redis", None),
+    ("a parameter of a Redis", "[state]\nredis = \"redis://h?protocol=resp3\"", 2, "state.redis", "must hold no ?", None),
+    ("no variable of a Redis", "[state]\nredis = \"env:NOPE\"", 2, "state.redis", "the environment variable NOPE is not set", None),
+    ("a number for a Redis", "[state]\nredis = 6379", 2, "state.redis", "must be a string, found an integer", None),
+    ("several Redis", "[state]\nredis = [\"redis://a\", \"redis://b\"]", 2, "state.redis", "several addresses are those of a cluster or of sentinels", None),
+    ("several Redis in a table", "[state.redis]\nurl = [\"redis://a\", \"redis://b\"]", 1, "state.redis.url", "several addresses are those of a cluster or of sentinels", None),
+    ("another mode of Redis", "[state.redis]\nurl = \"redis://a\"\nmode = \"clustr\"", 3, "state.redis.mode", "must be one of single, cluster, sentinel", Some("\"cluster\"")),
+    ("sentinels of no name", "[state.redis]\nurl = \"redis://a\"\nmode = \"sentinel\"", 1, "state.redis.master", "must be given with mode", None),
+    ("a user without sentinels", "[state.redis]\nurl = \"redis://a\"\nuser = \"u\"", 3, "state.redis.user", "is for mode = \"sentinel\"", None),
+    ("TLS for some", "[state.redis]\nurl = [\"redis://a\", \"rediss://b\"]\nmode = \"cluster\"", 1, "state.redis.url", "rediss:// for all", None),
+    ("no authority of a Redis", "[state.redis]\nurl = \"rediss://a\"\nca = \"/nonexistent\"", 3, "state.redis.ca", "/nonexistent can't be read", None),
+    ("half of an identity", "[state.redis]\nurl = \"rediss://a\"\ncert = \"/dev/null\"", 3, "state.redis.cert", "/dev/null is not a file", None),
+    ("braces in a prefix", "[state.redis]\nurl = \"redis://a\"\nprefix = \"{x}\"", 3, "state.redis.prefix", "without spaces and braces", None),
+    ("no time for a Redis", "[state.redis]\nurl = \"redis://a\"\ntimeout = \"0s\"", 3, "state.redis.timeout", "must be more than 0", None),
+    ("long waits for a Redis", "[state.redis]\nurl = \"redis://a\"\ntimeout = \"1m\"", 3, "state.redis.timeout", "must be at most 5s", None),
+    ("an unknown key of a Redis", "[state.redis]\nurl = \"redis://a\"\ntls = true", 3, "state.redis.tls", "unknown key", None),
+    ("a cache in no Redis", "[cache]\nredis = true", 2, "cache.redis", "needs a Redis", None),
     ("unknown provider", "[providers.opnai]\nkey = \"k\"", 1, "providers.opnai.protocols", "must be given", Some("openai")),
     ("no address of a provider", "[providers.lab]\nprotocols = \"anthropic\"\nauth = \"none\"", 1, "providers.lab.base_url", "must be given (or endpoints)", None),
     ("no key of a catalogue provider", "[providers.openai]", 1, "providers.openai.key", "OPENAI_API_KEY is not set either", None),
@@ -731,6 +784,14 @@ const CASES: &[Case] = &[
     ("two of one key", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\n[[keys]]\nname = \"b\"\nkey = \"12345678\"", 6, "keys[1].key", "the same key as that of a", None),
     ("a limit of nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { rpm = 0 }", 4, "keys[0].limits.rpm", "leave it out for no limit", None),
     ("a limit below nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { tpm = -5 }", 4, "keys[0].limits.tpm", "must be 0 or more", None),
+    ("limits of no models", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = [{ rpm = 5 }, { models = [], rpm = 5 }]", 4, "keys[0].limits[1].models", "leave it out for limits of all models", None),
+    ("a limit that is not known", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = [{ images_per_hour = 5 }]", 4, "keys[0].limits[0].images_per_hour", "unknown key", Some("images_per_day")),
+    ("a pattern of limits with two stars", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nlimits = { models = \"**\", rpm = 5 }", 4, "keys[0].limits.models", "one * matches anything", Some("\"*\"")),
+    ("a budget of nobody", "[[budgets]]\nusd = 5\nevery = \"day\"", 1, "budgets[0]", "must say whose it is", None),
+    ("a budget of two", "[[budgets]]\nusd = 5\nevery = \"day\"\nend_user = \"*\"\ntag = \"x\"", 5, "budgets[0].tag", "for another budget", None),
+    ("a budget of each twice", "[[budgets]]\nusd = 5\nevery = \"day\"\nend_user = \"*\"\n[[budgets]]\nusd = 6\nevery = \"day\"\nend_user = \"*\"", 5, "budgets[1]", "second budget over the same time", None),
+    ("a way of sharing that is not known", "[state.shared]\nmode = \"exakt\"", 2, "state.shared.mode", "must be one of leased, exact", Some("\"exact\"")),
+    ("a rule that is not known", "[state.shared]\nbudgets = \"deny\"", 2, "state.shared.budgets", "must be one of open, closed", None),
     ("a budget over no known time", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nbudget = { usd = 5.0, every = \"monthly\" }", 4, "keys[0].budget.every", "must be one of ever", Some("\"month\"")),
     ("a budget of nothing", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nbudget = { usd = 0, every = \"day\" }", 4, "keys[0].budget.usd", "must be 0.000001 or more", None),
     ("a budget without an amount", "[[keys]]\nname = \"a\"\nkey = \"12345678\"\nbudget = { every = \"day\" }", 4, "keys[0].budget.usd", "must be given", None),
@@ -803,7 +864,7 @@ max_body = "64M"
 token = ["SECRET-0"]
 [state]
 database = "mysql://u:SECRET-1@h/d"
-redis = "redis://:SECRET-2@h"
+redis = "http://:SECRET-2@h"
 [providers.openai]
 base_url = "https://SECRET-3:SECRET-4@api.openai.com"
 key = "env:SECRET-5"
@@ -994,4 +1055,108 @@ fn a_local_server_may_have_a_key_and_a_row_may_speak_less() {
         1,
         "the catalogue's path of the other protocol is no mistake"
     );
+}
+
+// Tokens, and people who sign in.
+
+#[test]
+fn tokens_are_mapped_and_people_sign_in_as_it_is_written() {
+    let now = good(
+        r#"
+        [server]
+        listen = "0.0.0.0:8080"
+        [[keys]]
+        name = "team-a"
+        key = "sk-team-a"
+        [[jwt]]
+        name = "corp"
+        issuer = "https://login.example.com/"
+        audience = "strait"
+        algorithms = "ES256"
+        required = { email_verified = true, level = 3 }
+        [[jwt.map]]
+        key = "team-a"
+        limits = { rpm = 5 }
+        [admin.oidc]
+        issuer = "http://127.0.0.1:9000"
+        client_id = "strait"
+        client_secret = "env:OIDC"
+        redirect = "https://strait.example.com/admin/v1/signin/callback"
+        scopes = ["groups"]
+        roles = [{ group = "ops", role = "operator" }, { group = "x", role = "viewer", of = "org_1" }]
+        "#,
+        &[("OIDC", "s3cret")],
+    );
+    let [corp] = &now.tokens[..] else {
+        panic!("{:?}", now.tokens);
+    };
+    assert_eq!(corp.audiences, ["strait"]);
+    assert_eq!(corp.algorithms.len(), 1);
+    assert_eq!(corp.user.as_deref(), Some("sub"));
+    assert_eq!(corp.required[1].any, ["3"]);
+    assert_eq!(corp.grants[0].limits.rpm, Some(5));
+    let oidc = now.admin.oidc.unwrap();
+    assert_eq!(oidc.scopes, ["openid", "groups"]);
+    assert_eq!(oidc.origin().as_deref(), Some("https://strait.example.com"));
+    assert!(oidc.is_secure() && oidc.client_secret.is_some());
+    assert_eq!(oidc.roles.len(), 2);
+    assert!(!format!("{oidc:?}").contains("s3cret"));
+}
+
+#[test]
+fn mistakes_in_tokens_and_sign_in_are_named() {
+    let mistakes = bad(
+        r#"
+        [[keys]]
+        name = "team-a"
+        key = "sk-team-a"
+        [[jwt]]
+        name = "corp"
+        issuer = "http://login.example.com"
+        algorithms = ["HS256"]
+        leeway = "1h"
+        [[jwt]]
+        name = "lab"
+        issuer = "https://lab.example.com"
+        audience = []
+        [[jwt.map]]
+        key = "team-b"
+        [[jwt.map]]
+        key = "team-a"
+        place = "proj_1"
+        [[jwt.map]]
+        place = "key_1"
+        when = { groups = [] }
+        [[jwt.map]]
+        [admin.oidc]
+        issuer = "login.example.com"
+        redirect = "https://strait.example.com/"
+        session = "1s"
+        roles = [{ group = "x", role = "boss" }, { group = "x", role = "viewer" }, { group = "x", role = "operator", of = "org_1" }]
+        "#,
+        &[],
+    );
+    let text = lines(&mistakes);
+    for wanted in [
+        "strait.toml:7:18: jwt[0].issuer: must be HTTPS",
+        "jwt[0].audience: must be given",
+        "jwt[0].algorithms[0]: must be one of RS256, PS256, ES256, EdDSA",
+        "jwt[0].leeway: must be from 0s to 300s",
+        "jwt[0].map: must be given",
+        "jwt[1].audience: must not be empty",
+        "jwt[1].map[0].key: is not the name of one of [[keys]] (did you mean \"team-a\"?)",
+        "jwt[1].map[1]: one of key, place and place_claim",
+        "jwt[1].map[2].place: must be the id of an organisation",
+        "jwt[1].map[2].when.groups: must not be empty",
+        "jwt[1].map[3]: one of key, place and place_claim",
+        "admin.oidc.issuer: must be a URL",
+        "admin.oidc.client_id: must be given",
+        "admin.oidc.redirect: must end with /admin/v1/signin/callback (did you mean \"https://strait.example.com/admin/v1/signin/callback\"?)",
+        "admin.oidc.session: must be from 60s",
+        "admin.oidc.roles[0].role: must be one of operator, owner",
+        "admin.oidc.roles[1].of: must be given",
+        "admin.oidc.roles[2].of: an operator",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is not in:\n{text}");
+    }
 }

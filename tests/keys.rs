@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use strait::access::{KeySettings, Keys};
-use strait::limit::Limits;
+use strait::limit::{Holder, Limited, Limits};
 use strait::secret::Secret;
 
 fn settings(at: usize) -> KeySettings {
@@ -13,13 +13,19 @@ fn settings(at: usize) -> KeySettings {
         name: format!("team-{at}"),
         key: Secret::new(format!("sk-{at:040}")),
         models: vec!["fast".to_owned(), "openai/*".to_owned()],
-        limits: Limits {
-            rpm: Some(600),
-            tpm: Some(200_000),
-            concurrent: Some(50),
-            ..Limits::default()
-        },
+        limits: vec![Limited::new(
+            Holder::Key,
+            &format!("team-{at}"),
+            &[],
+            Limits {
+                rpm: Some(600),
+                tpm: Some(200_000),
+                concurrent: Some(50),
+                ..Limits::default()
+            },
+        )],
         budgets: Vec::new(),
+        named: Vec::new(),
         constraints: None,
         explain: false,
         stale_if_error: None,

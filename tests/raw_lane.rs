@@ -1,12 +1,19 @@
 //! The raw lane from outside: what only a provider understands goes by unread, with the gateway's keys, limits,
 //! records and accounting around it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::io::{Read, Write};
 
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{self, SignableBody, SignableRequest, SigningSettings};
+use aws_sigv4::sign::v4;
+use common::provider::{Got, Provider, chunk};
 use common::{Client, Strait, eventually, free, mock};
 use serde_json::{Value, json};
+use strait::codec::event_stream;
 use strait::mock::Mock;
 
 /// A gateway whose provider `openai` is `mock`, with a key for everything and one for a single model.
@@ -255,4 +262,177 @@ fn a_realtime_session_is_passed_both_ways() {
         b"",
     );
     assert_eq!(refused.status, 403);
+}
+
+// Requests that are signed over their body.
+
+const CONVERSE: &str = r#"{"output":{"message":{"role":"assistant","content":[{"text":"hi"}]}},"stopReason":"end_turn","usage":{"inputTokens":11,"outputTokens":5,"totalTokens":16},"metrics":{"latencyMs":42}}"#;
+
+/// A fake Bedrock: what it is asked for at `/stream` comes packed, `/refused` is not allowed.
+fn bedrock() -> Provider {
+    Provider::answering(|got, socket| {
+        if got.path.ends_with("-stream") {
+            let mut body = Vec::new();
+            for (name, payload) in [
+                ("messageStart", json!({"role": "assistant"})),
+                (
+                    "contentBlockDelta",
+                    json!({"contentBlockIndex": 0, "delta": {"text": "hi"}}),
+                ),
+                ("messageStop", json!({"stopReason": "end_turn"})),
+                (
+                    "metadata",
+                    json!({"usage": {"inputTokens": 11, "outputTokens": 5, "totalTokens": 16}}),
+                ),
+            ] {
+                event_stream::write(name, payload.to_string().as_bytes(), &mut body);
+            }
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\ntransfer-encoding: chunked\r\n\r\n";
+            socket.write_all(head.as_bytes())?;
+            for piece in body.chunks(50) {
+                chunk(socket, piece)?;
+            }
+            return socket.write_all(b"0\r\n\r\n");
+        }
+        let (status, body) = match got.path.contains("refused") {
+            true => (403, r#"{"message":"account 1234 may not"}"#),
+            false => (200, CONVERSE),
+        };
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        socket.write_all(&[head.as_bytes(), body.as_bytes()].concat())
+    })
+}
+
+/// Signs what arrived again, as AWS does.
+fn signature_of(got: &Got, method: &str) -> String {
+    let credentials = Credentials::new("AKID", "the-secret", None, None, "tests");
+    let identity = credentials.into();
+    let stamp = got.header("x-amz-date");
+    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", stamp).unwrap();
+    let time = time.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region("eu-west-1")
+        .name("bedrock")
+        .time(time.into())
+        .settings(SigningSettings::default())
+        .build()
+        .unwrap()
+        .into();
+    let url = format!("https://{}{}", got.header("host"), got.path);
+    let headers = std::iter::once(("host", got.header("host")));
+    let body = SignableBody::Bytes(&got.body);
+    let request = SignableRequest::new(method, url, headers, body).unwrap();
+    let signed = http_request::sign(request, &params).unwrap();
+    signed.signature().to_owned()
+}
+
+#[test]
+fn a_request_that_is_signed_over_its_body_passes_whole() {
+    let provider = bedrock();
+    let strait = Strait::start_with(
+        &format!(
+            "[providers.be]\nlike = \"bedrock\"\nregion = \"eu-west-1\"\nbase_url = \"http://{}\"\naccess_key_id = \"AKID\"\nsecret_access_key = \"the-secret\"\n\
+             [[keys]]\nname = \"all\"\nkey = \"sk-all-0123456789abcdef\"\n\
+             [[keys]]\nname = \"few\"\nkey = \"sk-few-0123456789abcdef\"\nmodels = [\"be/amazon.nova-lite-v1:0\"]\n",
+            provider.addr
+        ),
+        "max_body = \"100KiB\"",
+        &[],
+    );
+    let model = "amazon.nova-lite-v1%3A0";
+    let long = "x".repeat(90_000);
+    let body = json!({"messages": [{"role": "user", "content": [{"text": long}]}]}).to_string();
+    let post = |path: &str, headers: &[(&str, &str)], body: &str| {
+        strait
+            .client()
+            .post(&format!("/be{path}"), headers, body.as_bytes())
+    };
+    for (method, path) in [("converse", "?x=a%20b"), ("converse-stream", "")] {
+        let path = format!("/model/{model}/{method}{path}");
+        let answer = post(
+            &path,
+            &[ALL, JSON, ("x-amz-target", "mine"), ("expect", "")],
+            &body,
+        );
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.complete);
+        assert_eq!(answer.header("x-strait-provider"), Some("be"));
+        let got = provider.take().pop().unwrap();
+        assert_eq!(got.path, path);
+        assert_eq!(got.body, body.as_bytes());
+        assert_eq!(
+            got.header("x-amz-target"),
+            "",
+            "the client's own signing stays here"
+        );
+        let signed = got.header("authorization");
+        assert!(
+            signed.starts_with("AWS4-HMAC-SHA256 Credential=AKID/"),
+            "{signed}"
+        );
+        let (_, signature) = signed.rsplit_once("Signature=").unwrap();
+        assert_eq!(signature, signature_of(&got, "POST"), "{path}");
+        if method == "converse" {
+            assert_eq!(answer.text(), CONVERSE);
+        }
+    }
+    for record in strait.records(2) {
+        assert_eq!(record["usage"]["input"], 11, "{record}");
+        assert_eq!(record["usage"]["output"], 5, "{record}");
+        assert_eq!(record["model"], "amazon.nova-lite-v1:0", "{record}");
+        assert_eq!(record["attempts"][0]["outcome"], "ok", "{record}");
+    }
+    // What isn't a post of a body is signed as well.
+    let listed = strait
+        .client()
+        .request("GET", "/be/foundation-models", &[ALL], b"");
+    assert_eq!(listed.status, 200);
+    let got = provider.take().pop().unwrap();
+    let (_, signature) = got
+        .header("authorization")
+        .rsplit_once("Signature=")
+        .unwrap();
+    assert_eq!(signature, signature_of(&got, "GET"));
+
+    let huge = post(
+        &format!("/model/{model}/converse"),
+        &[ALL, JSON],
+        &"x".repeat(110_000),
+    );
+    assert_eq!(huge.status, 413, "{}", huge.text());
+    assert!(
+        huge.text().contains("signed over their whole body"),
+        "{}",
+        huge.text()
+    );
+    let refused = post("/model/refused/converse", &[ALL, JSON], "{}");
+    assert_eq!(refused.status, 502);
+    assert!(!refused.text().contains("1234"), "{}", refused.text());
+    provider.take();
+    // And a restricted key reaches its models alone, by path and by body.
+    let other = post("/model/amazon.nova-pro-v1:0/converse", &[FEW, JSON], "{}");
+    assert_eq!(other.status, 403, "{}", other.text());
+    let inside = post(
+        &format!("/model/{model}/converse"),
+        &[FEW, JSON],
+        r#"{"model": "amazon.nova-pro-v1:0"}"#,
+    );
+    assert_eq!(inside.status, 403, "{}", inside.text());
+    assert!(provider.take().is_empty(), "nothing of it was sent");
+}
+
+#[test]
+fn a_signed_request_to_nobody_is_said_to_be_that() {
+    let strait = Strait::start(&format!(
+        "[providers.be]\nlike = \"bedrock\"\nregion = \"eu-west-1\"\nbase_url = \"http://{}\"\naccess_key_id = \"AKID\"\nsecret_access_key = \"s\"\n",
+        free()
+    ));
+    let answer = strait.client().post("/be/model/x/converse", &[JSON], b"{}");
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let record = strait.records(1).pop().unwrap();
+    assert_eq!(record["attempts"][0]["outcome"], "connect", "{record}");
 }

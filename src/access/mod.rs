@@ -1,17 +1,20 @@
-//! Who asks: client keys, hashed in memory.
+//! Who asks: client keys, hashed in memory, and tokens that others have signed.
 
 mod gate;
 mod presented;
 mod table;
+mod tokens;
 
 use std::sync::Arc;
 
 pub use gate::{Gate, Lists, Net};
 pub use presented::presented;
 pub use table::{Key, Keys};
+pub use tokens::{Bearer, Grant, Places, To, TokenSettings, Tokens};
 
-use crate::limit::Limits;
+use crate::limit::Limited;
 use crate::limit::budget::Budget;
+use crate::limit::named::Named;
 use crate::limit::overload::Priority;
 use crate::routing::constraints::Constraints;
 use crate::secret::Secret;
@@ -24,8 +27,11 @@ pub struct KeySettings {
     pub key: Secret,
     /// Globs over model names as the client writes them; empty allows every model.
     pub models: Vec<String>,
-    pub limits: Limits,
+    /// Its own: for all models, and for some.
+    pub limits: Vec<Limited>,
     pub budgets: Vec<Budget>,
+    /// Of the end users and tags that its requests name.
+    pub named: Vec<Named>,
     pub constraints: Option<Arc<Constraints>>,
     /// It may ask why a request went where it went.
     pub explain: bool,

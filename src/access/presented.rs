@@ -6,8 +6,10 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::error::{Error, Kind, Result};
+use crate::jwt;
 
-/// Longer keys are refused unread. Ours are far shorter, and nobody shall make us hash megabytes.
+/// Longer keys are refused unread, but for tokens that others have signed. Ours are far shorter, and nobody shall make us
+/// hash megabytes.
 const LONGEST: usize = 512;
 
 /// Headers that hold a bare key, in order of precedence after `authorization`.
@@ -87,7 +89,11 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 fn checked(key: &[u8]) -> Result<Cow<'_, str>> {
-    if key.len() > LONGEST {
+    let most = match key.starts_with(b"eyJ") {
+        true => jwt::LONGEST,
+        false => LONGEST,
+    };
+    if key.len() > most {
         return Err(Error::new(Kind::InvalidKey, "The API key is too long."));
     }
     match std::str::from_utf8(key) {
@@ -105,7 +111,7 @@ fn from_query(query: &str) -> Result<Option<Cow<'_, str>>> {
         .find_map(|pair| pair.strip_prefix("key=").filter(|key| !key.is_empty()));
     let Some(key) = found else { return Ok(None) };
     // Three bytes for one at most.
-    if key.len() > 3 * LONGEST {
+    if key.len() > 3 * jwt::LONGEST {
         return Err(Error::new(Kind::InvalidKey, "The API key is too long."));
     }
     if !key.contains(['%', '+']) {

@@ -11,13 +11,14 @@ use super::presented::presented;
 use super::{Gate, KeySettings, Owner, Retention};
 use crate::error::{Error, Kind, Result};
 use crate::glob::Glob;
+use crate::limit::Limited;
 use crate::limit::budget::Scope;
+use crate::limit::named::Named;
 use crate::limit::overload::Priority;
-use crate::limit::{Holder, Limited};
 use crate::routing::constraints::Constraints;
 
 /// A client key, without its text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Key {
     /// Unique: a key of the directory goes by its id.
     pub name: Arc<str>,
@@ -31,6 +32,8 @@ pub struct Key {
     pub limits: Box<[Limited]>,
     /// Who spends with it, and what each may spend; empty without a budget.
     pub spends: Box<[Scope]>,
+    /// Budgets of the end users and tags that its requests name.
+    pub named: Box<[Arc<Named>]>,
     /// What is demanded of whoever answers its requests.
     pub constraints: Box<[Arc<Constraints>]>,
     /// It may ask why a request went where it went.
@@ -56,6 +59,7 @@ impl Key {
             gates: Box::default(),
             limits: Box::default(),
             spends: Box::default(),
+            named: Box::default(),
             constraints: Box::default(),
             explain: false,
             stale_if_error: None,
@@ -184,14 +188,7 @@ impl Key {
                 .map(|pattern| Glob::new(pattern))
                 .collect(),
             gates: Box::default(),
-            limits: match settings.limits.is_unlimited() {
-                true => Box::default(),
-                false => Box::new([Limited {
-                    what: Holder::Key,
-                    name: name.clone(),
-                    limits: settings.limits,
-                }]),
-            },
+            limits: settings.limits.iter().cloned().collect(),
             spends: match settings.budgets.is_empty() {
                 true => Box::default(),
                 false => Box::new([Scope {
@@ -199,6 +196,7 @@ impl Key {
                     budgets: settings.budgets.as_slice().into(),
                 }]),
             },
+            named: settings.named.iter().cloned().map(Arc::new).collect(),
             constraints: settings.constraints.iter().cloned().collect(),
             explain: settings.explain,
             stale_if_error: settings.stale_if_error,
@@ -272,7 +270,6 @@ impl Hasher for FirstBytes {
 mod tests {
 
     use super::*;
-    use crate::limit::Limits;
     use crate::secret::Secret;
 
     const PEPPER: [u8; 32] = [7; 32];
@@ -282,8 +279,9 @@ mod tests {
             name: name.to_owned(),
             key: Secret::new(key),
             models: models.iter().map(|model| (*model).to_owned()).collect(),
-            limits: Limits::default(),
+            limits: Vec::new(),
             budgets: Vec::new(),
+            named: Vec::new(),
             constraints: None,
             explain: false,
             stale_if_error: None,

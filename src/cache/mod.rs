@@ -4,12 +4,17 @@
 //! that can change the answer, compared in full. One entry serves streamed and whole requests: it keeps the
 //! answer as it came, and the reader converts it when the other form is asked for. Consulted only after access,
 //! limits and guards. Errors, cut and truncated answers are never stored.
+//!
+//! What memory has not, Redis may have, for all nodes: see [`second`].
 
 mod flight;
+pub mod second;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use quick_cache::sync::Cache as Table;
 
@@ -18,6 +23,7 @@ use crate::protocol::envelope::Envelope;
 use crate::protocol::usage::Usage;
 
 pub use flight::{Flights, Follower, Lead, Outcome, Shared, Ticket};
+use second::Second;
 
 /// Answers larger than this are not kept.
 pub const MOST_ENTRY: usize = 4 << 20;
@@ -29,6 +35,8 @@ pub struct Settings {
     /// Bytes.
     pub memory: u64,
     pub ttl: Duration,
+    /// What is not in memory is looked for in Redis, and kept there too.
+    pub redis: bool,
     /// Answers are kept beyond their time for this long: the longest `stale_if_error` of all keys and models.
     pub stale: Duration,
 }
@@ -39,6 +47,7 @@ impl Default for Settings {
             enabled: false,
             memory: 256 << 20,
             ttl: Duration::from_secs(3600),
+            redis: false,
             stale: Duration::ZERO,
         }
     }
@@ -114,37 +123,42 @@ impl Key {
 #[derive(Clone)]
 struct Weigh;
 
-impl quick_cache::Weighter<Key, std::sync::Arc<Entry>> for Weigh {
-    fn weight(&self, _: &Key, entry: &std::sync::Arc<Entry>) -> u64 {
+impl quick_cache::Weighter<Key, Arc<Entry>> for Weigh {
+    fn weight(&self, _: &Key, entry: &Arc<Entry>) -> u64 {
         (entry.body.len() + size_of::<Entry>() + size_of::<Key>() + 64) as u64
     }
 }
 
 /// All kept answers, bounded in bytes; the least useful go first.
 pub struct Cache {
-    table: Table<Key, std::sync::Arc<Entry>, Weigh>,
+    table: Table<Key, Arc<Entry>, Weigh>,
     pub flights: Flights,
     stores: AtomicU64,
     /// See [`Settings::stale`], in milliseconds.
     stale_ms: AtomicU64,
+    second: ArcSwapOption<Second>,
 }
 
 impl Cache {
-    pub fn new(settings: &Settings) -> Self {
+    /// `second` is used where the settings say so.
+    pub fn new(settings: &Settings, second: Option<&Arc<Second>>) -> Self {
         // An estimate of 4 KiB an answer sizes the index; the bound is in bytes.
         let expected = usize::try_from(settings.memory / 4096)
             .unwrap_or(usize::MAX)
             .clamp(64, 1 << 20);
         let table = Table::with_weighter(expected, settings.memory, Weigh);
-        Self {
+        let cache = Self {
             table,
             flights: Flights::default(),
             stores: AtomicU64::new(0),
-            stale_ms: AtomicU64::new(millis(settings.stale)),
-        }
+            stale_ms: AtomicU64::new(0),
+            second: ArcSwapOption::empty(),
+        };
+        cache.configure(settings, second);
+        cache
     }
 
-    pub fn get(&self, key: &Key) -> Option<std::sync::Arc<Entry>> {
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
         let entry = self.table.get(key)?;
         let age = entry.stored.elapsed();
         if age <= entry.ttl {
@@ -158,14 +172,26 @@ impl Cache {
     }
 
     /// Returns an answer that is over its time, by no more than `most`.
-    pub fn stale(&self, key: &Key, most: Duration) -> Option<std::sync::Arc<Entry>> {
+    pub fn stale(&self, key: &Key, most: Duration) -> Option<Arc<Entry>> {
         let entry = self.table.get(key)?;
         let over = entry.stored.elapsed().saturating_sub(entry.ttl);
         (over <= most).then_some(entry)
     }
 
-    pub fn put(&self, key: Key, entry: std::sync::Arc<Entry>) {
+    /// Asks the second tier for what memory has not, and keeps what it has. It may take a moment.
+    pub async fn recall(&self, key: &Key) -> Option<Arc<Entry>> {
+        let second = self.second.load_full()?;
+        let entry = second.get(key).await?;
+        // One that is over its time may still serve when nobody answers.
+        self.table.insert(*key, entry.clone());
+        (entry.stored.elapsed() <= entry.ttl).then_some(entry)
+    }
+
+    pub fn put(&self, key: Key, entry: Arc<Entry>) {
         self.stores.fetch_add(1, Ordering::Relaxed);
+        if let Some(second) = &*self.second.load() {
+            second.put(key, &entry);
+        }
         self.table.insert(key, entry);
     }
 
@@ -181,11 +207,16 @@ impl Cache {
         self.table.clear();
     }
 
-    /// Changes the bounds after a reload.
-    pub fn resize(&self, settings: &Settings) {
+    /// Changes the bounds, and whether there is a second tier.
+    pub fn configure(&self, settings: &Settings, second: Option<&Arc<Second>>) {
         self.table.set_capacity(settings.memory);
         self.stale_ms
             .store(millis(settings.stale), Ordering::Relaxed);
+        let second = second.filter(|_| settings.redis);
+        if let Some(second) = second {
+            second.set_stale(settings.stale);
+        }
+        self.second.store(second.cloned());
     }
 }
 

@@ -18,6 +18,19 @@ pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Returns `bytes` as base64 for URLs, without padding.
+pub fn url(bytes: &[u8]) -> String {
+    let mut out = Vec::new();
+    encode(bytes, &mut out);
+    let symbols = out.into_iter().filter(|symbol| *symbol != b'=');
+    let symbols = symbols.map(|symbol| match symbol {
+        b'+' => '-',
+        b'/' => '_',
+        other => char::from(other),
+    });
+    symbols.collect()
+}
+
 /// Decodes base64, in either alphabet, padded or not, with line breaks or without.
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
@@ -69,6 +82,7 @@ mod tests {
             encode(plain.as_bytes(), &mut out);
             assert_eq!(out, coded.as_bytes(), "{plain}");
             assert_eq!(decode(coded.as_bytes()).as_deref(), Some(plain.as_bytes()));
+            assert_eq!(url(plain.as_bytes()), coded.trim_end_matches('='));
         }
     }
 
@@ -84,6 +98,7 @@ mod tests {
     fn all_spellings_are_read_and_halves_are_not() {
         assert_eq!(decode(b"aG\nk"), Some(b"hi".to_vec()));
         assert_eq!(decode(b"-_-_"), decode(b"+/+/"));
+        assert_eq!(url(&[0xfb, 0xff, 0xbf]), "-_-_");
         for broken in ["a", "aG!k", "aG=k", "aGk==="] {
             assert_eq!(decode(broken.as_bytes()), None, "{broken}");
         }

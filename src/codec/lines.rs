@@ -38,6 +38,15 @@ impl Splitter {
 
     /// Takes a piece of the stream, and calls `each` for every line that it completes, without the line's end.
     pub fn push(&mut self, chunk: &Bytes, mut each: impl FnMut(&[u8])) -> Result<(), TooLong> {
+        self.push_whole(chunk, |_, line| each(line))
+    }
+
+    /// Like [`Splitter::push`], with the line as it came before it.
+    pub fn push_whole(
+        &mut self,
+        chunk: &Bytes,
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), TooLong> {
         if self.failed {
             return Err(TooLong);
         }
@@ -66,7 +75,7 @@ impl Splitter {
 
     /// The stream is at its end: what is held is a last line, though its end is missing.
     pub fn finish(&mut self, mut each: impl FnMut(&[u8])) {
-        tell(&self.pending, &mut each);
+        tell(&self.pending, &mut |_, line| each(line));
         self.pending.clear();
     }
 
@@ -80,11 +89,11 @@ impl Splitter {
     }
 }
 
-fn tell(line: &[u8], each: &mut impl FnMut(&[u8])) {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
+fn tell(raw: &[u8], each: &mut impl FnMut(&[u8], &[u8])) {
+    let line = raw.strip_suffix(b"\n").unwrap_or(raw);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if !line.trim_ascii().is_empty() {
-        each(line);
+        each(raw, line);
     }
 }
 

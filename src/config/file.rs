@@ -10,9 +10,8 @@ use super::read::{Reader, Table, text, truth, whole};
 use super::row::{self, Row};
 use super::secrets::{Reference, secret};
 use super::units::{self, Listen};
-use crate::limit::Limits;
-use crate::limit::budget::Budget;
 use crate::limit::overload::Priority;
+use crate::limit::{Limits, Which};
 use crate::observe::Sink;
 use crate::routing::constraints::Origin;
 use crate::{cache, ledger, server, state};
@@ -25,13 +24,18 @@ pub(super) struct File {
     pub admin_listen: Option<At<Listen>>,
     pub admin_token: Option<At<Reference>>,
     pub admin_keys: bool,
+    pub oidc: Option<super::jwt::Oidc>,
     pub state: State,
     pub providers: Vec<Row>,
     pub models: Vec<super::model::Model>,
     pub rules: Vec<super::rules::Written>,
     pub keys: Vec<Key>,
+    pub budgets: Vec<super::budget::Written>,
+    pub tokens: Vec<super::jwt::Written>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
+    /// Where `cache.redis` is said.
+    pub cache_redis: Option<Place>,
     pub responses: state::Settings,
     pub ledger: ledger::Settings,
     pub alerts: super::ledger::Alerts,
@@ -44,14 +48,17 @@ pub(super) struct Key {
     pub name: At<String>,
     pub key: At<Reference>,
     pub models: Vec<At<String>>,
-    pub limits: Limits,
-    pub budgets: Vec<Budget>,
+    /// Each for the models that match, or for all where it names none.
+    pub limits: Vec<(Vec<At<String>>, Limits)>,
+    pub budgets: Vec<super::budget::Written>,
     pub constraints: Option<super::constraints::Written>,
     pub explain: bool,
     pub stale_if_error: Option<std::time::Duration>,
     pub priority: Priority,
 }
 
+/// Tables of limits of one key.
+const MOST_LIMITS: usize = 64;
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 impl File {
@@ -61,6 +68,7 @@ impl File {
         let root = reader.root(&document);
         let (server, listen) = server(reader, &root);
         let admin = reader.table(&root, "admin", "admin");
+        let (cache, cache_redis) = cache(reader, &root);
         let admin_listen = admin
             .as_ref()
             .and_then(|admin| reader.get(admin, "listen", units::listen));
@@ -72,14 +80,20 @@ impl File {
                 .as_ref()
                 .and_then(|admin| reader.get(admin, "keys", truth))
                 .is_some_and(|at| at.value),
+            oidc: admin
+                .as_ref()
+                .and_then(|admin| super::jwt::oidc(reader, admin)),
             admin_token: admin.and_then(|admin| reader.get(&admin, "token", secret)),
             state: state(reader, &root),
             providers: providers(reader, &root),
             models: super::model::models(reader, &root),
             rules: super::rules::rules(reader, &root),
             keys: keys(reader, &root),
+            budgets: super::budget::of_all(reader, &root),
+            tokens: super::jwt::tokens(reader, &root),
             catalogue: super::catalogue::catalogue(reader, &root),
-            cache: cache(reader, &root),
+            cache,
+            cache_redis,
             responses: super::responses::responses(reader, &root),
             ledger: super::ledger::ledger(reader, &root),
             alerts: super::ledger::alerts(reader, &root),
@@ -205,16 +219,14 @@ pub(super) struct State {
     pub database: Option<At<Reference>>,
     pub pepper: Option<At<Reference>>,
     pub master_key: Option<At<Reference>>,
+    pub redis: Option<super::redis::Redis>,
+    pub shared: crate::limit::shared::Settings,
 }
 
 fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
     let Some(table) = reader.table(root, "state", "state") else {
         return State::default();
     };
-    reader.get(&table, "redis", |value| match text(value)?.as_str() {
-        "" => Ok(()),
-        _ => Err(Wrong::later("Redis")),
-    });
     let dir = reader.get(&table, "dir", |value| match text(value)?.as_str() {
         "" => Err("must name a directory".into()),
         dir => Ok(PathBuf::from(dir)),
@@ -226,6 +238,8 @@ fn state(reader: &mut Reader<'_>, root: &Table<'_>) -> State {
     State {
         pepper: reader.get(&table, "pepper", secret),
         master_key: reader.get(&table, "master_key", secret),
+        redis: super::redis::redis(reader, &table),
+        shared: super::shared::shared(reader, &table),
         dir: dir.map(|at| at.value),
         database: database.and_then(|at| {
             Some(At {
@@ -308,7 +322,7 @@ fn keys(reader: &mut Reader<'_>, root: &Table<'_>) -> Vec<Key> {
 }
 
 /// Reads a pattern over model names, in which `*` stands for anything and `?` for one character.
-fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(super) fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
     let pattern = text(value)?;
     check_name(&pattern)?;
     match pattern.find(['[', ']', '{', '}', '\\', '!']) {
@@ -323,27 +337,70 @@ fn glob(value: &DeValue<'_>) -> Result<String, Wrong> {
     }
 }
 
-fn limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Limits {
-    let Some(table) = reader.table(table, "limits", "keys[].limits") else {
-        return Limits::default();
-    };
-    let mut limit = |key, most| {
-        reader.get(&table, key, move |value| match whole(0..=most)(value)? {
-            0 => Err("must be 1 or more; leave it out for no limit".into()),
-            limit => Ok(limit),
-        })
-    };
-    Limits {
-        rpm: limit("rpm", u32::MAX.into()).map(|at| at.value as u32),
-        tpm: limit("tpm", i64::MAX.unsigned_abs()).map(|at| at.value),
-        rpd: limit("rpd", i64::MAX.unsigned_abs()).map(|at| at.value),
-        tpd: limit("tpd", i64::MAX.unsigned_abs()).map(|at| at.value),
-        concurrent: limit("concurrent", u32::MAX.into()).map(|at| at.value as u32),
+/// Reads the limits of a key, or several: for all models, and for some.
+fn limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<(Vec<At<String>>, Limits)> {
+    if !table.has("limits") {
+        return Vec::new();
     }
+    if !table.is_array("limits") {
+        let table = reader.table(table, "limits", "keys[].limits");
+        return table
+            .map(|table| limit(reader, &table))
+            .into_iter()
+            .collect();
+    }
+    let want = "a table of limits or an array of them";
+    let Some(elements) = reader.elements(table, "limits", want) else {
+        return Vec::new();
+    };
+    if elements.value.is_empty() || elements.value.len() > MOST_LIMITS {
+        let wrong = format!("must hold 1 to {MOST_LIMITS} tables");
+        reader.mistakes.push(elements.place.wrong(wrong));
+        return Vec::new();
+    }
+    let mut all = Vec::new();
+    for (value, place) in elements.value {
+        if let Some(table) = reader.open(value, place, "keys[].limits") {
+            all.push(limit(reader, &table));
+        }
+    }
+    all
 }
 
-fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> cache::Settings {
+fn limit(reader: &mut Reader<'_>, table: &Table<'_>) -> (Vec<At<String>>, Limits) {
+    let models = reader.one_or_list(table, "models", glob);
+    if let Some(models) = models.as_ref().filter(|models| models.value.is_empty()) {
+        let wrong = "must not be empty; leave it out for limits of all models";
+        reader.mistakes.push(models.place.wrong(wrong));
+    }
+    let limits = plain_limits(reader, table);
+    (models.map(|list| list.value).unwrap_or_default(), limits)
+}
+
+/// Reads limits for all models.
+pub(super) fn plain_limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Limits {
+    Limits::read(|which| {
+        let most = match which {
+            Which::Rpm | Which::Concurrent => u32::MAX.into(),
+            Which::Tpm
+            | Which::Rpd
+            | Which::Tpd
+            | Which::ImagesPerMinute
+            | Which::ImagesPerDay
+            | Which::AudioPerMinute
+            | Which::AudioPerDay => i64::MAX.unsigned_abs(),
+        };
+        let limit = reader.get(table, which.name(), |value| match whole(0..=most)(value)? {
+            0 => Err("must be 1 or more; leave it out for no limit".into()),
+            limit => Ok(limit),
+        });
+        limit.map(|at| at.value)
+    })
+}
+
+fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> (cache::Settings, Option<Place>) {
     let mut settings = cache::Settings::default();
+    let mut redis = None;
     if let Some(table) = reader.table(root, "cache", "cache") {
         set(&mut settings.enabled, reader.get(&table, "enabled", truth));
         set(
@@ -354,8 +411,10 @@ fn cache(reader: &mut Reader<'_>, root: &Table<'_>) -> cache::Settings {
             &mut settings.ttl,
             reader.get(&table, "ttl", units::duration),
         );
+        redis = reader.get(&table, "redis", truth);
+        settings.redis = redis.as_ref().is_some_and(|at| at.value);
     }
-    settings
+    (settings, redis.map(|at| at.place))
 }
 
 fn records(reader: &mut Reader<'_>, root: &Table<'_>) -> Sink {

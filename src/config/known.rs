@@ -21,6 +21,8 @@ pub const SECTIONS: &[Section] = &[
             "models",
             "rules",
             "keys",
+            "budgets",
+            "jwt",
             "catalogue",
             "cache",
             "responses",
@@ -55,11 +57,39 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "admin",
-        keys: &["listen", "token", "keys"],
+        keys: &["listen", "token", "keys", "oidc"],
+    },
+    Section {
+        path: "admin.oidc",
+        keys: &[
+            "issuer",
+            "client_id",
+            "client_secret",
+            "redirect",
+            "scopes",
+            "algorithms",
+            "groups",
+            "roles",
+            "session",
+        ],
+    },
+    Section {
+        path: "admin.oidc.roles[]",
+        keys: &["group", "role", "of"],
     },
     Section {
         path: "state",
-        keys: &["dir", "database", "pepper", "master_key", "redis"],
+        keys: &["dir", "database", "pepper", "master_key", "redis", "shared"],
+    },
+    Section {
+        path: "state.shared",
+        keys: &["mode", "limits", "budgets"],
+    },
+    Section {
+        path: "state.redis",
+        keys: &[
+            "url", "mode", "master", "user", "password", "ca", "cert", "key", "prefix", "timeout",
+        ],
     },
     Section {
         path: "providers.*",
@@ -239,11 +269,63 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "keys[].limits",
-        keys: &["rpm", "tpm", "rpd", "tpd", "concurrent"],
+        keys: &[
+            "models",
+            "rpm",
+            "tpm",
+            "rpd",
+            "tpd",
+            "images_per_minute",
+            "images_per_day",
+            "audio_seconds_per_minute",
+            "audio_seconds_per_day",
+            "concurrent",
+        ],
     },
     Section {
         path: "keys[].budget",
-        keys: &["usd", "every", "rolling"],
+        keys: &["usd", "every", "rolling", "timezone", "end_user", "tag"],
+    },
+    Section {
+        path: "budgets[]",
+        keys: &["usd", "every", "rolling", "timezone", "end_user", "tag"],
+    },
+    Section {
+        path: "jwt[]",
+        keys: &[
+            "name",
+            "issuer",
+            "jwks",
+            "refresh",
+            "audience",
+            "algorithms",
+            "required",
+            "leeway",
+            "user",
+            "map",
+        ],
+    },
+    Section {
+        path: "jwt[].map[]",
+        keys: &["when", "key", "place", "place_claim", "limits", "budget"],
+    },
+    Section {
+        path: "jwt[].map[].limits",
+        keys: &[
+            "rpm",
+            "tpm",
+            "rpd",
+            "tpd",
+            "concurrent",
+            "images_per_minute",
+            "images_per_day",
+            "audio_seconds_per_minute",
+            "audio_seconds_per_day",
+        ],
+    },
+    Section {
+        path: "jwt[].map[].budget",
+        keys: &["usd", "every", "rolling", "timezone"],
     },
     Section {
         path: "catalogue",
@@ -280,7 +362,7 @@ pub const SECTIONS: &[Section] = &[
     },
     Section {
         path: "cache",
-        keys: &["enabled", "memory", "ttl"],
+        keys: &["enabled", "memory", "ttl", "redis"],
     },
     Section {
         path: "responses",

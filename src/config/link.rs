@@ -11,6 +11,7 @@ use super::row::Row;
 use super::secrets::Reference;
 use super::{Env, Snapshot};
 use crate::access::KeySettings;
+use crate::limit::{Holder, Limited, Limits};
 use crate::provider::Provider;
 use crate::routing;
 use crate::secret::Secret;
@@ -47,6 +48,8 @@ pub(super) fn snapshot(
     );
     let models = super::model::link(file.models, &providers, mistakes);
     let keys = keys(file.keys, &models, &providers, env, mistakes, warnings);
+    let tokens = super::jwt::link(file.tokens, &keys, mistakes);
+    let oidc = file.oidc.map(|oidc| oidc.resolve(env, mistakes));
     let stale = models.values().filter_map(|model| model.stale_if_error);
     let stale = stale.chain(keys.iter().filter_map(|key| key.stale_if_error));
     let stale = stale.max().unwrap_or_default();
@@ -77,6 +80,18 @@ pub(super) fn snapshot(
         pepper: own_secret(file.state.pepper, env, mistakes),
         master_key: own_secret(file.state.master_key, env, mistakes),
     };
+    let shared = file.state.shared;
+    let redis = file.state.redis;
+    let has_redis = redis.is_some();
+    let redis = redis.and_then(|redis| redis.resolve(env, mistakes));
+    if let Some(place) = file.cache_redis.filter(|_| file.cache.redis) {
+        if !has_redis {
+            mistakes.push(place.wrong("needs a Redis: say where it is in state.redis"));
+        } else if secrets.master_key.is_none() {
+            let message = "nodes read each other's answers only with the same state.master_key: without it each reads its own alone";
+            warnings.push(place.wrong(message));
+        }
+    }
     Snapshot {
         generation: 1,
         file: None,
@@ -89,9 +104,12 @@ pub(super) fn snapshot(
                     at.value.address
                 }),
             token,
+            oidc: oidc.map(Arc::new),
         },
         database,
         secrets,
+        redis,
+        shared,
         state_dir,
         providers: providers.enabled,
         provider_index: providers.index,
@@ -99,6 +117,8 @@ pub(super) fn snapshot(
         models,
         rules,
         keys,
+        budgets: super::budget::split(file.budgets, "").1,
+        tokens,
         catalogue: file.catalogue,
         cache: crate::cache::Settings {
             stale,
@@ -186,10 +206,10 @@ fn check_listeners(file: &File, mistakes: &mut Vec<Mistake>) {
     let keys_wrong = || {
         mistakes
             .iter()
-            .any(|mistake| mistake.key.starts_with("keys"))
+            .any(|mistake| mistake.key.starts_with("keys") || mistake.key.starts_with("jwt"))
     };
     let is_exposed = file.listen.value.iter().any(|one| !one.value.loopback);
-    let is_guarded = !file.keys.is_empty() || file.admin_keys;
+    let is_guarded = !file.keys.is_empty() || !file.tokens.is_empty() || file.admin_keys;
     if is_exposed && !is_guarded && !file.server.open && !keys_wrong() {
         let message = "anyone who reaches this address could spend your credentials: add [[keys]], write admin.keys = true, listen on 127.0.0.1, or write server.open = true";
         mistakes.push(file.listen.wrong(message));
@@ -451,6 +471,14 @@ fn keys(
         if let Some(other) = seen.insert(secret.expose().into(), key.name.value.clone()) {
             mistakes.push(key.key.wrong(format!("is the same key as that of {other}")));
         }
+        for pattern in key.limits.iter().flat_map(|(models, _)| models) {
+            if warnings.len() < MOST_SUGGESTIONS {
+                warnings.extend(check_pattern(pattern, models, providers));
+            }
+        }
+        let limits = limits(&key.name.value, &key.limits);
+        let (budgets, named) =
+            super::budget::split(key.budgets, &format!("key:{}", key.name.value));
         let models = key
             .models
             .into_iter()
@@ -460,8 +488,9 @@ fn keys(
             name: key.name.value,
             key: secret,
             models,
-            limits: key.limits,
-            budgets: key.budgets,
+            limits,
+            budgets,
+            named,
             constraints: key
                 .constraints
                 .and_then(|written| written.link(providers, mistakes)),
@@ -471,6 +500,21 @@ fn keys(
         });
     }
     keys
+}
+
+/// Returns a key's limits: those for the same models are one.
+fn limits(key: &str, written: &[(Vec<At<String>>, Limits)]) -> Vec<Limited> {
+    let mut all: Vec<Limited> = Vec::with_capacity(written.len());
+    for (models, limits) in written {
+        let models: Vec<&str> = models.iter().map(|model| model.value.as_str()).collect();
+        let limited = Limited::new(Holder::Key, key, &models, *limits);
+        match all.iter_mut().find(|known| known.name == limited.name) {
+            Some(known) => known.limits = known.limits.and(limited.limits),
+            None => all.push(limited),
+        }
+    }
+    all.retain(|limited| !limited.limits.is_unlimited());
+    all
 }
 
 /// Warns of a pattern that nothing matches. A bare name may be one of the catalogue's, unless it is nearly ours.

@@ -312,7 +312,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn find<'t>(&self, table: &Table<'t>, key: &'static str) -> Option<(&'t Value<'t>, Place)> {
+    /// Returns the value at `key`, unread.
+    pub fn find<'t>(&self, table: &Table<'t>, key: &'static str) -> Option<(&'t Value<'t>, Place)> {
         debug_assert!(
             table.section.keys.contains(&key) || known::CATALOGUE_KEYS.contains(&key),
             "{key} is read but not in the table of known keys"

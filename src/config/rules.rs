@@ -130,7 +130,7 @@ fn message(value: &DeValue<'_>) -> Result<String, Wrong> {
     Ok(message)
 }
 
-fn zone(value: &DeValue<'_>) -> Result<(String, TimeZone), Wrong> {
+pub(super) fn zone(value: &DeValue<'_>) -> Result<(String, TimeZone), Wrong> {
     let name = text(value)?;
     if name.eq_ignore_ascii_case("utc") {
         return Ok((name, TimeZone::UTC));

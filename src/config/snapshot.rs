@@ -19,6 +19,9 @@ pub struct Snapshot {
     pub state_dir: PathBuf,
     pub database: state::Location,
     pub secrets: state::Secrets,
+    pub redis: Option<state::redis::Settings>,
+    /// How nodes count together, where there is a Redis.
+    pub shared: crate::limit::shared::Settings,
     /// Enabled providers: those of the file, and those of the catalogue whose usual key variable is set.
     pub providers: Vec<Arc<Provider>>,
     /// Name or alias → index into `providers`.
@@ -28,6 +31,9 @@ pub struct Snapshot {
     pub models: HashMap<String, Arc<Model>>,
     pub rules: crate::routing::rules::Rules,
     pub keys: Vec<access::KeySettings>,
+    /// Of end users and tags, whichever key asks.
+    pub budgets: Vec<crate::limit::named::Named>,
+    pub tokens: Vec<access::TokenSettings>,
     pub catalogue: crate::provider::catalogue::Settings,
     pub cache: cache::Settings,
     pub responses: state::Settings,

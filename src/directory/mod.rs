@@ -3,7 +3,8 @@
 //! see a view in memory.
 //!
 //! One thread owns the connection: it makes the changes that the administration API asks for, and looks twice a second
-//! whether another node has made some, so that a change is in force on every node within a second. While the database
+//! whether another node has made some, so that a change is in force on every node within a second; where nodes tell
+//! each other (`state.redis`), at once. While the database
 //! is away the view stays in force as it was, and changes are refused. A node that could never read it refuses keys of
 //! the directory as unready, and serves those of the configuration.
 
@@ -11,22 +12,25 @@ pub mod policy;
 pub mod role;
 pub mod schema;
 pub mod seal;
+pub mod session;
 pub mod store;
 pub mod token;
 pub mod view;
 mod worker;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use dashmap::DashMap;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::provider::Credential;
 use crate::secret::Secret;
 use crate::state::{FILE, Location};
 use seal::Sealer;
+use session::Session;
 use store::{Change, New, Object, Query, Refused};
 pub use view::{Found, View};
 
@@ -36,6 +40,8 @@ pub const MASTER: &str = "master-key";
 
 /// Changes that may wait.
 const MOST_WAITING: usize = 256;
+/// A token's use is noted once in so many seconds.
+const NOTE_EVERY: i64 = 60;
 /// Nobody waits longer for a change.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -56,8 +62,22 @@ pub struct Settings {
 pub struct Directory {
     view: Arc<View>,
     sealer: Arc<Sealer>,
+    /// For what browsers keep while somebody signs in.
+    tickets: Arc<Sealer>,
+    /// When the use of each user's token was last noted.
+    uses: Arc<DashMap<Box<str>, i64>>,
     health: Arc<Mutex<Option<String>>>,
     asks: mpsc::Sender<Ask>,
+    signals: Arc<Signals>,
+}
+
+/// Between this node's directory and those of the others.
+#[derive(Default)]
+struct Signals {
+    /// Another node has changed something.
+    look: Notify,
+    /// Called when this one has.
+    changed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Why an ask has no answer.
@@ -82,6 +102,12 @@ enum Ask {
         all: bool,
         reply: Reply<u64>,
     },
+    OpenSession(Box<Session>, Reply<()>),
+    Session(String, Reply<Option<Session>>),
+    EndSession(String, Reply<()>),
+    EndSessions(Option<String>, Reply<u64>),
+    NoteUse(String, i64),
+    Uses(Vec<String>, Reply<Vec<Option<i64>>>),
 }
 
 impl Directory {
@@ -106,14 +132,18 @@ impl Directory {
         let directory = Self {
             view: view.clone(),
             sealer: Arc::new(Sealer::new(&master)),
+            tickets: Arc::new(Sealer::of(&master, "strait sign-in")),
+            uses: Arc::default(),
             health: Arc::default(),
             asks,
+            signals: Arc::default(),
         };
         let worker = worker::Worker {
             view,
             location,
             fingerprints: [("pepper", pepper), ("master-key", master)],
             health: directory.health.clone(),
+            signals: directory.signals.clone(),
             asked,
         };
         let (tell, looked) = std::sync::mpsc::channel();
@@ -129,6 +159,17 @@ impl Directory {
             }
         }
         directory
+    }
+
+    /// Has `tell` called after each change that is made here.
+    pub fn on_change(&self, tell: impl Fn() + Send + Sync + 'static) {
+        // Set once, before the first request.
+        let _ = self.signals.changed.set(Box::new(tell));
+    }
+
+    /// Looks at once whether another node has changed something.
+    pub fn look(&self) {
+        self.signals.look.notify_one();
     }
 
     pub fn view(&self) -> &Arc<View> {
@@ -157,6 +198,10 @@ impl Directory {
 
     pub fn sealer(&self) -> &Sealer {
         &self.sealer
+    }
+
+    pub fn tickets(&self) -> &Sealer {
+        &self.tickets
     }
 
     /// Returns what is wrong, if anything is.
@@ -191,6 +236,48 @@ impl Directory {
             reply,
         })
         .await
+    }
+
+    pub async fn open_session(&self, session: Session) -> Result<(), Failed> {
+        self.ask(|reply| Ask::OpenSession(Box::new(session), reply))
+            .await
+    }
+
+    /// Returns the session of a token, unless it is over.
+    pub async fn session(&self, presented: &str) -> Result<Option<Session>, Failed> {
+        let Some(public) = token::public_of(token::SESSION, presented) else {
+            return Ok(None);
+        };
+        let digest = self.view.digest(presented);
+        let id = String::from_utf8_lossy(&public).into_owned();
+        let found = self.ask(|reply| Ask::Session(id, reply)).await?;
+        Ok(found.filter(|found| found.digest.is(&digest)))
+    }
+
+    pub async fn end_session(&self, id: &str) -> Result<(), Failed> {
+        let id = id.to_owned();
+        self.ask(|reply| Ask::EndSession(id, reply)).await
+    }
+
+    /// Ends the sessions of whoever the identity provider names so, or all of them; returns how many.
+    pub async fn end_sessions(&self, subject: Option<String>) -> Result<u64, Failed> {
+        self.ask(|reply| Ask::EndSessions(subject, reply)).await
+    }
+
+    /// Notes that a user's token is used, without waiting for it; a busy database may miss one.
+    pub fn note_use(&self, id: &str) {
+        let now = jiff::Timestamp::now().as_second();
+        if self.uses.get(id).is_some_and(|at| now < *at + NOTE_EVERY) {
+            return;
+        }
+        if self.asks.try_send(Ask::NoteUse(id.to_owned(), now)).is_ok() {
+            self.uses.insert(id.into(), now);
+        }
+    }
+
+    /// Returns when the tokens of users were last used, in the order of their ids here.
+    pub async fn uses(&self, ids: Vec<String>) -> Result<Vec<Option<i64>>, Failed> {
+        self.ask(|reply| Ask::Uses(ids, reply)).await
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Failed> {

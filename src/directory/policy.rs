@@ -9,6 +9,7 @@ use super::schema::{self, Kind};
 use crate::access::{Gate, Net};
 use crate::glob::Glob;
 use crate::limit::budget::{Budget, Scope};
+use crate::limit::named::{Dimension, EACH, Named};
 use crate::limit::{Holder, Limited, Limits};
 use crate::provider::cost::PICO;
 use crate::routing::constraints::{Constraints, Origin, Who};
@@ -17,8 +18,22 @@ use crate::routing::constraints::{Constraints, Origin, Who};
 #[derive(Debug, Clone)]
 pub enum Piece {
     Policy(Box<Policy>),
-    Limit(Limits),
-    Budget(Budget),
+    Limit(Box<Limit>),
+    Budget(Box<Allotted>),
+}
+
+/// A budget, and whose it is: what it is attached to, or one that requests name (`None` in it: each).
+#[derive(Debug, Clone)]
+pub struct Allotted {
+    pub budget: Budget,
+    pub of: Option<(Dimension, Option<Box<str>>)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Limit {
+    /// Sorted; none: all models.
+    models: Vec<String>,
+    limits: Limits,
 }
 
 #[derive(Debug, Clone)]
@@ -32,8 +47,10 @@ pub struct Policy {
 pub struct Level {
     pub gate: Option<Arc<Gate>>,
     pub constraints: Option<Arc<Constraints>>,
-    pub limits: Option<Limited>,
+    pub limits: Vec<Limited>,
     pub spends: Option<Scope>,
+    /// Budgets of those that requests name.
+    pub named: Vec<Arc<Named>>,
 }
 
 impl Piece {
@@ -42,8 +59,8 @@ impl Piece {
     pub fn read(kind: Kind, body: &Map<String, Value>) -> Option<Self> {
         match kind {
             Kind::Policy => Some(Piece::Policy(Box::new(policy(body)))),
-            Kind::Limit => Some(Piece::Limit(limits(body))),
-            Kind::Budget => budget(body).map(Piece::Budget),
+            Kind::Limit => Some(Piece::Limit(Box::new(limit(body)))),
+            Kind::Budget => allotted(body).map(|allotted| Piece::Budget(Box::new(allotted))),
             Kind::Organisation
             | Kind::Team
             | Kind::Project
@@ -60,13 +77,19 @@ impl Level {
         let kind = Kind::of_id(id).map_or("", Kind::name);
         let mut gate = Gate::default();
         let mut demand = Constraints::new(Origin::Owner(format!("{kind} {id}")));
-        let mut limits = Limits::default();
-        let mut budgets: Vec<Budget> = Vec::new();
+        // By the models that they are for: those for the same are one.
+        let mut limits: BTreeMap<&[String], Limits> = BTreeMap::new();
+        let mut budgets: BTreeMap<_, Vec<Budget>> = BTreeMap::new();
         for piece in pieces.values() {
             match piece {
                 Piece::Policy(policy) => unite(policy, &mut gate, &mut demand),
-                Piece::Limit(more) => limits = limits.and(*more),
-                Piece::Budget(budget) => {
+                Piece::Limit(more) => {
+                    let known = limits.entry(&more.models).or_default();
+                    *known = known.and(more.limits);
+                }
+                Piece::Budget(allotted) => {
+                    let Allotted { budget, of } = &**allotted;
+                    let budgets = budgets.entry(of).or_default();
                     // Two over the same time are counted as one; the smaller alone would hold.
                     let same = budgets.iter_mut().find(|known| {
                         known.every == budget.every && known.rolling == budget.rolling
@@ -81,23 +104,32 @@ impl Level {
                 }
             }
         }
+        let own = budgets.remove(&None).unwrap_or_default();
+        let named = budgets.into_iter().filter_map(|(of, budgets)| {
+            let (of, who) = of.clone()?;
+            Some(Arc::new(named(id, of, who, budgets)))
+        });
         Self {
+            named: named.collect(),
             gate: (!gate.is_empty()).then(|| Arc::new(gate)),
             constraints: (!demand.is_empty()).then(|| Arc::new(demand)),
-            limits: (!limits.is_unlimited()).then(|| Limited {
-                what: holder(id),
-                name: id.into(),
-                limits,
-            }),
-            spends: (!budgets.is_empty()).then(|| spender(id, budgets)),
+            limits: limits
+                .into_iter()
+                .map(|(models, limits)| {
+                    let models: Vec<&str> = models.iter().map(String::as_str).collect();
+                    Limited::new(holder(id), id, &models, limits)
+                })
+                .collect(),
+            spends: (!own.is_empty()).then(|| spender(id, own)),
         }
     }
 
     pub fn is_empty(&self) -> bool {
         self.gate.is_none()
             && self.constraints.is_none()
-            && self.limits.is_none()
+            && self.limits.is_empty()
             && self.spends.is_none()
+            && self.named.is_empty()
     }
 }
 
@@ -118,6 +150,16 @@ pub fn spender(id: &str, budgets: Vec<Budget>) -> Scope {
     let kind = Kind::of_id(id).map_or("", Kind::name);
     Scope {
         name: format!("{kind}:{id}").into(),
+        budgets: budgets.into(),
+    }
+}
+
+/// Returns whom a budget is for that the requests of keys at the object `id` name.
+pub fn named(id: &str, of: Dimension, who: Option<Box<str>>, budgets: Vec<Budget>) -> Named {
+    Named {
+        on: id.into(),
+        of,
+        who,
         budgets: budgets.into(),
     }
 }
@@ -198,16 +240,25 @@ fn policy(body: &Map<String, Value>) -> Policy {
     Policy { gate, demand }
 }
 
-fn limits(body: &Map<String, Value>) -> Limits {
-    let whole = |name: &str| body.get(name).and_then(Value::as_u64);
-    let small = |name: &str| whole(name).map(|whole| u32::try_from(whole).unwrap_or(u32::MAX));
-    Limits {
-        rpm: small("rpm"),
-        tpm: whole("tpm"),
-        rpd: whole("rpd"),
-        tpd: whole("tpd"),
-        concurrent: small("concurrent"),
+fn limit(body: &Map<String, Value>) -> Limit {
+    let models = body.get("models").and_then(Value::as_array);
+    let models = models.into_iter().flatten().filter_map(Value::as_str);
+    let mut models: Vec<String> = models.map(str::to_owned).collect();
+    models.sort_unstable();
+    models.dedup();
+    Limit {
+        models,
+        limits: Limits::read(|which| body.get(which.name()).and_then(Value::as_u64)),
     }
+}
+
+fn allotted(body: &Map<String, Value>) -> Option<Allotted> {
+    let named = |of: Dimension| Some((of, body.get(of.name())?.as_str()?));
+    let of = Dimension::ALL.into_iter().find_map(named);
+    Some(Allotted {
+        budget: budget(body)?,
+        of: of.map(|(of, who)| (of, (who != EACH).then(|| who.into()))),
+    })
 }
 
 fn budget(body: &Map<String, Value>) -> Option<Budget> {
@@ -279,7 +330,7 @@ mod tests {
             (Kind::Budget, json!({"usd": 1, "every": "day"})),
             (Kind::Budget, json!({"usd": 9, "every": "month"})),
         ]);
-        let limits = level.limits.expect("limits").limits;
+        let limits = level.limits[0].limits;
         assert_eq!(
             (limits.rpm, limits.tpd, limits.concurrent),
             (Some(10), Some(5), Some(3))

@@ -20,6 +20,8 @@ pub enum Role {
 /// What a route asks for at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Least {
+    /// No token at all.
+    Anyone,
     /// The admin token: what is the whole gateway's.
     Operator,
     Owner,
@@ -63,6 +65,7 @@ impl Role {
     /// Returns whether it is enough.
     pub fn may(self, least: Least) -> bool {
         match least {
+            Least::Anyone => true,
             Least::Operator => false,
             Least::Owner => self == Role::Owner,
             Least::Admin => matches!(self, Role::Owner | Role::Admin),
@@ -82,6 +85,7 @@ impl Role {
 impl Least {
     pub fn name(self) -> &'static str {
         match self {
+            Least::Anyone => "anyone",
             Least::Operator => "operator",
             Least::Owner => "owner",
             Least::Admin => "admin",

@@ -237,7 +237,7 @@ static KEPT: [Field; 2] = [
     ),
 ];
 const MOST_DAYS: u64 = 3660;
-static USER: [Field; 5] = [
+static USER: [Field; 6] = [
     fixed(
         "organisation",
         Type::Id(&[Kind::Organisation]),
@@ -245,6 +245,11 @@ static USER: [Field; 5] = [
     ),
     NAME,
     field("email", Type::Text, "For people to know them by"),
+    field(
+        "subject",
+        Type::Text,
+        "How the identity provider names them (`sub`): whoever signs in as that is this user; for operators to say",
+    ),
     field(
         "disabled",
         Type::Truth,
@@ -361,13 +366,38 @@ static CEILING: [Field; 2] = [
     field("in", Type::Price, "USD for a million tokens of input"),
     field("out", Type::Price, "USD for a million tokens of output"),
 ];
-static LIMIT: [Field; 7] = [
+static LIMIT: [Field; 12] = [
     ON,
     LABEL,
+    field(
+        "models",
+        Type::List(&Type::Pattern),
+        "Only requests for these are counted, together: by the name that clients write, or by that of whoever is asked",
+    ),
     field("rpm", Type::Whole(u32::MAX as u64), "Requests a minute"),
     field("tpm", Type::Whole(MOST_WHOLE), "Tokens a minute"),
     field("rpd", Type::Whole(MOST_WHOLE), "Requests a day"),
     field("tpd", Type::Whole(MOST_WHOLE), "Tokens a day"),
+    field(
+        "images_per_minute",
+        Type::Whole(MOST_WHOLE),
+        "Images made in a minute",
+    ),
+    field(
+        "images_per_day",
+        Type::Whole(MOST_WHOLE),
+        "Images made in a day",
+    ),
+    field(
+        "audio_seconds_per_minute",
+        Type::Whole(MOST_WHOLE),
+        "Seconds of audio heard and spoken in a minute",
+    ),
+    field(
+        "audio_seconds_per_day",
+        Type::Whole(MOST_WHOLE),
+        "Seconds of audio heard and spoken in a day",
+    ),
     field(
         "concurrent",
         Type::Whole(u32::MAX as u64),
@@ -376,7 +406,7 @@ static LIMIT: [Field; 7] = [
 ];
 /// What a double holds exactly, so that every JSON reader does.
 const MOST_WHOLE: u64 = (1 << 53) - 1;
-static BUDGET: [Field; 6] = [
+static BUDGET: [Field; 8] = [
     ON,
     LABEL,
     needed("usd", Type::Usd, "How much may be spent"),
@@ -390,6 +420,16 @@ static BUDGET: [Field; 6] = [
         "timezone",
         Type::Zone,
         "Where days begin; UTC when left out",
+    ),
+    field(
+        "end_user",
+        Type::Text,
+        "For one end user of these requests, by name, or * for each that has none of their own",
+    ),
+    field(
+        "tag",
+        Type::Text,
+        "For one tag of these requests, by name, or * for each that has none of its own",
     ),
 ];
 const EVERY: [&str; 5] = ["ever", "hour", "day", "week", "month"];

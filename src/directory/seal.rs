@@ -15,7 +15,12 @@ pub struct Sealer {
 impl Sealer {
     /// Makes one of any text: its strength is that of the text.
     pub fn new(master: &Secret) -> Self {
-        let derived = derive(master, "strait credentials");
+        Self::of(master, "strait credentials")
+    }
+
+    /// Makes one whose seals no other purpose's opens.
+    pub fn of(master: &Secret, purpose: &str) -> Self {
+        let derived = derive(master, purpose);
         let key = UnboundKey::new(&AES_256_GCM, &derived).expect("32 bytes are a key");
         Self {
             key: LessSafeKey::new(key),

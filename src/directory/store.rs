@@ -217,6 +217,13 @@ pub async fn create(connection: &mut Connection, new: &New) -> Outcome<Object> {
     if let Some(refused) = taken(inserted)? {
         return Ok(Err(refused));
     }
+    if object.kind == Kind::Organisation {
+        sqlx::query(
+            "INSERT INTO counters (name, value) VALUES ('closed', 1) ON CONFLICT (name) DO NOTHING",
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
     transaction.commit().await?;
     Ok(Ok(object))
 }
@@ -328,6 +335,10 @@ pub async fn delete(
             .bind(now)
             .execute(&mut *transaction)
             .await?;
+        sqlx::query("DELETE FROM token_uses WHERE id = $1")
+            .bind(id.as_str())
+            .execute(&mut *transaction)
+            .await?;
     }
     sqlx::query("DELETE FROM removed_objects WHERE at < $1")
         .bind(now - 2 * REMOVED_FOR)
@@ -353,6 +364,14 @@ pub async fn version(connection: &mut Connection) -> Sql<i64> {
         .fetch_one(connection)
         .await?;
     row.try_get(0)
+}
+
+/// Returns whether there was an organisation once.
+pub async fn closed(connection: &mut Connection) -> Sql<bool> {
+    let row = sqlx::query("SELECT value FROM counters WHERE name = 'closed'")
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.is_some())
 }
 
 /// Returns some of what was changed after a version, by id: those after `after`.

@@ -1,6 +1,9 @@
-//! Ids and secrets: `sk-strait-<public id>-<secret>` for keys, `sat-<public id>-<secret>` for people.
+//! Ids and secrets: `sk-strait-<public id>-<secret>` for keys, `sat-<public id>-<secret>` for people,
+//! `sst-<public id>-<secret>` for those who signed in.
 //!
 //! The public id may stand in a log; the whole text is kept as HMAC-SHA-256 alone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::hmac;
 use ring::rand::SecureRandom as _;
@@ -13,6 +16,8 @@ use crate::secret::Secret;
 pub const KEY: &str = "sk-strait-";
 /// What a person's token begins with.
 pub const PERSON: &str = "sat-";
+/// What the token of a session begins with.
+pub const SESSION: &str = "sst-";
 
 /// Characters of an id after its prefix: 45 bits of time, so that ids are in the order of creation, and 35 at random.
 const PUBLIC: usize = 16;
@@ -26,7 +31,7 @@ pub type Public = [u8; PUBLIC];
 
 /// Returns a new id: `prefix` and what is unique.
 pub fn new_id(prefix: &str) -> String {
-    let time = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+    let time = next_time();
     let mut id = String::with_capacity(prefix.len() + PUBLIC);
     id.push_str(prefix);
     for at in (0..9).rev() {
@@ -36,11 +41,29 @@ pub fn new_id(prefix: &str) -> String {
     id
 }
 
+/// Returns the time in milliseconds, later than any that was returned before: ids of one millisecond are in order too.
+fn next_time() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+    let later = |last: u64| now.max(last + 1);
+    let last = LAST.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
+        Some(later(last))
+    });
+    later(last.unwrap_or_default())
+}
+
 /// Returns a new secret that begins with `prefix` and shows the id `public`.
 pub fn new_secret(prefix: &str, public: &str) -> Secret {
     let mut text = format!("{prefix}{public}-");
     push_random(&mut text, SECRET);
     Secret::new(text)
+}
+
+/// Returns a text that can't be guessed.
+pub fn random() -> String {
+    let mut text = String::with_capacity(SECRET);
+    push_random(&mut text, SECRET);
+    text
 }
 
 /// Returns the public id that a text shows, where it has the form of a secret that begins with `prefix`.
@@ -136,11 +159,8 @@ mod tests {
 
     #[test]
     fn ids_are_in_the_order_of_their_creation_and_never_twice() {
-        let early = new_id("key_");
-        std::thread::sleep(std::time::Duration::from_millis(3));
-        let ids: std::collections::HashSet<String> = (0..1000).map(|_| new_id("key_")).collect();
-        assert_eq!(ids.len(), 1000);
-        assert!(ids.iter().all(|id| *id > early), "{early}");
+        let ids: Vec<String> = (0..1000).map(|_| new_id("key_")).collect();
+        assert!(ids.is_sorted_by(|one, next| one < next));
     }
 
     #[test]

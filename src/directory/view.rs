@@ -35,6 +35,8 @@ pub struct View {
     /// One for all keys of a project and a user.
     owners: Mutex<HashMap<[Box<str>; 2], Arc<Owner>>>,
     organisations: Mutex<std::collections::HashSet<Box<str>>>,
+    /// The paths of organisations, teams and projects.
+    places: DashMap<Box<str>, Box<str>>,
     /// Counts every change of what keys are put together from.
     generation: AtomicU64,
     /// Counts every change of credentials.
@@ -65,15 +67,20 @@ struct Record {
     ready: ArcSwapOption<Key>,
 }
 
-/// Whoever may use the administration API with a token of their own.
+/// Whoever may use the administration API with a token of their own, or by signing in.
 #[derive(Debug, Clone)]
 pub struct Person {
     pub id: Box<str>,
-    pub path: Box<str>,
+    /// For people, where the identity provider tells it.
+    pub name: Option<Box<str>>,
+    /// The path of the organisation that they are a user of; empty for nobody of the directory.
+    pub organisation: Box<str>,
     /// What they are, with the path of where.
     pub roles: Vec<(Role, Box<str>)>,
     pub disabled: bool,
-    digest: Option<Digest>,
+    /// How the identity provider names them.
+    subject: Option<Box<str>>,
+    token: Option<TokenSecret>,
 }
 
 /// A provider's credential, still sealed.
@@ -113,6 +120,7 @@ impl View {
             attached: Mutex::default(),
             owners: Mutex::default(),
             organisations: Mutex::default(),
+            places: DashMap::new(),
             generation: AtomicU64::new(1),
             credentials_changed: AtomicU64::new(0),
             loaded: AtomicBool::new(false),
@@ -138,9 +146,10 @@ impl View {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Everything is here.
-    pub fn load(&self) {
-        let any = self.required || !self.organisations.lock().is_empty();
+    /// Everything is here. With `closed` there was an organisation once: whoever deletes the last one doesn't open the
+    /// gateway to everybody.
+    pub fn load(&self, closed: bool) {
+        let any = closed || self.required || !self.organisations.lock().is_empty();
         self.closed.store(any, Ordering::Release);
         self.loaded.store(true, Ordering::Release);
     }
@@ -216,12 +225,43 @@ impl View {
         {
             return ready.clone();
         }
-        let owner = &record.owner;
-        let mut key = Key::owned(record.id.clone(), owner.clone(), generation);
+        let mut key = self.put_together(record.id.clone(), record.owner.clone(), generation);
         key.explain = record.explain;
+        let key = Arc::new(key);
+        record.ready.store(Some(key.clone()));
+        key
+    }
+
+    /// Returns what holds for whoever belongs to a place, to be used under `name`; `None` when there is no such place.
+    pub fn principal(&self, id: &str, name: &str) -> Option<Key> {
+        let generation = self.generation();
+        let path = self.place(id)?;
+        let mut ids = path.split('/').skip(1);
+        let mut next = || Arc::from(ids.next().unwrap_or_default());
+        let owner = Owner {
+            organisation: next(),
+            team: next(),
+            project: next(),
+            user: None,
+        };
+        Some(self.put_together(name.into(), Arc::new(owner), generation))
+    }
+
+    /// Returns the path of an organisation, a team or a project.
+    pub fn place(&self, id: &str) -> Option<Box<str>> {
+        self.places.get(id).map(|path| path.value().clone())
+    }
+
+    /// Counts every change of what keys amount to.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn put_together(&self, name: Arc<str>, owner: Arc<Owner>, generation: u64) -> Key {
+        let mut key = Key::owned(name.clone(), owner.clone(), generation);
         let above = [&*owner.organisation, &*owner.team, &*owner.project];
         let ids = above.into_iter().chain(owner.user.as_deref());
-        let ids = ids.chain([&*record.id]);
+        let ids = ids.chain([&*name]);
         let levels = ids.filter_map(|id| Some(self.levels.get(id)?.value().clone()));
         let levels: Vec<Arc<Level>> = levels.collect();
         let of = levels.iter();
@@ -232,28 +272,46 @@ impl View {
             .collect();
         key.limits = of
             .clone()
-            .filter_map(|level| level.limits.clone())
+            .flat_map(|level| level.limits.iter().cloned())
             .collect();
-        key.spends = of.filter_map(|level| level.spends.clone()).collect();
+        key.spends = of
+            .clone()
+            .filter_map(|level| level.spends.clone())
+            .collect();
+        key.named = of.flat_map(|level| level.named.iter().cloned()).collect();
         let nearest = above.into_iter().rev();
         key.retention = nearest
             .filter_map(|id| Some(*self.retentions.get(id)?))
             .next();
-        let key = Arc::new(key);
-        record.ready.store(Some(key.clone()));
         key
     }
 
     /// Returns whose token was shown.
-    pub fn person(&self, presented: &str) -> Option<Arc<Person>> {
+    pub fn person(&self, presented: &str, now: i64) -> Option<Arc<Person>> {
         let public = token::public_of(token::PERSON, presented)?;
         let digest = self.digest(presented);
         let person = self.people.get(&public)?.value().clone();
-        let is = person
-            .digest
+        let holds = person
+            .token
             .as_ref()
-            .is_some_and(|known| known.is(&digest));
-        (is && !person.disabled).then_some(person)
+            .is_some_and(|known| known.digest.is(&digest) && known.until.is_none_or(|at| now < at));
+        (holds && !person.disabled).then_some(person)
+    }
+
+    /// Returns the user of that id.
+    pub fn user(&self, id: &str) -> Option<Arc<Person>> {
+        let found = self.people.get(&token::public_in(id)?)?.value().clone();
+        (*found.id == *id).then_some(found)
+    }
+
+    /// Returns the user whom the identity provider names so; of several the first that was made.
+    pub fn user_named(&self, subject: &str) -> Option<Arc<Person>> {
+        let named = self
+            .people
+            .iter()
+            .filter(|one| one.subject.as_deref() == Some(subject));
+        let first = named.min_by(|one, other| one.id.cmp(&other.id));
+        first.map(|one| one.value().clone())
     }
 
     /// Takes in an object as it is now.
@@ -264,8 +322,12 @@ impl View {
                 self.organisations.lock().insert(object.id.as_str().into());
                 self.put_retention(&object.id, retention(&body));
                 self.close();
+                self.put_place(object);
             }
-            Kind::Team | Kind::Project => self.put_retention(&object.id, retention(&body)),
+            Kind::Team | Kind::Project => {
+                self.put_retention(&object.id, retention(&body));
+                self.put_place(object);
+            }
             Kind::User => self.put_person(object, &body),
             Kind::Key => self.put_key(object, &body),
             Kind::Policy | Kind::Limit | Kind::Budget => {
@@ -288,6 +350,7 @@ impl View {
             Some(Kind::Organisation) => {
                 self.organisations.lock().remove(id);
                 self.put_retention(id, None);
+                self.remove_place(id);
             }
             Some(Kind::User) => {
                 if let Some(public) = token::public_in(id) {
@@ -311,12 +374,32 @@ impl View {
                 }
             }
             Some(Kind::Credential) => {
-                let gone = self.credentials.remove(id).is_some();
-                let changed = &self.credentials_changed;
-                changed.fetch_add(gone.into(), Ordering::AcqRel);
+                let gone = u64::from(self.credentials.remove(id).is_some());
+                self.credentials_changed.fetch_add(gone, Ordering::AcqRel);
             }
-            Some(Kind::Team | Kind::Project) => self.put_retention(id, None),
+            Some(Kind::Team | Kind::Project) => {
+                self.put_retention(id, None);
+                self.remove_place(id);
+            }
             None => {}
+        }
+    }
+
+    fn put_place(&self, object: &Object) {
+        let path = object.path.as_str();
+        if self
+            .places
+            .insert(object.id.as_str().into(), path.into())
+            .as_deref()
+            != Some(path)
+        {
+            self.changed();
+        }
+    }
+
+    fn remove_place(&self, id: &str) {
+        if self.places.remove(id).is_some() {
+            self.changed();
         }
     }
 
@@ -337,6 +420,7 @@ impl View {
         let credentials = self.credentials.iter().map(|one| one.id.clone());
         let mut ids: Vec<Box<str>> = keys.chain(people).chain(credentials).collect();
         ids.extend(self.attached.lock().keys().cloned());
+        ids.extend(self.places.iter().map(|one| one.key().clone()));
         ids.extend(self.organisations.lock().iter().cloned());
         ids.extend(self.retentions.iter().map(|one| one.key().clone()));
         ids
@@ -416,10 +500,16 @@ impl View {
         });
         let person = Person {
             id: object.id.as_str().into(),
-            path: object.path.as_str().into(),
+            name: Some(object.name.as_str().into()),
+            organisation: object
+                .path
+                .rsplit_once('/')
+                .map_or("", |(above, _)| above)
+                .into(),
             roles: roles.collect(),
             disabled: body.get("disabled") == Some(&Value::Bool(true)),
-            digest: object.secret.as_deref().and_then(Digest::from_hex),
+            subject: body.get("subject").and_then(Value::as_str).map(Into::into),
+            token: object.secret.as_deref().and_then(TokenSecret::read),
         };
         self.people.insert(public, Arc::new(person));
     }
@@ -457,6 +547,19 @@ fn retention(body: &Map<String, Value>) -> Option<Retention> {
 }
 
 impl Person {
+    /// Returns whoever signed in, with what they may do.
+    pub fn signed_in(id: &str, name: Option<&str>, roles: Vec<(Role, Box<str>)>) -> Self {
+        Self {
+            id: id.into(),
+            name: name.map(Into::into),
+            organisation: Box::default(),
+            roles,
+            disabled: false,
+            subject: None,
+            token: None,
+        }
+    }
+
     /// Returns whether they may do what asks for `least`, to something at `path`.
     pub fn may(&self, least: super::role::Least, path: &str) -> bool {
         self.roles
@@ -498,6 +601,35 @@ impl KeySecret {
         match &self.previous {
             None => self.digest.hex(),
             Some((before, until)) => format!("{} {} {until}", self.digest.hex(), before.hex()),
+        }
+    }
+}
+
+/// What a user's object keeps of their token.
+#[derive(Debug, Clone)]
+pub struct TokenSecret {
+    pub digest: Digest,
+    /// Seconds since 1970; `None`: it holds until it is taken away.
+    pub until: Option<i64>,
+}
+
+impl TokenSecret {
+    pub fn read(text: &str) -> Option<Self> {
+        let (digest, until) = match text.split_once(' ') {
+            // An end that can't be read is one that is over.
+            Some((digest, until)) => (digest, Some(until.parse().unwrap_or(0))),
+            None => (text, None),
+        };
+        Some(Self {
+            digest: Digest::from_hex(digest)?,
+            until,
+        })
+    }
+
+    pub fn write(&self) -> String {
+        match self.until {
+            Some(until) => format!("{} {until}", self.digest.hex()),
+            None => self.digest.hex(),
         }
     }
 }

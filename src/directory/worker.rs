@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::session;
 use super::store::{self, Outcome};
 use super::view::View;
-use super::{Ask, Failed, Reply, seal, token};
+use super::{Ask, Failed, Reply, Signals, seal, token};
 use crate::secret::Secret;
 use crate::state::Location;
 use crate::state::database::{Connection, PATIENCE, is_away, within};
@@ -28,6 +29,7 @@ pub struct Worker {
     pub location: Location,
     pub fingerprints: [(&'static str, Secret); 2],
     pub health: Arc<Mutex<Option<String>>>,
+    pub signals: Arc<Signals>,
     pub asked: mpsc::Receiver<Ask>,
 }
 
@@ -118,6 +120,7 @@ impl Worker {
     ) -> Result<(), sqlx::Error> {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let signals = self.signals.clone();
         loop {
             tokio::select! {
                 ask = self.asked.recv() => match ask {
@@ -125,6 +128,7 @@ impl Worker {
                     None => return Ok(()),
                 },
                 _ = looks.tick() => self.look(connection, seen).await?,
+                () = signals.look.notified() => self.look(connection, seen).await?,
             }
         }
     }
@@ -173,7 +177,8 @@ impl Worker {
         for id in &gone {
             self.view.remove(id);
         }
-        self.view.load();
+        let closed = within(PATIENCE, store::closed(connection)).await?;
+        self.view.load(closed);
         *seen = Some(Seen {
             version,
             at: Instant::now(),
@@ -214,6 +219,36 @@ impl Worker {
                 let done = within(PATIENCE, store::delete(connection, &id, version, all)).await;
                 self.changed(reply, done, connection, seen).await
             }
+            Ask::OpenSession(new, reply) => {
+                let done = within(PATIENCE, session::open(connection, &new)).await;
+                reply_with(reply, done.map(Ok))
+            }
+            Ask::Session(id, reply) => {
+                let found = within(PATIENCE, session::find(connection, &id)).await;
+                reply_with(reply, found.map(Ok))
+            }
+            Ask::EndSession(id, reply) => {
+                let done = within(PATIENCE, session::end(connection, &id)).await;
+                reply_with(reply, done.map(Ok))
+            }
+            Ask::EndSessions(subject, reply) => {
+                let done = session::end_all(connection, subject.as_deref());
+                let done = within(PATIENCE, done).await;
+                reply_with(reply, done.map(Ok))
+            }
+            Ask::NoteUse(id, at) => {
+                let noted = within(PATIENCE, session::note_use(connection, &id, at)).await;
+                match noted {
+                    Err(error) if is_away(&error) => return Err(error),
+                    Err(error) => tracing::warn!(%error, "the use of a token is not noted"),
+                    Ok(()) => {}
+                }
+                Ok(())
+            }
+            Ask::Uses(ids, reply) => {
+                let found = within(PATIENCE, session::uses(connection, &ids)).await;
+                reply_with(reply, found.map(Ok))
+            }
         }
     }
 
@@ -226,7 +261,12 @@ impl Worker {
         seen: &mut Option<Seen>,
     ) -> Result<(), sqlx::Error> {
         let looked = match &done {
-            Ok(Ok(_)) => self.look(connection, seen).await,
+            Ok(Ok(_)) => {
+                if let Some(tell) = self.signals.changed.get() {
+                    tell();
+                }
+                self.look(connection, seen).await
+            }
             Ok(Err(_)) | Err(_) => Ok(()),
         };
         reply_with(reply, done)?;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::Exchange;
 use super::ask::Ask;
 use super::outcome::Meta;
+use super::{Exchange, limits};
+use crate::limit::Amount;
 use crate::protocol::usage::Usage;
 use crate::provider::cost;
 use crate::routing::Candidate;
@@ -19,11 +20,11 @@ pub struct Taken {
     pub generation: Option<Duration>,
 }
 
-/// Accounts an answer of the provider; returns the tokens that count against limits.
+/// Accounts an answer of the provider; returns what counts against limits.
 ///
 /// Where the provider sent no usage, or was cut off before it sent all of it, what is missing is estimated from
 /// what went over the wire, and marked so: providers bill what they made, not what arrived.
-pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> u64 {
+pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> Amount {
     let guess = taken.output_chars.div_ceil(4);
     let usage = match taken.usage {
         Some(usage) if taken.complete => {
@@ -44,12 +45,12 @@ pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> u
             ..Usage::default()
         },
     };
-    let tokens = usage.input.saturating_add(usage.output);
+    let amount = limits::counted(ask, &usage);
     let (pico, unpriced) = price(meta, &usage);
     x.record.cost_pico = Some(pico);
     x.record.unpriced = unpriced;
     x.record.usage = Some(usage);
-    tokens
+    amount
 }
 
 /// Accounts an answer that cost nothing because it was kept.

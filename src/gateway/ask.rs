@@ -14,6 +14,7 @@ use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
 use crate::error::{Error, Kind, Result};
 use crate::limit::overload::Turn;
+use crate::limit::{Amount, Limited};
 use crate::protocol::api::{self, Api};
 use crate::protocol::bedrock::invoke;
 use crate::protocol::chat::Part;
@@ -68,6 +69,10 @@ pub struct Ask<'a> {
     pub prefix: Option<Prefix<'a>>,
     /// In whose name it waits where too much is in flight.
     pub turn: Turn,
+    /// What it is counted at until its usage is known.
+    pub estimate: Amount,
+    /// Limits for some models that do not hold for the one that it names, but may for who is asked.
+    pub limited: Vec<&'a Limited>,
     /// A copy, whose answer nobody sees: it is asked once, and waits for nothing.
     pub shadow: bool,
 }
@@ -75,6 +80,8 @@ pub struct Ask<'a> {
 /// A request body as one provider is to get it.
 pub struct Outgoing {
     pub body: Bytes,
+    /// What it takes in further requests, beside that one.
+    pub further: Vec<Bytes>,
     pub dropped: Vec<String>,
     /// For translating the answer; `None` where it is passed on.
     pub shape: Option<Shape>,
@@ -166,6 +173,12 @@ impl Ask<'_> {
         self.envelope.include_usage || self.envelope.include_cost || self.mistral
     }
 
+    /// Whether a provider that is asked in `to` gets the client's own bytes, and the client its. What is to be gone on
+    /// with is understood on the way, which a tap alone can do beside.
+    fn passes(&self, to: Protocol) -> bool {
+        to == self.protocol && self.prefix.is_none() && (to.is_tapped() || !self.watch)
+    }
+
     /// Returns an estimate of the input, in tokens.
     pub fn input_estimate(&self) -> u64 {
         self.envelope.estimate_input()
@@ -197,16 +210,28 @@ impl Ask<'_> {
     pub fn build_task(&self, candidate: &Candidate, to: Protocol) -> Result<Outgoing> {
         let mut outgoing = Outgoing {
             body: self.body.clone(),
+            further: Vec::new(),
             dropped: Vec::new(),
             shape: None,
             hide_usage: false,
             prefill: Prefill::Ask,
         };
-        if !api::passes(self.api, self.protocol, to, self.body, &candidate.model) {
-            let translated = api::build(self.api, self.protocol, to, self.body, &candidate.model)?;
+        // Vertex AI has no other word for embeddings.
+        let vertex = matches!(candidate.provider.platform, Platform::Vertex { .. });
+        let predict = vertex && self.api == Api::Embeddings && to == Protocol::Gemini;
+        let passes = api::passes(self.api, self.protocol, to, self.body, &candidate.model);
+        if predict || !passes {
+            let wants = api::Wants {
+                model: &candidate.model,
+                content_type: self.content_type.to_str().unwrap_or_default(),
+                predict,
+            };
+            let built = api::build_all(self.api, self.protocol, to, self.body, wants)?;
+            let mut bodies = built.bodies.into_iter().map(Bytes::from);
             outgoing.shape = Some(self.shape(false));
-            outgoing.body = translated.body.into();
-            outgoing.dropped = translated.dropped;
+            outgoing.body = bodies.next().unwrap_or_default();
+            outgoing.further = bodies.collect();
+            outgoing.dropped = built.dropped;
         } else if self.api == Api::CountTokens && to == Protocol::Bedrock {
             // The path names the model, and nothing else may.
         } else {
@@ -223,10 +248,11 @@ impl Ask<'_> {
     ///
     /// With `strip` nothing goes along that a model thought in earlier turns.
     pub fn build(&self, candidate: &Candidate, to: Protocol, strip: bool) -> Result<Outgoing> {
-        if to == self.protocol && to.is_tapped() && !strip && self.prefix.is_none() {
+        if self.passes(to) && !strip {
             let (body, hide_usage) = self.pass(candidate);
             return Ok(Outgoing {
                 body,
+                further: Vec::new(),
                 dropped: Vec::new(),
                 shape: None,
                 hide_usage,
@@ -264,7 +290,7 @@ impl Ask<'_> {
         }
         let translated =
             protocol::encode_request(to, &request, &candidate.model, &candidate.facts)?;
-        let passed = to == self.protocol && to.is_tapped() && self.prefix.is_none();
+        let passed = self.passes(to);
         let shape = (!passed).then(|| Shape {
             schema_tool: translated.schema_tool,
             ..self.shape(self.wants_usage() || self.keep)
@@ -288,6 +314,7 @@ impl Ask<'_> {
         }
         Ok(Outgoing {
             body,
+            further: Vec::new(),
             dropped: translated.dropped,
             shape,
             hide_usage: passed && !self.wants_usage(),

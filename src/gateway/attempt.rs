@@ -17,7 +17,7 @@ use super::ask::Ask;
 use super::outcome::{Busy, Lost, Try, Won};
 use super::queue::{self, Scope};
 use super::verdict::{Judgement, Verdict};
-use super::{Core, Exchange, admission, demo, send};
+use super::{Core, Exchange, admission, demo, limits, send};
 use crate::error::Error;
 use crate::limit::overload::Slot;
 use crate::protocol::api::Api;
@@ -26,6 +26,7 @@ use crate::routing::choose::{Choice, Pick};
 use crate::routing::screen;
 use crate::routing::{Blame, Candidate, Route};
 use end::Fault;
+use limits::Admission;
 
 /// A provider's "not before" is waited for when it is this near, and nothing else can answer.
 const MOST_WAIT: Duration = Duration::from_secs(10);
@@ -59,6 +60,8 @@ struct Hunt<'a> {
     strip: bool,
     /// A place for the next attempt at its provider, where that is bounded.
     slot: Option<Slot>,
+    /// A limit for some models that had no room for who would have been asked.
+    denied: Option<Error>,
 }
 
 /// What of a target failed.
@@ -111,6 +114,7 @@ pub async fn run(
         pin: ask.pin(core),
         strip: false,
         slot: None,
+        denied: None,
     };
     if !ask.shadow {
         core.routing.budget.earn();
@@ -206,14 +210,14 @@ impl<'a> Hunt<'a> {
             return Step::Go;
         }
         if candidate.provider.demo {
-            return Step::Won(demo::answer(
-                self.ask,
-                route,
-                target,
-                timers,
-                self.deadline,
-                Busy::new(&candidate.inflight, None),
-            ));
+            let permit = match limits::admit_at(self.ask, pick, self.core).await {
+                Ok(permit) => permit,
+                Err(denied) => return self.denied(denied),
+            };
+            let busy = Busy::new(&candidate.inflight, None);
+            let mut won = demo::answer(self.ask, route, target, timers, self.deadline, busy);
+            won.meta.permit = permit;
+            return Step::Won(won);
         }
         let Some(pool) = &candidate.pool else {
             return Step::Go;
@@ -221,6 +225,8 @@ impl<'a> Hunt<'a> {
         if !self.open(candidate.model_scope, desperate, Instant::now()) {
             return Step::Go;
         }
+        // Of all attempts at this target: it is given back when none of them answers.
+        let mut permit = Admission::default();
         loop {
             let now = Instant::now();
             if self.has_failed(index, Failed::Target) {
@@ -259,6 +265,12 @@ impl<'a> Hunt<'a> {
             if !self.has_slot(candidate) {
                 return Step::Full;
             }
+            if !permit.asked {
+                match limits::admit_at(self.ask, pick, self.core).await {
+                    Ok(admitted) => permit = Admission::of(admitted),
+                    Err(denied) => return self.denied(denied),
+                }
+            }
             if self.attempts > 0 && !self.core.routing.budget.spend(now) {
                 self.core.metrics.retry_budget_exhausted();
                 return Step::Spent;
@@ -278,11 +290,14 @@ impl<'a> Hunt<'a> {
             };
             let outcome = match self.due(pick, desperate) {
                 // Boxed: rare, and large.
-                Some(due) => Box::pin(self.race(index, &plan, due, x)).await,
+                Some(due) => Box::pin(self.race(index, &plan, due, &mut permit, x)).await,
                 None => self.attempt(&plan, x).await,
             };
             let (judgement, lost) = match outcome {
-                Ok(won) => return Step::Won(won),
+                Ok(mut won) => {
+                    won.meta.permit = permit.take();
+                    return Step::Won(won);
+                }
                 Err(failed) => *failed,
             };
             self.last = Some(lost);
@@ -299,6 +314,16 @@ impl<'a> Hunt<'a> {
                 Verdict::Retry => self.fault(index, &plan, &judgement),
             }
         }
+    }
+
+    /// Notes that a limit has no room for a target, and passes it over.
+    fn denied(&mut self, denied: Error) -> Step {
+        let later = |known: &Error| known.retry_after > denied.retry_after;
+        if self.denied.as_ref().is_none_or(later) {
+            self.denied = Some(denied);
+        }
+        self.slot = None;
+        Step::Go
     }
 
     /// Notes who of a target failed, in a way that asking again may cure.

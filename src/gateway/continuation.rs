@@ -16,6 +16,7 @@ use super::through::{Seen, Through};
 use super::watched::Continued;
 use super::{Exchange, account, attempt};
 use crate::error::{Error, Kind};
+use crate::limit::Amount;
 use crate::protocol::Protocol;
 use crate::protocol::continuation::{Prefill, Prefix, Seam, Settings, Told};
 use crate::protocol::usage::Usage;
@@ -40,29 +41,29 @@ pub struct Spent {
     pub usage: Usage,
     pub pico: u64,
     pub unpriced: bool,
-    pub tokens: u64,
+    pub amount: Amount,
 }
 
 impl Spent {
     /// Takes what was accounted last.
-    fn take(&mut self, tokens: u64, x: &Exchange) {
+    fn take(&mut self, amount: Amount, x: &Exchange) {
         if let Some(usage) = &x.record.usage {
             self.usage = self.usage.plus(usage);
         }
         self.pico = self.pico.saturating_add(x.record.cost_pico.unwrap_or(0));
         self.unpriced |= x.record.unpriced;
-        self.tokens = self.tokens.saturating_add(tokens);
+        self.amount = self.amount.plus(amount);
     }
 
-    /// Adds what was spent before to what was accounted last; returns all tokens.
-    pub fn add_to(&self, tokens: u64, x: &mut Exchange) -> u64 {
+    /// Adds what was spent before to what was accounted last; returns what all of it counts against limits.
+    pub fn add_to(&self, amount: Amount, x: &mut Exchange) -> Amount {
         x.record.usage = x.record.usage.as_ref().map(|usage| self.usage.plus(usage));
         x.record.cost_pico = x
             .record
             .cost_pico
             .map(|pico| pico.saturating_add(self.pico));
         x.record.unpriced |= self.unpriced;
-        tokens.saturating_add(self.tokens)
+        amount.plus(self.amount)
     }
 }
 
@@ -125,14 +126,17 @@ impl Rest<'_> {
                 complete: false,
                 generation: None,
             };
-            let tokens = account::provider(x, ask, meta, taken);
+            let amount = account::provider(x, ask, meta, taken);
+            if let Some(mut permit) = meta.permit.take() {
+                permit.settle(amount);
+            }
             // Boxed: it is rare and large.
             let asked = Box::pin(self.ask(ask, &told, &dead, pump, session, x)).await;
             match asked {
                 Some(Ok(won)) => {
                     x.record.continued = true;
                     let spent = spent.get_or_insert_default();
-                    spent.take(tokens, x);
+                    spent.take(amount, x);
                     let now = Instant::now();
                     meta.candidate().stats.failed(began.elapsed(), now);
                     *began = now;
@@ -320,6 +324,7 @@ fn take_over(
         // Written for the client already, as a stream of its own.
         Through::Made(_) => (ask.protocol, held),
         Through::Pass(_)
+        | Through::Relay(_)
         | Through::Unpack(_)
         | Through::Translate(_)
         | Through::Watched(_)

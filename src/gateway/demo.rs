@@ -91,6 +91,7 @@ pub fn answer(
         dropped: Vec::new(),
         left: None,
         busy: Some(busy),
+        permit: None,
     };
     Box::new(Won { meta, flow })
 }

@@ -71,9 +71,11 @@ impl Exchange {
         self.body = body;
         self.record.key = key.map(|key| key.name.clone());
         if let Some(owner) = key.and_then(|key| key.owner.as_ref()) {
-            self.record.org = Some(owner.organisation.clone());
-            self.record.team = Some(owner.team.clone());
-            self.record.project = Some(owner.project.clone());
+            // Whom a token puts into an organisation belongs to no team of it.
+            let known = |id: &Arc<str>| (!id.is_empty()).then(|| id.clone());
+            self.record.org = known(&owner.organisation);
+            self.record.team = known(&owner.team);
+            self.record.project = known(&owner.project);
         }
     }
 

@@ -16,7 +16,7 @@ use super::through::{MOST_FRAME, Through};
 use super::{Exchange, account, costed, form, relay};
 use crate::cache::{Cache, Entry, Form, Key, Lead, MOST_ENTRY, Outcome, Shared};
 use crate::error::{Error, Result};
-use crate::observe::record::{CacheOutcome, Mode};
+use crate::observe::record::{CacheOutcome, Mode, Phase};
 use crate::protocol::{Protocol, Shape};
 
 /// The duty to keep an answer and to tell those who wait for it.
@@ -115,6 +115,15 @@ impl Keep {
             }));
         }
     }
+}
+
+/// Asks the cache's second tier, where there is one.
+pub async fn recall(cache: &Cache, key: &Key, x: &mut Exchange) -> Option<Arc<Entry>> {
+    let looking = Instant::now();
+    // Boxed: rare, and what waits for Redis is large.
+    let entry = Box::pin(cache.recall(key)).await;
+    x.phase(Phase::Cache, looking);
+    entry
 }
 
 /// How a kept answer is given.

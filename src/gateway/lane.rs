@@ -16,7 +16,7 @@ use super::relay::Delivery;
 use super::reply::{self, Headers};
 use super::storing::{self, Continued};
 use super::{
-    Exchange, Gateway, Head, Now, attempt, degrade, queue, rules, shadow, spending, tokens,
+    Exchange, Gateway, Head, Now, attempt, degrade, limits, queue, rules, shadow, spending, tokens,
 };
 use crate::access::Key;
 use crate::cache::{self, Follower, Outcome, Ticket};
@@ -144,11 +144,17 @@ impl Gateway {
             }
         }
         let limiting = x.phase(Phase::Route, routing);
-        spending::check(key.as_deref(), x)?;
+        spending::check(key.as_deref(), now, x)?;
+        let estimate = limits::estimate(asked.api, &envelope, &body);
+        let names = [&*envelope.model, &*route.name];
+        let limited = key.as_ref().map_or(&[][..], |key| &key.limits);
+        let own = limited.iter().filter(|limited| limited.counts(&names));
         let mut permit = match &key {
-            Some(key) => Some(self.admit(key, envelope.estimate_tokens(), x, limits)?),
+            Some(_) => Some(limits::admit(own, estimate, limits, x).await?),
             None => None,
         };
+        let others = limited.iter().filter(|limited| !limited.counts(&names));
+        let others = others.collect();
         x.phase(Phase::Access, limiting);
         let header = session.req_header();
         let query = intake::query(header.uri.query(), protocol);
@@ -192,6 +198,8 @@ impl Gateway {
             watch: false,
             prefix: None,
             turn,
+            estimate,
+            limited: others,
             shadow: false,
         };
         let stale = degrade::allowed(key.as_deref(), &route, &controls);
@@ -259,14 +267,14 @@ impl Gateway {
         if choice.is_open() {
             x.record.candidates = considered(&choice);
         }
-        if let Err(error) = spending::hold(key.as_deref(), || spending::most(&ask, &choice), x) {
+        let most = || spending::most(&ask, &choice);
+        if let Err(error) = spending::hold(key.as_deref(), now, most, x).await {
             give_back(&mut permit);
             return Err(error.into());
         }
         shadow::cast(&self.core, now, &ask, key.as_ref(), &route, said, x);
         let mut won = {
-            let attempts = attempt::run(&ask, &route, &choice, &self.core, x);
-            tokio::pin!(attempts);
+            let attempts = std::pin::pin!(attempt::run(&ask, &route, &choice, &self.core, x));
             self.unless_gone(attempts, session, keep.as_ref()).await
         };
         let down = matches!(&won, Some((Err(lost), _)) if degrade::is_down(lost));
@@ -284,8 +292,7 @@ impl Gateway {
             let screen = ask.screen(&all, key.as_deref());
             let instead = choose(&last, &ask.asked(&last), None, &screen);
             let tried = {
-                let attempts = attempt::run(&ask, &to, &instead, &self.core, x);
-                let attempts = std::pin::pin!(attempts);
+                let attempts = std::pin::pin!(attempt::run(&ask, &to, &instead, &self.core, x));
                 self.unless_gone(attempts, session, keep.as_ref()).await
             };
             match tried {
@@ -316,7 +323,7 @@ impl Gateway {
                     storing,
                     gone,
                 };
-                Ok(Box::pin(delivery.forward(*won, session, x)).await)
+                Ok(delivery.forward(*won, session, x).await)
             }
             Some((Err(lost), _)) => {
                 give_back(&mut permit);
@@ -381,32 +388,6 @@ impl Gateway {
         }
     }
 
-    /// Admits the request within the key's limits. The limits' headers go with every answer.
-    pub(super) fn admit(
-        &self,
-        key: &Key,
-        tokens: u64,
-        x: &mut Exchange,
-        limits: &mut Headers,
-    ) -> Result<Permit> {
-        let outcome = self.core.limiter.admit_all(&key.limits, tokens, x.started);
-        match outcome {
-            Ok(permit) => {
-                for (name, value) in permit.headers().iter() {
-                    limits.push((name, reply::header_value(value.as_str())));
-                }
-                Ok(permit)
-            }
-            Err(denied) => {
-                self.core.metrics.rate_limited(denied.which.name());
-                for (name, value) in denied.headers.iter() {
-                    limits.push((name, reply::header_value(value.as_str())));
-                }
-                Err(denied.into())
-            }
-        }
-    }
-
     /// Consults the cache: an answer, or what is to be done with the one that comes.
     #[expect(
         clippy::too_many_arguments,
@@ -459,36 +440,44 @@ impl Gateway {
             }
             let entry = match kept {
                 Some(entry) => entry,
-                None if control == CacheControl::OnlyIfCached => return Err(kept::not_cached()),
-                None => {
-                    let follower = match cache.flights.join(key) {
-                        Ticket::Follow(follower) => follower,
-                        Ticket::Lead(lead) => {
+                None if control == CacheControl::OnlyIfCached => {
+                    let recalled = kept::recall(cache, &key, x).await;
+                    recalled.ok_or_else(kept::not_cached)?
+                }
+                None => match cache.flights.join(key) {
+                    Ticket::Lead(lead) => match kept::recall(cache, &key, x).await {
+                        Some(entry) => {
+                            lead.tell(Outcome::Answered(entry.clone()));
+                            entry
+                        }
+                        None => {
                             let keep = Keep::new(key, ttl, Some(lead), cache.clone());
                             return Ok(Cached::Ask(Some(keep)));
                         }
-                    };
-                    outcome = CacheOutcome::Coalesced;
-                    match self.follow(follower, ask, route, session, x).await? {
-                        Outcome::Answered(entry) => entry,
-                        Outcome::Refused(shared)
-                            if shared.is_outage() && cache.stale(&key, stale).is_some() =>
-                        {
-                            outcome = CacheOutcome::Stale;
-                            let Some(entry) = cache.stale(&key, stale) else {
-                                continue;
-                            };
-                            entry
+                    },
+                    Ticket::Follow(follower) => {
+                        outcome = CacheOutcome::Coalesced;
+                        match self.follow(follower, ask, route, session, x).await? {
+                            Outcome::Answered(entry) => entry,
+                            Outcome::Refused(shared)
+                                if shared.is_outage() && cache.stale(&key, stale).is_some() =>
+                            {
+                                outcome = CacheOutcome::Stale;
+                                let Some(entry) = cache.stale(&key, stale) else {
+                                    continue;
+                                };
+                                entry
+                            }
+                            Outcome::Refused(shared) => {
+                                give_back(permit);
+                                let limits = std::mem::take(limits);
+                                let refused = kept::refused(shared, limits, session, x).await;
+                                return Ok(Cached::Answered(refused));
+                            }
+                            Outcome::Abandoned => continue,
                         }
-                        Outcome::Refused(shared) => {
-                            give_back(permit);
-                            let limits = std::mem::take(limits);
-                            let refused = kept::refused(shared, limits, session, x).await;
-                            return Ok(Cached::Answered(refused));
-                        }
-                        Outcome::Abandoned => continue,
                     }
-                }
+                },
             };
             give_back(permit);
             let replay = Replay {
@@ -602,9 +591,9 @@ fn considered(choice: &Choice<'_>) -> Vec<CandidateRecord> {
 }
 
 /// Gives back what was admitted and took nothing, before the answer is written: who has it may ask again at once.
-fn give_back(permit: &mut Option<Permit>) {
+pub fn give_back(permit: &mut Option<Permit>) {
     if let Some(mut permit) = permit.take() {
-        permit.settle(0);
+        permit.cancel();
     }
 }
 

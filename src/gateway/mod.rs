@@ -21,6 +21,7 @@ mod form;
 mod intake;
 mod kept;
 mod lane;
+mod limits;
 mod models;
 mod outcome;
 mod own_key;
@@ -41,6 +42,7 @@ mod verdict;
 mod watch;
 mod watched;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,22 +53,26 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
-use crate::access::{self, Key, Keys};
+use crate::access::{self, Bearer, Key, Keys, Places, Tokens};
 use crate::cache::Cache;
+use crate::cache::second::Second;
 use crate::config::Snapshot;
 use crate::directory::{Directory, Found};
 use crate::error::{Error, Kind, Result};
+use crate::jwt::{self, Issuer, Issuers};
 use crate::ledger::alert::Alerts;
 use crate::ledger::{Ledger, Reserved};
-use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::Turn;
+use crate::limit::shared::Shared;
+use crate::limit::{Amount, Limiter};
 use crate::observe::metrics::Metrics;
 use crate::observe::record::Phase;
 use crate::observe::writer::Writer;
 use crate::protocol::Protocol;
 use crate::routing::{self, Table};
 use crate::state::State;
+use crate::state::redis::Redis;
 
 use endpoint::Endpoint;
 pub use exchange::Exchange;
@@ -74,6 +80,7 @@ use intake::Controls;
 use outcome::Lost;
 use queue::Scope;
 use reply::Headers;
+pub use spending::charge_interrupted;
 
 /// What all requests share, and what outlives a reload.
 pub struct Core {
@@ -82,6 +89,8 @@ pub struct Core {
     pub limiter: Limiter,
     pub budgets: Arc<Budgets>,
     pub cache: ArcSwap<Option<Arc<Cache>>>,
+    /// What other nodes have, where there is a Redis.
+    pub second: Option<Arc<Second>>,
     pub metrics: Arc<Metrics>,
     pub writer: Writer,
     /// When a stopping process ends what is left.
@@ -90,15 +99,31 @@ pub struct Core {
     pub state: State,
     /// Keys that are not written in the configuration.
     pub directory: Directory,
+    /// Who signs tokens that are taken here.
+    pub issuers: Arc<Issuers>,
     pub ledger: Ledger,
     pub alerts: Alerts,
+    /// What is shared with other nodes at once, where there is one.
+    pub redis: Option<Redis>,
+    /// What nodes count together, where there is a Redis.
+    pub shared: Option<Shared>,
 }
 
 /// One configuration in force. A request keeps the one that it began with.
 pub struct Now {
     pub snapshot: Arc<Snapshot>,
     pub keys: Keys,
+    pub tokens: Tokens,
+    /// Where people sign in to the administration API.
+    pub oidc: Option<Arc<Issuer>>,
     pub table: Table,
+}
+
+impl Now {
+    /// Returns whether nobody is known to the configuration: everybody may ask, if the directory knows nobody either.
+    fn is_open(&self) -> bool {
+        self.keys.is_open() && self.tokens.is_empty()
+    }
 }
 
 /// The proxy.
@@ -128,7 +153,7 @@ impl ProxyHttp for Gateway {
         if session.as_downstream().get_keepalive().is_some() {
             session.set_keepalive(Some(IDLE_CLIENT));
         }
-        let outcome = Box::pin(self.handle(session, x)).await;
+        let outcome = self.handle(session, x).await;
         match outcome {
             Err(error) if x.committed => {
                 // The client left while it was being answered.
@@ -173,7 +198,7 @@ impl ProxyHttp for Gateway {
         x: &mut Box<Exchange>,
     ) -> pingora::Result<()> {
         match &mut x.raw {
-            Some(raw) => raw.request(head).await,
+            Some(raw) => raw.request(head, b"").await,
             None => Ok(()),
         }
     }
@@ -185,7 +210,19 @@ impl ProxyHttp for Gateway {
         _: bool,
         x: &mut Box<Exchange>,
     ) -> pingora::Result<()> {
-        with_raw(x, |raw, x| raw.body(body.as_ref(), x)).unwrap_or(Ok(()))
+        let limited = with_raw(x, |raw, x| raw.body(body.as_ref(), x)).transpose()?;
+        for limited in limited.unwrap_or_default() {
+            let admitted = limits::admit_further(&limited, x).await;
+            with_raw(x, |raw, _| match admitted {
+                Ok(permit) => {
+                    raw.counted(&limited, permit);
+                    Ok(())
+                }
+                Err(error) => Err(raw.refuse(error)),
+            })
+            .transpose()?;
+        }
+        Ok(())
     }
 
     async fn response_filter(
@@ -338,7 +375,10 @@ impl Gateway {
             )
             .await);
         }
-        let head = self.admit_caller(now, session, x)?;
+        let client = session.client_addr();
+        let client = client.and_then(|client| Some(client.as_inet()?.ip()));
+        let asks = session.req_header();
+        let head = self.admit_caller(now, asks, client, x).await?;
         x.phase(Phase::Access, x.started);
         match endpoint {
             Endpoint::OwnKey => {
@@ -365,11 +405,11 @@ impl Gateway {
                     x,
                     limits,
                 )
-                .await?;
-                Ok(Ok(()))
+                .await
+                .map_err(Lost::from)
             }
-            Endpoint::Native { provider, rest } => {
-                self.raw_lane(
+            Endpoint::Native { provider, rest } => self
+                .raw_lane(
                     now,
                     provider,
                     rest,
@@ -379,9 +419,8 @@ impl Gateway {
                     x,
                     limits,
                 )
-                .await?;
-                Ok(Ok(()))
-            }
+                .await
+                .map_err(Lost::from),
             Endpoint::Stored { id, part } => {
                 let tenant = head.key.as_ref().map_or("", |key| &key.name);
                 let delete = session.req_header().method == http::Method::DELETE;
@@ -402,31 +441,85 @@ impl Gateway {
     }
 
     /// Who asks, and what they ask of the gateway itself.
-    fn admit_caller(&self, now: &Now, session: &Session, x: &mut Exchange) -> Result<Head> {
-        let headers = &session.req_header().headers;
-        let key = if now.keys.is_open() && !self.core.directory.view().is_closed() {
+    async fn admit_caller(
+        &self,
+        now: &Now,
+        asks: &RequestHeader,
+        client: Option<IpAddr>,
+        x: &mut Exchange,
+    ) -> Result<Head> {
+        let headers = &asks.headers;
+        let bearer = if now.is_open() && !self.core.directory.view().is_closed() {
             None
         } else {
-            let query = session.req_header().uri.query();
+            let query = asks.uri.query();
             let by_query = x.protocol == Protocol::Gemini;
             let presented = access::presented(headers, query, by_query)?.ok_or_else(|| {
                 Error::new(Kind::InvalidKey, "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
             })?;
-            Some(self.key_of(now, &presented)?)
+            Some(self.bearer_of(now, &presented).await?)
+        };
+        let (key, subject) = match bearer {
+            Some(Bearer { key, subject }) => (Some(key), subject),
+            None => (None, None),
         };
         x.asked_by(key.as_deref());
         if let Some(key) = key.as_ref().filter(|key| !key.gates.is_empty()) {
-            let client = session.client_addr();
-            let client = client.and_then(|client| Some(client.as_inet()?.ip()));
             rules::may_enter(key, x.record.endpoint, client)?;
         }
-        let controls = Controls::read(headers)?;
+        let mut controls = Controls::read(headers)?;
+        if let Some(subject) = subject {
+            // What the issuer says goes before what the client says of itself.
+            x.record.user = Some(subject.to_string());
+            controls.user = x.record.user.clone();
+        }
         x.record.session.clone_from(&controls.session);
         x.record.user.clone_from(&controls.user);
         x.record.tags.clone_from(&controls.tags);
         x.record.metadata.clone_from(&controls.metadata);
         rules::may_explain(&controls, key.as_deref())?;
         Ok(Head { controls, key })
+    }
+
+    /// Finds who asks: by a token of an issuer that is trusted, or by a key.
+    async fn bearer_of(&self, now: &Now, presented: &str) -> Result<Bearer> {
+        if !now.tokens.is_empty() && jwt::is_like(presented) {
+            let view = self.core.directory.view();
+            let principal = |id: &str, name: &str| self.principal(id, name);
+            let places = Places {
+                generation: view.generation(),
+                principal: &principal,
+            };
+            match now.tokens.find(presented, places).await {
+                Ok(Some(bearer)) => return Ok(bearer),
+                Ok(None) => {}
+                // A key of the configuration may look like one.
+                Err(error) => {
+                    return match now.keys.find(presented) {
+                        Some(key) => Ok(Bearer::of(key.clone())),
+                        None => Err(error),
+                    };
+                }
+            }
+        }
+        self.key_of(now, presented).map(Bearer::of)
+    }
+
+    /// Returns what holds for whoever a token puts into a place of the directory.
+    fn principal(&self, id: &str, name: &str) -> Result<Key> {
+        let view = self.core.directory.view();
+        match view.principal(id, name) {
+            Some(key) => Ok(key),
+            None if view.is_loaded() => Err(Error::new(
+                Kind::Denied,
+                "The token is good, and stands for a place of the directory that is not there.",
+            )),
+            None => {
+                let error = "The token can't be checked now: the state database is away.";
+                let error = Error::new(Kind::StateUnavailable, error);
+                Err(error.with_retry_after(Duration::from_secs(2)))
+            }
+        }
     }
 
     /// Finds whose key was shown: in the configuration or in the directory.
@@ -465,7 +558,7 @@ impl Gateway {
         session: &mut Session,
         x: &mut Exchange,
         limits: &mut Headers,
-    ) -> Result<()> {
+    ) -> Result<pingora::Result<()>> {
         let headers = &session.req_header().headers;
         rules::ask(now, head.key.as_deref(), &head.controls, headers, None, x)?;
         rules::tell(&head.controls, x, None, None, limits);
@@ -476,12 +569,22 @@ impl Gateway {
             headers,
         };
         let mut raw = raw::plan(now, provider, rest, query, asks).await?;
+        let body = match raw.signs_body() {
+            true => Some(raw.hold(session, x).await?),
+            false => None,
+        };
         let permit = match &head.key {
-            Some(key) => Some(self.admit(key, 0, x, limits)?),
+            Some(key) => {
+                let named = raw.named();
+                let named: Vec<&str> = named.iter().map(String::as_str).collect();
+                let limited = key.limits.iter().filter(|limited| limited.counts(&named));
+                Some(limits::admit(limited, Amount::default(), limits, x).await?)
+            }
             None => None,
         };
         // What it will cost can't be known: it is spent when it is known.
-        spending::hold(head.key.as_deref(), || 0, x)?;
+        x.record.user.clone_from(&head.controls.user);
+        spending::hold(head.key.as_deref(), now, || 0, x).await?;
         let until = x.started + crate::provider::Timeouts::default().total;
         let gate = self.core.routing.gates.all.clone();
         let all = queue::slot(&self.core, &gate, Scope::Server, &turn, until, x).await?;
@@ -495,7 +598,10 @@ impl Gateway {
         admission::admit(raw.asked_first(), Reserved::default(), x).await?;
         raw.admitted(permit, std::mem::take(limits), (all, own));
         x.record.client_protocol = "raw";
+        if let Some(body) = body {
+            return Box::pin(raw.exchange(body, session, x)).await;
+        }
         x.raw = Some(Box::new(raw));
-        Ok(())
+        Ok(Ok(()))
     }
 }

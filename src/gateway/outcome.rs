@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue};
 use super::through::Through;
 use super::verdict::Judgement;
 use crate::error::Error;
+use crate::limit::Permit;
 use crate::limit::overload::Slot;
 use crate::protocol::Protocol;
 use crate::protocol::continuation::Prefill;
@@ -48,6 +49,8 @@ pub struct Meta {
     pub left: Option<Allowance>,
     /// Held until the answer has been sent.
     pub busy: Option<Busy>,
+    /// Of limits that hold for this model and not for the one that was asked for.
+    pub permit: Option<Permit>,
 }
 
 impl Meta {

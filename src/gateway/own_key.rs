@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Core;
 use crate::access::Key;
-use crate::limit::Limits;
+use crate::limit::Which;
 use crate::limit::budget::Scope;
 use crate::provider::cost;
 
@@ -22,23 +22,21 @@ pub fn describe(key: Option<&Key>, core: &Core) -> Bytes {
     all.insert("id".into(), (*key.name).into());
     if let Some(owner) = &key.owner {
         all.insert("organisation".into(), (*owner.organisation).into());
-        all.insert("team".into(), (*owner.team).into());
-        all.insert("project".into(), (*owner.project).into());
+        let known = |id: &str| (!id.is_empty()).then(|| id.to_owned());
+        all.insert("team".into(), known(&owner.team).into());
+        all.insert("project".into(), known(&owner.project).into());
         all.insert("user".into(), owner.user.as_deref().into());
     }
     all.insert("restricted".into(), key.is_restricted().into());
     let limits = key.limits.iter().map(|limited| {
-        let Limits {
-            rpm,
-            tpm,
-            rpd,
-            tpd,
-            concurrent,
-        } = limited.limits;
-        json!({
-            "on": &*limited.name, "rpm": rpm, "tpm": tpm, "rpd": rpd, "tpd": tpd, "concurrent": concurrent,
-            "running": core.limiter.running(&limited.name),
-        })
+        let mut one = Map::new();
+        one.insert("on".into(), (*limited.name).into());
+        for which in Which::ALL {
+            one.insert(which.name().into(), limited.limits.of(which).into());
+        }
+        let running = core.limiter.running(&limited.name);
+        one.insert("running".into(), running.into());
+        Value::Object(one)
     });
     all.insert("limits".into(), limits.collect());
     let budgets = key.spends.iter().flat_map(|scope| standing(scope, core));

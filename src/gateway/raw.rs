@@ -3,7 +3,10 @@
 //! Key, limits, models and records stand around it as around everything else; the body is read while it passes, never
 //! held. Files, batches, realtime sessions and videos come here, and `/{provider}/…`: the provider's own API.
 
+mod counting;
+mod signed;
 mod standing;
+mod whom;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,20 +17,22 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
 use super::reply::{self, Headers};
+use super::through::{self, Through};
 use super::watch::Watch;
-use super::{Exchange, Now, account, through};
+use super::{Exchange, Now, account, limits};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
-use crate::limit::Permit;
 use crate::limit::overload::{Gate, Slot};
+use crate::limit::{Limited, Permit};
 use crate::observe::record::Mode;
 use crate::protocol::tap::{self, Tap};
 use crate::protocol::usage::Usage;
 use crate::protocol::{self, Protocol};
-use crate::provider::{Auth, catalogue};
+use crate::provider::catalogue;
 use crate::routing::constraints::{self, Constraints, Subject};
 use crate::routing::{Candidate, Route};
 use crate::upstream::pool::Place;
+pub use whom::provider;
 
 /// A whole answer longer than this passes unread: its usage stays unknown.
 const MOST_READ: usize = 8 << 20;
@@ -45,6 +50,10 @@ pub struct Raw {
     /// What the key and the request demand.
     demands: Vec<Arc<Constraints>>,
     permit: Option<Permit>,
+    /// Models that path and query name, as limits and records know them too.
+    named: Vec<String>,
+    /// Of limits for models that the body has named.
+    further: Vec<(Arc<str>, Permit)>,
     /// Its places among all, and at the provider.
     slots: Option<(Slot, Option<Slot>)>,
     limits: Headers,
@@ -66,6 +75,8 @@ pub struct Raw {
 enum Reads {
     Nothing,
     Stream(Box<Tap>),
+    /// AWS's event stream.
+    Packed(Box<Through>),
     Whole(Vec<u8>),
 }
 
@@ -92,13 +103,6 @@ pub async fn plan(
             "This provider has no API of its own.",
         ));
     };
-    if let Auth::SigV4 { .. } = candidate.provider.auth {
-        return Err(Error::new(
-            Kind::Unsupported,
-            "Requests to this provider are signed over their whole body and can't pass unread: ask for its models by \
-             the gateway's own paths, of which `/model/{model}/converse` and `/invoke` are Bedrock's.",
-        ));
-    }
     let path = format!("/{rest}");
     let keys = asks.key.iter().flat_map(|key| key.constraints.iter());
     let demands = keys.cloned().chain(asks.constraints.map(Arc::new));
@@ -114,6 +118,8 @@ pub async fn plan(
         key: asks.key,
         demands,
         permit: None,
+        named: Vec::new(),
+        further: Vec::new(),
         slots: None,
         limits: Headers::new(),
         place: None,
@@ -139,12 +145,6 @@ impl Raw {
     /// Checks the provider and the models that path and query name, and watches the body where not every model may
     /// be reached.
     fn check(&mut self, query: Option<&str>, headers: &HeaderMap) -> Result<()> {
-        let keyed = self.key.as_ref().is_some_and(|key| key.is_restricted());
-        let provider = self.candidate().provider.clone();
-        let mut demands = self.demands.iter();
-        if !keyed && !demands.any(|demand| demand.asks_for_model(&provider)) {
-            return self.permits(None);
-        }
         let mut named = Vec::new();
         for marker in ["/models/", "/deployments/", "/model/"] {
             if let Some((_, rest)) = self.path.split_once(marker) {
@@ -152,6 +152,22 @@ impl Raw {
             }
         }
         let pairs = query.unwrap_or_default().split('&');
+        let in_query = pairs.clone().filter_map(|pair| pair.strip_prefix("model="));
+        named.extend(in_query.map(str::to_owned));
+        let provider = self.candidate().provider.clone();
+        let full = named
+            .iter()
+            .map(|model| format!("{}/{model}", provider.name));
+        self.named = full.chain(named.iter().cloned()).collect();
+        let counted = |key: &Key| key.limits.iter().any(|limited| limited.models.is_some());
+        let keyed = self
+            .key
+            .as_ref()
+            .is_some_and(|key| key.is_restricted() || counted(key));
+        let mut demands = self.demands.iter();
+        if !keyed && !demands.any(|demand| demand.asks_for_model(&provider)) {
+            return self.permits(None);
+        }
         // A name spelt with escapes is read by the provider and not by us.
         let spelt = |pair: &str| pair.split('=').next().unwrap_or_default().contains('%');
         if pairs.clone().any(spelt) {
@@ -160,7 +176,6 @@ impl Raw {
                 "This request is restricted to certain models: names in the query can't be escaped.",
             ));
         }
-        named.extend(pairs.filter_map(|pair| pair.strip_prefix("model=").map(str::to_owned)));
         if named.is_empty() {
             self.permits(None)?;
         }
@@ -235,8 +250,8 @@ impl Raw {
         &self.route.targets[0]
     }
 
-    /// Makes the client's head the provider's.
-    pub async fn request(&self, head: &mut RequestHeader) -> pingora::Result<()> {
+    /// Makes the client's head the provider's. `body` is what a signature is over.
+    pub async fn request(&self, head: &mut RequestHeader, body: &[u8]) -> pingora::Result<()> {
         let candidate = self.candidate();
         let index = self.place.as_ref().map_or(0, |place| place.endpoint);
         let base = &candidate.provider.endpoints[index].base_path;
@@ -283,7 +298,7 @@ impl Raw {
         }
         if candidate.signs() {
             let method = head.method.as_str().to_owned();
-            let signing = candidate.authorize(index, &method, target.as_bytes(), b"");
+            let signing = candidate.authorize(index, &method, target.as_bytes(), body);
             let signed = signing.await.map_err(|error| {
                 tracing::warn!(provider = candidate.provider.name, %error, "not signed in");
                 pingora::Error::explain(pingora::ErrorType::InternalError, "not signed in")
@@ -295,29 +310,43 @@ impl Raw {
         Ok(())
     }
 
-    /// Watches a piece of the client's body.
-    pub fn body(&mut self, piece: Option<&Bytes>, x: &mut Exchange) -> pingora::Result<()> {
-        let Some(piece) = piece else { return Ok(()) };
+    /// Watches a piece of the client's body. Returns the limits of the models that it names, where the request is not
+    /// counted yet.
+    pub fn body(
+        &mut self,
+        piece: Option<&Bytes>,
+        x: &mut Exchange,
+    ) -> pingora::Result<Vec<Limited>> {
+        let mut limited = Vec::new();
+        let Some(piece) = piece else {
+            return Ok(limited);
+        };
         x.record.request_bytes += piece.len() as u64;
         x.hear(piece);
         let Some(mut watch) = self.watch.take() else {
-            return Ok(());
+            return Ok(limited);
         };
         let mut refused = None;
         watch.feed(piece, &mut |model| {
             if refused.is_none() {
                 refused = self.permits(Some(model)).err();
+                self.uncounted(model, &mut limited);
             }
         });
         self.watch = Some(watch);
-        if let Some(error) = refused {
-            self.refused = Some(error);
-            return pingora::Error::e_explain(
-                pingora::ErrorType::HTTPStatus(403),
-                "the body names a model that the key may not use",
-            );
+        match refused {
+            Some(error) => Err(self.refuse(error)),
+            None => Ok(limited),
         }
-        Ok(())
+    }
+
+    /// The body names a model that the key may not use now: nothing more of it is sent.
+    pub fn refuse(&mut self, error: Error) -> Box<pingora::Error> {
+        self.refused = Some(error);
+        pingora::Error::explain(
+            pingora::ErrorType::HTTPStatus(403),
+            "the body names a model that the key may not use now",
+        )
     }
 
     /// Makes the provider's head the client's.
@@ -364,6 +393,18 @@ impl Raw {
                 if kind.starts_with("text/event-stream") {
                     x.record.stream = true;
                     Reads::Stream(Box::new(Tap::new(protocol, false, through::MOST_FRAME)))
+                } else if kind.starts_with("application/vnd.amazon.eventstream") {
+                    x.record.stream = true;
+                    Reads::Packed(Box::new(match protocol {
+                        Protocol::Bedrock => Through::pass(protocol, false),
+                        Protocol::OpenaiChat
+                        | Protocol::OpenaiResponses
+                        | Protocol::OpenaiCompletions
+                        | Protocol::Anthropic
+                        | Protocol::Gemini
+                        | Protocol::Cohere
+                        | Protocol::Ollama => Through::unpack(protocol),
+                    }))
                 } else if kind.starts_with("application/json") {
                     Reads::Whole(Vec::new())
                 } else {
@@ -396,6 +437,7 @@ impl Raw {
         match &mut self.reads {
             Reads::Nothing => {}
             Reads::Stream(tap) => tap.feed(piece.clone(), &mut Vec::new()),
+            Reads::Packed(through) => through.feed(piece.clone(), &mut Vec::new()),
             Reads::Whole(body) if body.len() + piece.len() > MOST_READ => {
                 self.reads = Reads::Nothing;
             }
@@ -446,19 +488,27 @@ impl Raw {
                 tap.finish(&mut Vec::new());
                 (tap.usage.take(), tap.model.take(), tap.finish)
             }
+            Reads::Packed(through) => {
+                through.end(&mut Vec::new());
+                let seen = through.seen();
+                (seen.usage, None, seen.finish)
+            }
             Reads::Whole(body) => {
                 let protocol = self.speaks.unwrap_or(Protocol::OpenaiChat);
                 let whole = tap::whole(protocol, body);
                 (whole.usage, whole.model, whole.finish)
             }
         };
-        if let Some(model) = model {
+        let in_path = || {
+            let (_, rest) = self.path.split_once("/model/")?;
+            let model = rest.split('/').next()?;
+            Some(model.replace("%3A", ":").replace("%3a", ":"))
+        };
+        if let Some(model) = model.filter(|model| !model.is_empty()).or_else(in_path) {
             x.record.model = model;
         }
         x.record.finish = finish.map(super::relay::finish_name);
-        let tokens = usage
-            .as_ref()
-            .map_or(0, |usage| usage.input.saturating_add(usage.output));
+        let amount = counting::amount(usage.as_ref());
         if let Some(usage) = usage {
             self.price(usage, x);
         }
@@ -470,8 +520,9 @@ impl Raw {
         if let Some(attempt) = x.record.attempts.last_mut() {
             attempt.ms = u32::try_from(x.started.elapsed().as_millis()).unwrap_or(u32::MAX);
         }
-        if let Some(mut permit) = self.permit.take() {
-            permit.settle(tokens);
+        let further = self.further.into_iter().map(|(_, permit)| permit);
+        for mut permit in self.permit.into_iter().chain(further) {
+            permit.settle(amount);
         }
     }
 
@@ -521,6 +572,12 @@ fn speaks(path: &str) -> Option<Protocol> {
         Some(Protocol::Anthropic)
     } else if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") {
         Some(Protocol::Gemini)
+    } else if path.ends_with("/converse") || path.ends_with("/converse-stream") {
+        Some(Protocol::Bedrock)
+    } else if path.contains("anthropic.")
+        && (path.ends_with("/invoke") || path.ends_with("/invoke-with-response-stream"))
+    {
+        Some(Protocol::Anthropic)
     } else {
         None
     }
@@ -585,53 +642,6 @@ fn of_pingora(error: &pingora::Error) -> Error {
         );
     }
     Error::new(Kind::UpstreamBroken, "The provider cut its answer.")
-}
-
-/// Returns the provider for a path that names none: the one asked for by header, that of the model in the query,
-/// else OpenAI (Anthropic for its own batches), else the first that speaks as OpenAI does.
-pub fn provider(now: &Now, rest: &str, query: Option<&str>, headers: &HeaderMap) -> Result<String> {
-    if let Some(wanted) = headers.get("x-strait-provider") {
-        let wanted = wanted.to_str().unwrap_or_default();
-        return match now.table.has_provider(wanted) {
-            true => Ok(wanted.to_owned()),
-            false => Err(Error::field(
-                "x-strait-provider",
-                "The header `x-strait-provider` names a provider that is not configured here.",
-            )),
-        };
-    }
-    let model = query
-        .unwrap_or_default()
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("model="));
-    if let Some(model) = model
-        && let Ok(route) = now.table.resolve(model)
-        && let Some(target) = route.targets.first()
-    {
-        return Ok(target.provider.name.clone());
-    }
-    let usual = if rest.starts_with("messages/") {
-        ("anthropic", Protocol::Anthropic)
-    } else {
-        ("openai", Protocol::OpenaiChat)
-    };
-    if now.table.has_provider(usual.0) {
-        return Ok(usual.0.to_owned());
-    }
-    let speaks = |provider: &&Arc<crate::provider::Provider>| {
-        !provider.demo
-            && provider
-                .protocols
-                .iter()
-                .any(|speaks| speaks.protocol == usual.1)
-    };
-    match now.table.providers().iter().find(speaks) {
-        Some(provider) => Ok(provider.name.clone()),
-        None => Err(Error::new(
-            Kind::PathNotFound,
-            "No provider that serves this path is configured here.",
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use super::storing::Storing;
 use super::through::{Seen, Through};
 use super::{Exchange, account, costed, dress};
 use crate::error::{Error, Kind};
-use crate::limit::Permit;
 use crate::limit::overload::Slot;
+use crate::limit::{Amount, Permit};
 use crate::observe::record::{CacheOutcome, Mode};
 use crate::protocol::api::{self, Api};
 use crate::protocol::chat::Finish;
@@ -98,15 +98,18 @@ impl Delivery<'_> {
         x.writing = Some(began);
         match flow {
             Flow::Whole { body, whole } => self.whole(&mut meta, body, *whole, session, x).await,
-            Flow::Long { answer, held } => self.long(&mut meta, answer, held, session, x).await,
+            // Boxed: the futures of what is long are larger than the rest of a request.
+            Flow::Long { answer, held } => {
+                Box::pin(self.long(&mut meta, answer, held, session, x)).await
+            }
             Flow::Stream {
                 answer,
                 through,
                 held,
                 raw,
             } => {
-                self.stream(&mut meta, answer, *through, held, raw, session, x)
-                    .await
+                let stream = self.stream(&mut meta, answer, *through, held, raw, session, x);
+                Box::pin(stream).await
             }
         }
     }
@@ -140,10 +143,15 @@ impl Delivery<'_> {
 
     /// Settles the limits and gives the permit back: before the last byte, because who has the whole answer may ask
     /// again at once.
-    fn settle(&mut self, tokens: u64) {
+    ///
+    /// `last` is what who answered last took, `all` what the request did.
+    fn settle(&mut self, last: Amount, all: Amount, meta: &mut Meta) {
         self.slot = None;
+        if let Some(mut permit) = meta.permit.take() {
+            permit.settle(last);
+        }
         if let Some(mut permit) = self.permit.take() {
-            permit.settle(tokens);
+            permit.settle(all);
         }
     }
 
@@ -161,8 +169,8 @@ impl Delivery<'_> {
             complete: true,
             generation: None,
         };
-        let tokens = account::provider(x, self.ask, meta, taken);
-        self.settle(tokens);
+        let amount = account::provider(x, self.ask, meta, taken);
+        self.settle(amount, amount, meta);
         x.record.finish = whole.finish.map(finish_name);
         if let Some(previous) = self.ask.previous {
             body = shown::whole(body, previous);
@@ -255,8 +263,8 @@ impl Delivery<'_> {
             output_chars: size,
             generation: None,
         };
-        let tokens = account::provider(x, self.ask, meta, taken);
-        self.settle(tokens);
+        let amount = account::provider(x, self.ask, meta, taken);
+        self.settle(amount, amount, meta);
         match outcome {
             Ok(()) => {
                 answer.release().await;
@@ -339,11 +347,12 @@ impl Delivery<'_> {
                 .stats
                 .failed(began.elapsed(), Instant::now());
         }
-        let mut tokens = account::provider(x, self.ask, meta, taken);
-        if let Some(spent) = spent {
-            tokens = spent.add_to(tokens, x);
-        }
-        self.settle(tokens);
+        let last = account::provider(x, self.ask, meta, taken);
+        let all = match spent {
+            Some(spent) => spent.add_to(last, x),
+            None => last,
+        };
+        self.settle(last, all, meta);
         meta.busy = None;
         x.record.finish = seen.finish.map(finish_name);
         if let Some(answer) = answer {

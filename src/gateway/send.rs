@@ -1,9 +1,12 @@
 //! One attempt: build the request, send it, and hold the answer until it may be committed.
 
+mod several;
+
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
@@ -71,6 +74,11 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     timers.connect = timers.connect.min(left);
     timers.first_byte = timers.first_byte.min(left);
     let target = target(ask, plan, speaks);
+    if !outgoing.further.is_empty() {
+        x.phase(Phase::Prepare, preparing);
+        let several = several::attempt(ask, plan, to, &target, outgoing, timers, busy, x);
+        return several.boxed().await;
+    }
     let signed = if candidate.signs() {
         let signing = candidate.authorize(plan.place.endpoint, "POST", &target, &outgoing.body);
         match tokio::time::timeout(left, signing).await {
@@ -477,6 +485,7 @@ impl Hold<'_> {
             dropped,
             left: self.left,
             busy: Some(self.busy),
+            permit: None,
         };
         Tried::Won(Box::new(Won { meta, flow }))
     }
@@ -494,7 +503,6 @@ impl Hold<'_> {
 
     /// Holds a stream until its first semantic event.
     async fn stream(self, mut answer: Answer, x: &mut Exchange) -> Tried {
-        let pass = self.outgoing.shape.is_none();
         let packed = packs(self.plan.candidate(), self.to);
         let mut through = match &self.outgoing.shape {
             Some(shape) if self.ask.watch => {
@@ -516,7 +524,7 @@ impl Hold<'_> {
             match self.read(&mut answer, x).await {
                 Ok(Some(piece)) => {
                     size += piece.len();
-                    if self.ask.prefix.is_some() || (self.ask.keep && pass && !packed) {
+                    if self.ask.prefix.is_some() || (self.ask.keep && through.passes()) {
                         raw.push(piece.clone());
                     }
                     through.feed(piece, &mut held);
@@ -611,26 +619,18 @@ impl Hold<'_> {
             }
         }
         answer.release().await;
-        let mut body = body.freeze();
+        let body = body.freeze();
         if body.is_empty() {
             return broken("The provider sent an empty answer.", "empty");
         }
-        let usage = api::usage(api, self.to, asked, &body);
-        if let Some(shape) = self.outgoing.shape.take() {
-            let client = self.ask.protocol;
-            match api::answer(api, self.to, client, asked, &body, &shape) {
-                Ok(written) => body = written.into(),
-                Err(_) => {
-                    return broken("The provider sent an answer that can't be read.", "garbage");
-                }
+        let shape = self.outgoing.shape.take();
+        match several::joined(self.ask, self.to, shape.as_ref(), &[&body]) {
+            Ok((written, whole)) => {
+                let body = if shape.is_some() { written } else { body };
+                self.won(Flow::Whole { body, whole })
             }
+            Err(lost) => *lost,
         }
-        let whole = Box::new(Whole {
-            usage,
-            is_answer: true,
-            ..Whole::default()
-        });
-        self.won(Flow::Whole { body, whole })
     }
 
     /// Reads a whole answer, and converts it where the client asked for another protocol or for a stream.

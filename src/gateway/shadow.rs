@@ -19,6 +19,7 @@ use super::{Core, Exchange, Now, account, attempt, relay};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::metadata::Metadata;
+use crate::limit::Amount;
 use crate::limit::overload::{Priority, Turn};
 use crate::observe::record::CacheOutcome;
 use crate::protocol::Protocol;
@@ -186,6 +187,8 @@ impl Copy {
                     .unwrap_or_default(),
                 priority: Priority::Low,
             },
+            estimate: Amount::default(),
+            limited: Vec::new(),
             shadow: true,
         };
         let chain = std::slice::from_ref(route);

@@ -1,14 +1,18 @@
 //! Budgets on a request's path: whether there is any room, what the request may cost, and what is said when there is
 //! too little.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
-use super::Exchange;
 use super::account;
 use super::ask::Ask;
+use super::{Core, Exchange, Now, limits};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
 use crate::limit::budget::{Every, Over, Scope};
+use crate::limit::named;
+use crate::limit::shared::Short;
 use crate::protocol::usage::Usage;
 use crate::provider::cost;
 use crate::routing::Candidate;
@@ -19,11 +23,12 @@ const UNKNOWN_OUTPUT: u64 = 4096;
 
 /// Refuses a key whose budget is spent, or that of somebody it belongs to: before the cache, because what is kept is for
 /// those who may ask.
-pub fn check(key: Option<&Key>, x: &Exchange) -> Result<()> {
-    let Some(scopes) = scopes(key) else {
+pub fn check(key: Option<&Key>, now: &Now, x: &Exchange) -> Result<()> {
+    let scopes = scopes(key, now, x);
+    if scopes.is_empty() {
         return Ok(());
-    };
-    match x.core.budgets.reserve(scopes, 0, Timestamp::now()) {
+    }
+    match x.core.budgets.reserve(&scopes, 0, Timestamp::now()) {
         // Nothing is held.
         Ok(none) => drop(none),
         Err(over) => return Err(refused(&over, x)),
@@ -33,20 +38,82 @@ pub fn check(key: Option<&Key>, x: &Exchange) -> Result<()> {
 
 /// Holds what the request may cost at `most`, in 10⁻¹² USD, in every budget that it is spent from, until its record is
 /// made.
-pub fn hold(key: Option<&Key>, most: impl FnOnce() -> u64, x: &mut Exchange) -> Result<()> {
-    let Some(scopes) = scopes(key) else {
+pub async fn hold(
+    key: Option<&Key>,
+    now: &Now,
+    most: impl FnOnce() -> u64,
+    x: &mut Exchange,
+) -> Result<()> {
+    let scopes = scopes(key, now, x);
+    if scopes.is_empty() {
         return Ok(());
-    };
-    match x.core.budgets.reserve(scopes, most(), Timestamp::now()) {
-        Ok(held) => x.held = Some(held),
-        Err(over) => return Err(refused(&over, x)),
     }
+    let most = most();
+    let held = x.core.budgets.reserve(&scopes, most, Timestamp::now());
+    let mut held = held.map_err(|over| refused(&over, x))?;
+    if let Some(shared) = &x.core.shared {
+        match shared.budgets(&scopes, most).await {
+            Ok(lot) => held.share(lot),
+            Err(Short::Refused(over)) => return Err(refused(&over, x)),
+            Err(Short::Away) => return Err(limits::away("Budgets")),
+        }
+    }
+    x.held = Some(held);
     Ok(())
 }
 
-fn scopes(key: Option<&Key>) -> Option<&[Scope]> {
-    key.map(|key| &*key.spends)
-        .filter(|scopes| !scopes.is_empty())
+/// Returns whose budgets the request is spent from: the key's and those of all that it belongs to, and those of the
+/// end user and the tags that it names.
+fn scopes<'k>(key: Option<&'k Key>, now: &Now, x: &Exchange) -> Cow<'k, [Scope]> {
+    scopes_of(key, now, x.record.user.as_deref(), &x.record.tags)
+}
+
+/// Charges what was interrupted to the budgets that it was reserved in. What can't be charged yet, because the keys are
+/// not known, is kept for later.
+pub fn charge_interrupted(core: &Core) {
+    let owed = core.ledger.owed();
+    if owed.is_empty() {
+        return;
+    }
+    let now = core.now.load_full();
+    let view = core.directory.view();
+    let mut later = Vec::new();
+    for one in owed {
+        let of_file = now.keys.named(&one.key).cloned();
+        let key = of_file.or_else(|| view.named(&one.key));
+        if key.is_none() && !one.key.is_empty() && !view.is_loaded() {
+            later.push(one);
+            continue;
+        }
+        let scopes = scopes_of(key.as_deref(), &now, one.user.as_deref(), &one.tags);
+        if scopes.is_empty() {
+            continue;
+        }
+        core.budgets.charge(&scopes, one.pico, Timestamp::now());
+        if let Some(shared) = &core.shared {
+            shared.charge(&scopes, one.pico);
+        }
+    }
+    core.ledger.still_owed(later);
+}
+
+fn scopes_of<'k>(
+    key: Option<&'k Key>,
+    now: &Now,
+    user: Option<&str>,
+    tags: &[String],
+) -> Cow<'k, [Scope]> {
+    let own = key.map_or(&[][..], |key| &key.spends);
+    let of_key = key.map_or(&[][..], |key| &key.named);
+    let of_all = &now.snapshot.budgets;
+    if of_key.is_empty() && of_all.is_empty() {
+        return Cow::Borrowed(own);
+    }
+    let mut all = own.to_vec();
+    let named = of_all.iter().chain(of_key.iter().map(|shared| &**shared));
+    let user = user.filter(|user| !user.is_empty());
+    named::scopes(named, user, tags, &mut all);
+    Cow::Owned(all)
 }
 
 /// Returns what a request may cost at most at any of those who may answer it.

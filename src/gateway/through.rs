@@ -18,6 +18,8 @@ pub const MOST_FRAME: usize = 16 << 20;
 /// The ways of a stream.
 pub enum Through {
     Pass(Box<Tap>),
+    /// Passed frame by frame, and read by the decoder of the hub.
+    Relay(Box<Relayed>),
     Translate(Box<Translator>),
     /// A stream of our own making, which is whole already.
     Made(Box<Seen>),
@@ -27,6 +29,12 @@ pub enum Through {
     Watched(Box<Watched>),
     /// The rest of a stream that broke off, joined on to it.
     Continued(Box<Continued>),
+}
+
+pub struct Relayed {
+    frames: Frames,
+    decoder: StreamDecoder,
+    seen: Seen,
 }
 
 pub struct Translator {
@@ -90,7 +98,7 @@ impl Seen {
 fn said(part: &Part<'_>) -> u64 {
     let length = match part {
         Part::Text { text, .. } | Part::Refusal { text } | Part::Reasoning { text, .. } => {
-            text.len()
+            text.length()
         }
         Part::ToolCall { arguments, .. } => arguments.len(),
         Part::Image { .. }
@@ -105,6 +113,13 @@ fn said(part: &Part<'_>) -> u64 {
 
 impl Through {
     pub fn pass(protocol: Protocol, hide_usage: bool) -> Self {
+        if !protocol.is_tapped() {
+            return Self::Relay(Box::new(Relayed {
+                frames: Frames::new(protocol.framing(), MOST_FRAME),
+                decoder: StreamDecoder::new(protocol, &Shape::default()),
+                seen: Seen::default(),
+            }));
+        }
         Self::Pass(Box::new(Tap::new(protocol, hide_usage, MOST_FRAME)))
     }
 
@@ -150,7 +165,7 @@ impl Through {
             Self::Watched(watched) => Some(&watched.told),
             Self::Translate(translator) => translator.watch.as_ref().map(|watch| &watch.told),
             Self::Continued(continued) => Some(&continued.told),
-            Self::Pass(_) | Self::Made(_) | Self::Unpack(_) => None,
+            Self::Pass(_) | Self::Relay(_) | Self::Made(_) | Self::Unpack(_) => None,
         }
     }
 
@@ -160,7 +175,7 @@ impl Through {
             Self::Watched(watched) => Some(watched.encoder(shape)),
             Self::Translate(translator) => Some(translator.encoder),
             Self::Continued(continued) => Some(continued.encoder),
-            Self::Pass(_) | Self::Made(_) | Self::Unpack(_) => None,
+            Self::Pass(_) | Self::Relay(_) | Self::Made(_) | Self::Unpack(_) => None,
         }
     }
 
@@ -168,6 +183,7 @@ impl Through {
     pub fn feed(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
         match self {
             Self::Pass(tap) => tap.feed(chunk, out),
+            Self::Relay(relayed) => relayed.feed(&chunk, out),
             Self::Translate(translator) => translator.feed(&chunk, out),
             Self::Made(_) => out.push(chunk),
             Self::Watched(watched) => watched.feed(chunk, out),
@@ -191,6 +207,7 @@ impl Through {
     pub fn end(&mut self, out: &mut Vec<Bytes>) {
         match self {
             Self::Pass(tap) => tap.finish(out),
+            Self::Relay(relayed) => relayed.end(out),
             Self::Translate(translator) => translator.end(out),
             Self::Made(_) => {}
             Self::Unpack(both) => both.1.finish(out),
@@ -202,6 +219,7 @@ impl Through {
     pub fn semantic(&self) -> bool {
         match self {
             Self::Pass(tap) => tap.semantic,
+            Self::Relay(relayed) => relayed.seen.semantic,
             Self::Translate(translator) => translator.seen.semantic,
             Self::Made(seen) => seen.semantic,
             Self::Unpack(both) => both.1.semantic,
@@ -213,6 +231,7 @@ impl Through {
     pub fn events(&self) -> u32 {
         match self {
             Self::Pass(tap) => tap.events,
+            Self::Relay(relayed) => relayed.seen.events,
             Self::Translate(translator) => translator.seen.events,
             Self::Made(seen) => seen.events,
             Self::Unpack(both) => both.1.events,
@@ -224,6 +243,7 @@ impl Through {
     pub fn finished(&self) -> bool {
         match self {
             Self::Pass(tap) => tap.finished,
+            Self::Relay(relayed) => relayed.seen.finished,
             Self::Translate(translator) => translator.seen.finished,
             Self::Made(seen) => seen.finished,
             Self::Unpack(both) => both.1.finished,
@@ -235,6 +255,7 @@ impl Through {
     pub fn failure(&self) -> Option<&(FailureClass, String)> {
         match self {
             Self::Pass(tap) => tap.failure.as_ref(),
+            Self::Relay(relayed) => relayed.seen.failure.as_ref(),
             Self::Translate(translator) => translator.seen.failure.as_ref(),
             Self::Made(seen) => seen.failure.as_ref(),
             Self::Unpack(both) => both.1.failure.as_ref(),
@@ -247,18 +268,22 @@ impl Through {
     pub fn at_boundary(&self) -> bool {
         match self {
             Self::Pass(tap) => tap.at_boundary(),
-            Self::Translate(_) | Self::Made(_) | Self::Continued(_) => true,
+            Self::Relay(_) | Self::Translate(_) | Self::Made(_) | Self::Continued(_) => true,
             Self::Unpack(both) => both.1.at_boundary(),
             Self::Watched(watched) => watched.inner.at_boundary(),
         }
     }
 
-    /// Whether the client gets the provider's own bytes.
+    /// Whether the client gets the provider's own bytes, piece by piece as they come.
     pub fn passes(&self) -> bool {
         match self {
             Self::Pass(_) => true,
             Self::Watched(watched) => watched.inner.passes(),
-            Self::Translate(_) | Self::Made(_) | Self::Unpack(_) | Self::Continued(_) => false,
+            Self::Relay(_)
+            | Self::Translate(_)
+            | Self::Made(_)
+            | Self::Unpack(_)
+            | Self::Continued(_) => false,
         }
     }
 
@@ -266,6 +291,7 @@ impl Through {
     pub fn marked_done(&self) -> bool {
         match self {
             Self::Pass(tap) => tap.done_marker,
+            Self::Relay(relayed) => relayed.seen.finished,
             Self::Translate(translator) => translator.seen.finished,
             Self::Made(seen) => seen.finished,
             Self::Unpack(both) => both.1.done_marker,
@@ -278,11 +304,75 @@ impl Through {
     pub fn seen(&self) -> Seen {
         match self {
             Self::Pass(tap) => Seen::by(tap),
+            Self::Relay(relayed) => relayed.seen.clone(),
             Self::Unpack(both) => Seen::by(&both.1),
             Self::Translate(translator) => translator.seen.clone(),
             Self::Made(seen) => (**seen).clone(),
             Self::Watched(watched) => watched.inner.seen(),
             Self::Continued(continued) => continued.seen.clone(),
+        }
+    }
+}
+
+impl Relayed {
+    fn feed(&mut self, chunk: &Bytes, out: &mut Vec<Bytes>) {
+        let mut written = Vec::with_capacity(chunk.len());
+        let Self {
+            frames,
+            decoder,
+            seen,
+        } = self;
+        let whole = frames.push_whole(chunk, |raw, told| {
+            if let Some((name, data)) = told {
+                decoder.feed(name, data, &mut |event| {
+                    note(seen, &event);
+                });
+            }
+            // What tells a failure is said to the client by whoever learns of it here.
+            if seen.failure.is_none() {
+                written.extend_from_slice(raw);
+            }
+        });
+        if whole.is_err() && seen.failure.is_none() && !seen.finished {
+            let message = "The provider's stream can't be read.".to_owned();
+            seen.failure = Some((FailureClass::Garbage, message));
+        }
+        if !written.is_empty() {
+            out.push(Bytes::from(written));
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<Bytes>) {
+        let mut last = Vec::new();
+        let Self {
+            frames,
+            decoder,
+            seen,
+        } = self;
+        let lines = matches!(frames, Frames::Lines(_));
+        frames.finish(|name, data| {
+            decoder.feed(name, data, &mut |event| {
+                note(seen, &event);
+            });
+            // A last frame that lacks its end is given one; half a frame is none.
+            if seen.failure.is_some() || !seen.finished {
+                return;
+            }
+            if lines {
+                last.extend_from_slice(data);
+                last.push(b'\n');
+                return;
+            }
+            if !name.is_empty() {
+                last.extend_from_slice(&[b"event: ", name, b"\n"].concat());
+            }
+            last.extend_from_slice(&[b"data: ", data, b"\n\n"].concat());
+        });
+        decoder.end(&mut |event| {
+            note(seen, &event);
+        });
+        if !last.is_empty() {
+            out.push(Bytes::from(last));
         }
     }
 }
@@ -375,14 +465,21 @@ pub(super) fn step(
     event: &Event<'_>,
     written: &mut Vec<u8>,
 ) {
+    if note(seen, event) {
+        encoder.write(event, written);
+    }
+}
+
+/// Notes one event; returns whether it is one to be told: after a failure or the end nothing is.
+fn note(seen: &mut Seen, event: &Event<'_>) -> bool {
     if seen.failure.is_some() || seen.finished {
-        return;
+        return false;
     }
     seen.events = seen.events.saturating_add(1);
     match event {
         Event::Error(failure) => {
             seen.failure = Some((failure.class, failure.message.clone().into_owned()));
-            return;
+            return false;
         }
         Event::Finish { reason, .. } => {
             seen.semantic = true;
@@ -418,5 +515,5 @@ pub(super) fn step(
         }
         Event::Close { .. } | Event::Ping => {}
     }
-    encoder.write(event, written);
+    true
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pingora::proxy::Session;
 
 use super::ask::Ask;
+use super::lane::give_back;
 use super::outcome::{Flow, Lost, Won};
 use super::reply::{self, Headers, header};
 use super::{Core, Exchange, attempt};
@@ -23,7 +24,7 @@ pub async fn count(
     route: &Arc<Route>,
     key: Option<&Key>,
     core: &Core,
-    permit: Option<Permit>,
+    mut permit: Option<Permit>,
     limits: &mut Headers,
     session: &mut Session,
     x: &mut Exchange,
@@ -43,7 +44,8 @@ pub async fn count(
         let choice = choose(chain, &ask.asked(chain), pin.as_ref(), &screen);
         match Box::pin(attempt::run(ask, route, &choice, core, x)).await {
             Ok(won) => {
-                let Won { meta, flow } = *won;
+                let Won { mut meta, flow } = *won;
+                give_back(&mut meta.permit);
                 let target = meta.candidate();
                 x.record.provider.clone_from(&target.provider.name);
                 x.record.model = target.model.to_string();
@@ -60,9 +62,7 @@ pub async fn count(
     }
     let estimated = counted.is_none();
     let body = counted.unwrap_or_else(|| estimate(ask));
-    if let Some(mut permit) = permit {
-        permit.settle(0);
-    }
+    give_back(&mut permit);
     x.record.cost_pico = Some(0);
     let mut headers = std::mem::take(limits);
     headers.push((http::header::CONTENT_TYPE, reply::JSON));

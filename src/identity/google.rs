@@ -12,6 +12,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::http::Request;
 use super::kept::{Fetched, Source};
 use super::token;
+use crate::codec::base64;
 use crate::provider::account::google;
 
 /// Vertex AI has no narrower scope.
@@ -80,9 +81,9 @@ fn assertion(account: &google::ServiceAccount, now: SystemTime) -> Result<String
     claims.insert("iat".into(), now.into());
     claims.insert("exp".into(), (now + LIFE).into());
     let text = |map| serde_json::Value::Object(map).to_string();
-    let mut jwt = base64url(text(header).as_bytes());
+    let mut jwt = base64::url(text(header).as_bytes());
     jwt.push('.');
-    jwt.push_str(&base64url(text(claims).as_bytes()));
+    jwt.push_str(&base64::url(text(claims).as_bytes()));
     let mut signature = vec![0; key.public().modulus_len()];
     key.sign(
         &RSA_PKCS1_SHA256,
@@ -92,7 +93,7 @@ fn assertion(account: &google::ServiceAccount, now: SystemTime) -> Result<String
     )
     .map_err(|_| "the private key can't sign")?;
     jwt.push('.');
-    jwt.push_str(&base64url(&signature));
+    jwt.push_str(&base64::url(&signature));
     Ok(jwt)
 }
 
@@ -110,20 +111,4 @@ fn key(pem: &str) -> Result<RsaKeyPair, String> {
 
 fn pkcs8(der: &PrivatePkcs8KeyDer<'_>) -> Option<RsaKeyPair> {
     RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).ok()
-}
-
-/// Returns base64 for URLs, without padding.
-fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let number = chunk.iter().enumerate().fold(0_u32, |sum, (at, byte)| {
-            sum | u32::from(*byte) << (16 - 8 * at)
-        });
-        for at in 0..=chunk.len() {
-            let letter = LETTERS[(number >> (18 - 6 * at)) as usize & 63];
-            out.push(char::from(letter));
-        }
-    }
-    out
 }

@@ -148,8 +148,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Returns `fields` as `application/x-www-form-urlencoded`.
-fn form(fields: &[(&str, &str)]) -> String {
+/// Returns `fields` as `application/x-www-form-urlencoded`, which a query may be as well.
+pub fn form(fields: &[(&str, &str)]) -> String {
     let mut out = String::new();
     for (name, value) in fields {
         if !out.is_empty() {

@@ -24,6 +24,10 @@ use crate::state::database::{
 
 /// From the first record to its row, so that under load one transaction takes many.
 const LINGER: Duration = Duration::from_millis(20);
+/// After so many rows at once the next wait this long: the pages at the end of the tables are then written once for all
+/// of them. What has ended is in the journal by then.
+const MANY: usize = 128;
+const SPACED: Duration = Duration::from_millis(200);
 /// Between two tries, at first; doubles each time.
 const TRY_AFTER: Duration = Duration::from_millis(200);
 const TRY_EVERY: Duration = Duration::from_secs(10);
@@ -95,6 +99,8 @@ struct Worker<'s> {
     /// The database is not asked before.
     wait: Option<Instant>,
     pause: Duration,
+    /// Nothing is written before.
+    spaced: Option<Instant>,
     looked: Option<Instant>,
 }
 
@@ -123,6 +129,7 @@ impl<'s> Worker<'s> {
             erased_us: 0,
             wait: None,
             pause: TRY_AFTER,
+            spaced: None,
             looked: None,
         }
     }
@@ -135,6 +142,11 @@ impl<'s> Worker<'s> {
                 self.looked = Some(Instant::now());
                 self.look().await;
             }
+            if self.spaced.is_some_and(|at| Instant::now() < at) {
+                self.rest().await;
+                continue;
+            }
+            self.spaced = None;
             let due = self.wait.is_none_or(|at| Instant::now() >= at);
             let more = self.gather() || self.has_bodies();
             if due && (more || self.database.is_none()) {
@@ -151,7 +163,8 @@ impl<'s> Worker<'s> {
     async fn rest(&mut self) {
         let now = Instant::now();
         let look = self.looked.map_or(now, |at| at + LOOK_EVERY);
-        let next = self.wait.map_or(look, |at| at.min(look));
+        let waits = [self.wait, self.spaced];
+        let next = waits.into_iter().flatten().fold(look, Instant::min);
         let shared = self.shared;
         tokio::select! {
             () = shared.journal.filled() => {
@@ -205,6 +218,10 @@ impl<'s> Worker<'s> {
                 Err(error) => Err(error),
             },
             Some(database) => {
+                // A batch that is full is a backlog, which waits for nothing.
+                if self.batch.rows.len() >= MANY && !self.batch.is_full() {
+                    self.spaced = Some(Instant::now() + SPACED);
+                }
                 match write(self.shared, database, &mut self.batch, &mut self.beside).await {
                     Ok(()) => {
                         let shared = self.shared;
@@ -475,8 +492,12 @@ async fn write(
     beside: &mut Beside,
 ) -> Result<(), sqlx::Error> {
     let rows: Vec<&Row> = batch.rows.iter().collect();
-    match within(PATIENCE, transact(&mut database.writer, &rows, beside)).await {
-        Ok(new) => count(shared, batch, new),
+    let put = transact(&mut database.writer, &rows, beside);
+    match within(PATIENCE, put).await {
+        Ok(new) => {
+            count(shared, batch, new);
+            owe(shared, batch, &batch.rows, new);
+        }
         Err(error) if tables::is_poison(&error) => {
             one_by_one(shared, database, batch, beside).await?
         }
@@ -504,6 +525,13 @@ fn count(shared: &Shared, batch: &Batch, new: u64) {
     tally.fetch_add(new, Relaxed);
 }
 
+/// Has interrupted exchanges charged, whose rows are all new: what was there before was charged by then.
+fn owe(shared: &Shared, batch: &Batch, rows: &[Row], new: u64) {
+    if batch.interrupted && new == rows.len() as u64 {
+        shared.owed.put(rows);
+    }
+}
+
 /// The database refuses something for what it says: that row is left out, so that the others need not wait for ever.
 async fn one_by_one(
     shared: &Shared,
@@ -512,8 +540,13 @@ async fn one_by_one(
     beside: &mut Beside,
 ) -> Result<(), sqlx::Error> {
     for row in &batch.rows {
-        match within(PATIENCE, transact(&mut database.writer, &[row], beside)).await {
-            Ok(new) => count(shared, batch, new),
+        let one = [row];
+        let put = transact(&mut database.writer, &one, beside);
+        match within(PATIENCE, put).await {
+            Ok(new) => {
+                count(shared, batch, new);
+                owe(shared, batch, std::slice::from_ref(row), new);
+            }
             Err(error) if tables::is_poison(&error) => {
                 tracing::error!(id = row.id, request = row.request_id, %error, "a record can't be in the ledger");
                 shared.tallies.lost.fetch_add(1, Relaxed);

@@ -37,7 +37,7 @@ impl Batch {
         self.bytes = 0;
     }
 
-    fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.rows.len() + self.actions.len() >= MOST_ROWS || self.bytes >= MOST_BYTES
     }
 
@@ -232,7 +232,10 @@ impl Leaving {
         if !batch.is_empty() {
             return false;
         }
-        let some: Vec<Id> = self.open.keys().copied().take(MOST_ROWS).collect();
+        // In their order: a process that is ended here and reads them again must find the same batches.
+        let mut some: Vec<Id> = self.open.keys().copied().collect();
+        some.sort_unstable();
+        some.truncate(MOST_ROWS);
         batch.interrupted = !some.is_empty();
         for id in some {
             if let Some((_, text)) = self.open.remove(&id) {

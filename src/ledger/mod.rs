@@ -23,6 +23,7 @@ mod gather;
 pub mod journal;
 pub mod mail;
 pub mod metadata;
+mod owed;
 mod parameters;
 mod row;
 mod search;
@@ -50,6 +51,8 @@ use bodies::Body;
 use drain::Question;
 use entry::{Id, Kind};
 use journal::{Journal, Refusal};
+pub use owed::Interrupted;
+use owed::Owed;
 
 /// Where the ledger is, below `state.dir`, when it is in SQLite.
 const FOLDER: &str = "ledger";
@@ -142,6 +145,7 @@ struct Shared {
     process: u128,
     counter: AtomicU64,
     questions: mpsc::Sender<(Question, Reply)>,
+    owed: Owed,
     tallies: Tallies,
     stops: AtomicBool,
     stop: Notify,
@@ -247,6 +251,7 @@ impl Ledger {
             process: u128::from(fastrand::u64(..1 << 40)) << 40,
             counter: AtomicU64::new(0),
             questions: ask,
+            owed: Owed::default(),
             tallies: Tallies::default(),
             stops: AtomicBool::new(false),
             stop: Notify::new(),
@@ -384,6 +389,19 @@ impl Ledger {
         asked.map_err(|_| crowded())?;
         told.await
             .unwrap_or_else(|_| Err(Failure::Unavailable("the ledger has ended".into())))
+    }
+
+    /// Gives out what was interrupted and is to be charged; each once.
+    pub fn owed(&self) -> Vec<Interrupted> {
+        let shared = self.shared.as_ref();
+        shared.map_or_else(Vec::new, |shared| shared.owed.take())
+    }
+
+    /// Takes back what can't be charged yet.
+    pub fn still_owed(&self, rest: Vec<Interrupted>) {
+        if let Some(shared) = &self.shared {
+            shared.owed.keep(rest);
+        }
     }
 
     pub fn health(&self) -> Health {

@@ -31,12 +31,6 @@ pub struct Level {
     pub reset: Duration,
 }
 
-impl Default for Bucket {
-    fn default() -> Self {
-        Self::over(MINUTE)
-    }
-}
-
 impl Bucket {
     /// Returns a full one that refills in `period`.
     pub fn over(period: u64) -> Self {

@@ -12,14 +12,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, ToSpan, Zoned};
+use jiff::{Span, Timestamp, ToSpan};
 use parking_lot::Mutex;
+
+use super::balance::{Balance, STEPS};
+use super::named;
+use super::shared::Lot;
 
 /// What has been spent by this many scopes is held; beyond it those that are over or untouched go first, and when none
 /// is, a scope that is not held yet is refused: money that can't be counted is not spent.
 pub const MOST_ACCOUNTS: usize = 200_000;
-/// A rolling window is divided into this many steps: what was spent leaves it a step late at most.
-const STEPS: i64 = 60;
+/// Of those so many may be of end users and tags, which whoever asks can make up: keys and teams find room all the same.
+pub const MOST_NAMED: usize = 150_000;
 
 /// How much may be spent, over what time.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +68,7 @@ impl Every {
     }
 
     /// Returns the length of a rolling window; a month is 30 days.
-    fn seconds(self) -> i64 {
+    pub(super) fn seconds(self) -> i64 {
         match self {
             Every::Ever => i64::MAX,
             Every::Hour => 3600,
@@ -74,7 +78,7 @@ impl Every {
         }
     }
 
-    fn span(self) -> Span {
+    pub(super) fn span(self) -> Span {
         match self {
             Every::Ever => Span::new(),
             Every::Hour => 1.hour(),
@@ -136,11 +140,20 @@ pub struct Spent {
 pub struct Budgets {
     // One lock over all accounts: a request is held to all of its budgets or to none. It is held for well under a
     // microsecond.
-    accounts: Mutex<HashMap<Account, Balance>>,
+    held: Mutex<Held>,
     /// How often something was spent.
     changes: AtomicU64,
     /// Told of each settlement, when the lock is free again.
     listener: OnceLock<Listener>,
+}
+
+#[derive(Default)]
+struct Held {
+    accounts: HashMap<Account, Balance>,
+    /// Of end users and tags.
+    named: usize,
+    /// When there was no room last, in seconds since 1970: what makes room takes long where there are many.
+    swept: i64,
 }
 
 type Listener = Box<dyn Fn(&Spending) + Send + Sync>;
@@ -156,130 +169,21 @@ pub struct Spending {
     pub after_pico: u64,
 }
 
+/// What one budget is counted under.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Account {
-    scope: Arc<str>,
-    every: Every,
-    rolling: bool,
-}
-
-#[derive(Debug, Default)]
-struct Balance {
-    reserved: u64,
-    spent: u64,
-    /// As in [`Spent::steps`], oldest first.
-    steps: Vec<(i64, u64)>,
-    /// When the calendar's period ends; seconds since 1970.
-    ends: Option<i64>,
+pub struct Account {
+    pub scope: Arc<str>,
+    pub every: Every,
+    pub rolling: bool,
 }
 
 impl Account {
-    fn new(scope: &Arc<str>, budget: &Budget) -> Self {
+    pub fn new(scope: &Arc<str>, budget: &Budget) -> Self {
         Self {
             scope: scope.clone(),
             every: budget.every,
             rolling: budget.rolling && budget.every != Every::Ever,
         }
-    }
-}
-
-impl Balance {
-    /// Forgets what lies before the window.
-    fn advance(&mut self, budget: &Budget, now: Timestamp) {
-        let seconds = now.as_second();
-        if budget.every == Every::Ever {
-            return;
-        }
-        if budget.rolling {
-            let from = seconds - budget.every.seconds();
-            let step = budget.every.seconds() / STEPS;
-            let over = self.steps.iter().take_while(|(at, _)| at + step <= from);
-            let over = over.count();
-            for (_, spent) in self.steps.drain(..over) {
-                self.spent = self.spent.saturating_sub(spent);
-            }
-            return;
-        }
-        if self.ends.is_some_and(|ends| seconds < ends) {
-            return;
-        }
-        let (begins, ends) = period(budget, now);
-        self.ends = Some(ends);
-        let earlier = self.steps.iter().take_while(|(at, _)| *at < begins).count();
-        for (_, spent) in self.steps.drain(..earlier) {
-            self.spent = self.spent.saturating_sub(spent);
-        }
-    }
-
-    fn spend(&mut self, account: &Account, pico: u64, now: Timestamp) {
-        if pico == 0 {
-            return;
-        }
-        self.spent = self.spent.saturating_add(pico);
-        let seconds = now.as_second();
-        let at = match (account.every, account.rolling) {
-            (Every::Ever, _) => 0,
-            (every, true) => {
-                let step = every.seconds() / STEPS;
-                seconds - seconds.rem_euclid(step)
-            }
-            // Any time within the period does; the first is kept.
-            (_, false) => self.steps.last().map_or(seconds, |(at, _)| *at),
-        };
-        match self.steps.last_mut().filter(|(last, _)| *last >= at) {
-            Some((_, spent)) => *spent = spent.saturating_add(pico),
-            None => self.steps.push((at, pico)),
-        }
-    }
-
-    fn resets(&self, budget: &Budget) -> Option<Timestamp> {
-        let seconds = match (budget.every, budget.rolling) {
-            (Every::Ever, _) => None,
-            (_, false) => self.ends,
-            (every, true) => self.steps.first().map(|(at, _)| {
-                let step = every.seconds() / STEPS;
-                at + step + every.seconds()
-            }),
-        };
-        Timestamp::from_second(seconds?).ok()
-    }
-
-    fn is_idle(&self) -> bool {
-        self.reserved == 0 && self.spent == 0
-    }
-}
-
-/// Returns when the calendar's current period begins and ends, in seconds since 1970.
-fn period(budget: &Budget, now: Timestamp) -> (i64, i64) {
-    let local = now.to_zoned(budget.zone.clone());
-    let hour = || {
-        let begins = now.as_second() - now.as_second().rem_euclid(3600);
-        (begins, begins + 3600)
-    };
-    let day = || local.start_of_day().ok();
-    let begins: Option<Zoned> = match budget.every {
-        Every::Ever => return (i64::MIN, i64::MAX),
-        // In zones that are off by half an hour too: an hour is an hour.
-        Every::Hour => return hour(),
-        Every::Day => day(),
-        Every::Week => {
-            let since = i64::from(local.weekday().to_monday_zero_offset());
-            day().and_then(|day| day.checked_sub(since.days()).ok())
-        }
-        Every::Month => local
-            .first_of_month()
-            .ok()
-            .and_then(|day| day.start_of_day().ok()),
-    };
-    let ends = begins
-        .as_ref()
-        .and_then(|begins| begins.checked_add(budget.every.span()).ok());
-    match (begins, ends) {
-        (Some(begins), Some(ends)) => {
-            (begins.timestamp().as_second(), ends.timestamp().as_second())
-        }
-        // Beyond the calendar: at the end of year 9999.
-        _ => hour(),
     }
 }
 
@@ -291,6 +195,8 @@ pub struct Reservation {
     /// How much each may spend.
     most: Vec<u64>,
     pico: u64,
+    /// What it holds of what all nodes count together.
+    lot: Option<Lot>,
 }
 
 impl Reservation {
@@ -299,25 +205,31 @@ impl Reservation {
         self.pico
     }
 
+    /// Has it hold what all nodes count together.
+    pub fn share(&mut self, lot: Option<Lot>) {
+        self.lot = lot;
+    }
+
     /// Spends what the request did cost, and gives the rest back.
     pub fn settle(mut self, pico: u64, now: Timestamp) {
-        let listener = self.budgets.listener.get().filter(|_| pico > 0);
+        let lot = self.lot.take();
+        let untold = lot.as_ref().is_some_and(|lot| !lot.is_granted());
+        // Of what all nodes spend together one of them tells, when it is counted there.
+        let alone = lot.is_none();
+        let listener = self.budgets.listener.get();
+        let listener = listener.filter(|_| pico > 0 && alone);
         let mut spendings = Vec::new();
-        let mut held = self.budgets.accounts.lock();
+        let mut held = self.budgets.held.lock();
         for (account, most) in self.accounts.iter().zip(&self.most) {
-            let balance = held.entry(account.clone()).or_default();
+            let balance = held.entry(account);
             balance.reserved = balance.reserved.saturating_sub(self.pico);
             let before = balance.spent;
-            balance.spend(account, pico, now);
+            match untold {
+                true => balance.spend_apart(pico, now),
+                false => balance.spend((account.every, account.rolling), pico, now),
+            }
             if listener.is_some() {
-                spendings.push(Spending {
-                    scope: account.scope.clone(),
-                    every: account.every,
-                    rolling: account.rolling,
-                    most_pico: *most,
-                    before_pico: before,
-                    after_pico: balance.spent,
-                });
+                spendings.push(Spending::of(account, *most, (before, balance.spent)));
             }
         }
         drop(held);
@@ -328,14 +240,17 @@ impl Reservation {
             self.budgets.changes.fetch_add(1, Ordering::Relaxed);
         }
         self.accounts.clear();
+        if let Some(lot) = lot {
+            lot.spend(pico);
+        }
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut held = self.budgets.accounts.lock();
+        let mut held = self.budgets.held.lock();
         for account in &self.accounts {
-            if let Some(balance) = held.get_mut(account) {
+            if let Some(balance) = held.accounts.get_mut(account) {
                 balance.reserved = balance.reserved.saturating_sub(self.pico);
             }
         }
@@ -352,27 +267,17 @@ impl Budgets {
         pico: u64,
         now: Timestamp,
     ) -> Result<Reservation, Box<Over>> {
-        let mut held = self.accounts.lock();
+        let mut held = self.held.lock();
         let mut accounts = Vec::new();
         let mut most = Vec::new();
         for scope in scopes {
             for budget in scope.budgets.iter() {
                 let account = Account::new(&scope.name, budget);
-                if !held.contains_key(&account) {
-                    if held.len() >= MOST_ACCOUNTS {
-                        sweep(&mut held, now);
-                    }
-                    if held.len() >= MOST_ACCOUNTS {
-                        return Err(Box::new(over(
-                            scope,
-                            budget,
-                            &Balance::default(),
-                            pico,
-                            true,
-                        )));
-                    }
+                if !held.accounts.contains_key(&account) && !held.has_room(&account, now) {
+                    let none = Balance::default();
+                    return Err(Box::new(over(scope, budget, &none, pico, true)));
                 }
-                let balance = held.entry(account.clone()).or_default();
+                let balance = held.entry(&account);
                 balance.advance(budget, now);
                 let taken = balance.spent.saturating_add(balance.reserved);
                 if taken >= budget.most_pico || taken.saturating_add(pico) > budget.most_pico {
@@ -383,7 +288,7 @@ impl Budgets {
             }
         }
         for account in &accounts {
-            if let Some(balance) = held.get_mut(account) {
+            if let Some(balance) = held.accounts.get_mut(account) {
                 balance.reserved = balance.reserved.saturating_add(pico);
             }
         }
@@ -393,7 +298,61 @@ impl Budgets {
             accounts,
             most,
             pico,
+            lot: None,
         })
+    }
+
+    /// Counts what was spent without having been reserved: by a request whose process was killed.
+    pub fn charge(&self, scopes: &[Scope], pico: u64, now: Timestamp) {
+        let mut held = self.held.lock();
+        for scope in scopes {
+            for budget in scope.budgets.iter() {
+                let account = Account::new(&scope.name, budget);
+                let balance = held.entry(&account);
+                balance.advance(budget, now);
+                balance.spend((account.every, account.rolling), pico, now);
+            }
+        }
+        drop(held);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns what is spent of an account, as in [`Spent::steps`].
+    pub fn steps(&self, account: &Account) -> Vec<(i64, u64)> {
+        let held = self.held.lock();
+        let balance = held.accounts.get(account);
+        balance.map_or_else(Vec::new, |balance| balance.steps.clone())
+    }
+
+    /// Returns when a budget has room again, as far as what is spent decides.
+    pub fn resets(&self, scope: &Scope, budget: &Budget) -> Option<Timestamp> {
+        let held = self.held.lock();
+        let balance = held.accounts.get(&Account::new(&scope.name, budget))?;
+        balance.resets(budget).filter(|_| balance.spent > 0)
+    }
+
+    /// Takes over what all nodes have spent together: `steps`, and what this one has spent and not said yet. Of it `own`
+    /// was said by this node and is counted there now, of a budget of `most`.
+    pub fn know(
+        &self,
+        account: &Account,
+        steps: Vec<(i64, u64)>,
+        unsaid: u64,
+        (own, most): (u64, u64),
+    ) {
+        let spent = steps.iter().map(|(_, pico)| *pico).sum::<u64>();
+        let mut held = self.held.lock();
+        let balance = held.entry(account);
+        balance.steps = steps;
+        balance.spent = spent;
+        balance.apart = None;
+        balance.spend((account.every, account.rolling), unsaid, Timestamp::now());
+        drop(held);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        if let Some(listener) = self.listener.get().filter(|_| own > 0) {
+            let spending = Spending::of(account, most, (spent.saturating_sub(own), spent));
+            listener(&spending);
+        }
     }
 
     /// Has `listener` told of each settlement; the first one alone.
@@ -403,11 +362,11 @@ impl Budgets {
 
     /// Returns how each budget of a scope stands.
     pub fn standing(&self, scope: &Scope, now: Timestamp) -> Vec<Standing> {
-        let mut held = self.accounts.lock();
+        let mut held = self.held.lock();
         let standing = |budget: &Budget| {
             let account = Account::new(&scope.name, budget);
             let mut none = Balance::default();
-            let balance = held.get_mut(&account).unwrap_or(&mut none);
+            let balance = held.accounts.get_mut(&account).unwrap_or(&mut none);
             balance.advance(budget, now);
             Standing {
                 every: budget.every,
@@ -428,8 +387,11 @@ impl Budgets {
 
     /// Returns all that is spent, to be kept over a restart.
     pub fn spent(&self) -> Vec<Spent> {
-        let held = self.accounts.lock();
-        let spent = held.iter().filter(|(_, balance)| balance.spent > 0);
+        let held = self.held.lock();
+        let spent = held
+            .accounts
+            .iter()
+            .filter(|(_, balance)| balance.spent > 0);
         spent
             .map(|(account, balance)| Spent {
                 scope: (*account.scope).into(),
@@ -442,14 +404,14 @@ impl Budgets {
 
     /// Takes up what was spent before a restart; it adds to what has been spent since.
     pub fn restore(&self, spent: impl IntoIterator<Item = Spent>) {
-        let mut held = self.accounts.lock();
+        let mut held = self.held.lock();
         for spent in spent.into_iter().take(MOST_ACCOUNTS) {
             let account = Account {
                 scope: spent.scope.into(),
                 every: spent.every,
                 rolling: spent.rolling,
             };
-            let balance = held.entry(account).or_default();
+            let balance = held.entry(&account);
             for (at, pico) in spent.steps {
                 balance.spent = balance.spent.saturating_add(pico);
                 balance.steps.push((at, pico));
@@ -459,20 +421,59 @@ impl Budgets {
     }
 }
 
-/// Drops accounts that hold nothing, and those whose window is over.
-fn sweep(held: &mut HashMap<Account, Balance>, now: Timestamp) {
-    let seconds = now.as_second();
-    held.retain(|account, balance| {
-        let over = match (account.every, account.rolling) {
-            (Every::Ever, _) => false,
-            (_, false) => balance.ends.is_some_and(|ends| ends <= seconds),
-            (every, true) => balance
-                .steps
-                .last()
-                .is_none_or(|(at, _)| at + every.seconds() + every.seconds() / STEPS <= seconds),
+impl Spending {
+    fn of(account: &Account, most_pico: u64, (before_pico, after_pico): (u64, u64)) -> Self {
+        Self {
+            scope: account.scope.clone(),
+            every: account.every,
+            rolling: account.rolling,
+            most_pico,
+            before_pico,
+            after_pico,
+        }
+    }
+}
+
+impl Held {
+    fn entry(&mut self, account: &Account) -> &mut Balance {
+        let Self {
+            accounts, named, ..
+        } = self;
+        accounts.entry(account.clone()).or_insert_with(|| {
+            *named += usize::from(named::is_named(&account.scope));
+            Balance::default()
+        })
+    }
+
+    /// Returns whether one more account may be held, and makes room where there is none.
+    fn has_room(&mut self, account: &Account, now: Timestamp) -> bool {
+        let is_named = named::is_named(&account.scope);
+        let has = |held: &Self| {
+            held.accounts.len() < MOST_ACCOUNTS && !(is_named && held.named >= MOST_NAMED)
         };
-        balance.reserved > 0 || !(over || balance.is_idle())
-    });
+        if !has(self) && self.swept != now.as_second() {
+            self.swept = now.as_second();
+            self.sweep(now);
+        }
+        has(self)
+    }
+
+    /// Drops accounts that hold nothing, and those whose window is over.
+    fn sweep(&mut self, now: Timestamp) {
+        let seconds = now.as_second();
+        self.accounts.retain(|account, balance| {
+            let over = match (account.every, account.rolling) {
+                (Every::Ever, _) => false,
+                (_, false) => balance.ends.is_some_and(|ends| ends <= seconds),
+                (every, true) => balance.steps.last().is_none_or(|(at, _)| {
+                    at + every.seconds() + every.seconds() / STEPS <= seconds
+                }),
+            };
+            balance.reserved > 0 || !(over || balance.is_idle())
+        });
+        let scopes = self.accounts.keys().map(|account| &account.scope);
+        self.named = scopes.filter(|scope| named::is_named(scope)).count();
+    }
 }
 
 fn over(scope: &Scope, budget: &Budget, balance: &Balance, asked: u64, crowded: bool) -> Over {

@@ -50,6 +50,23 @@ fn a_budget_is_spent_to_its_last_digit_and_no_further() {
 }
 
 #[test]
+fn end_users_that_somebody_makes_up_leave_room_for_keys_and_teams() {
+    let budgets = Arc::new(Budgets::default());
+    let now = at("2026-03-10T12:00:00Z");
+    let one = [budget(USD, Every::Day)];
+    for user in 0..MOST_NAMED {
+        let user = scope(&format!("org_1/end_user:{user}"), &one);
+        spend(&budgets, &user, 1, now).expect("room");
+    }
+    let late = scope("org_1/end_user:late", &one);
+    let over = spend(&budgets, &late, 1, now).expect_err("too many");
+    assert!(over.crowded);
+    spend(&budgets, &scope("key:team-a", &one), 1, now).expect("room for a key");
+    let later = at("2026-03-11T00:00:01Z");
+    spend(&budgets, &late, 1, later).expect("the others' day is over");
+}
+
+#[test]
 fn a_thousand_requests_at_once_spend_no_more_than_there_is() {
     let budgets = Arc::new(Budgets::default());
     let now = at("2026-03-10T12:00:00Z");
@@ -211,4 +228,37 @@ fn accounts_are_bounded_and_those_that_are_over_make_room() {
     spend(&budgets, &user(0), 1, day).expect("who is counted goes on");
     let next = at("2026-03-11T12:00:00Z");
     spend(&budgets, &user(MOST_ACCOUNTS), 1, next).expect("yesterday's make room");
+}
+
+#[test]
+fn what_nodes_could_not_be_told_of_stays_apart_until_they_know() {
+    for every in [Every::Ever, Every::Day] {
+        let mut balance = Balance::default();
+        let now = at("2026-03-10T12:00:00Z");
+        balance.spend((every, false), 5, now);
+        let shared = balance.steps[0].0;
+        balance.spend_apart(2, now);
+        balance.spend_apart(3, at("2026-03-10T13:00:00Z"));
+        assert_eq!(balance.steps.len(), 2, "{every:?}");
+        assert_eq!(balance.steps[0], (shared, 5));
+        assert_eq!(balance.steps[1].1, 5);
+        assert_eq!(balance.spent, 10);
+        // The next day.
+        let of_day = budget(USD, Every::Day);
+        if every == Every::Day {
+            let later = at("2026-03-11T12:00:00Z");
+            balance.advance(&of_day, later);
+            balance.spend_apart(4, later);
+            assert_eq!(balance.steps, [(later.as_second(), 4)]);
+        }
+    }
+    let budgets = Arc::new(Budgets::default());
+    let account = Account {
+        scope: "key:a".into(),
+        every: Every::Day,
+        rolling: false,
+    };
+    budgets.know(&account, vec![(100, 7)], 3, (0, USD));
+    let known: u64 = budgets.steps(&account).iter().map(|(_, pico)| pico).sum();
+    assert_eq!(known, 10, "what all know, and what is still to be said");
 }

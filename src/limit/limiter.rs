@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::bucket::{Bucket, DAY};
+use super::bucket::Bucket;
 use super::headers::RateHeaders;
-use super::{Holder, Limited, Limits};
+use super::shared::Lot;
+use super::{Amount, Holder, Limited, Limits, Which};
 use crate::error::{Error, Kind};
 
 /// Keys are not swept below this.
@@ -34,20 +35,15 @@ struct Entry {
 }
 
 struct State {
-    requests: Bucket,
-    tokens: Bucket,
-    day_requests: Bucket,
-    day_tokens: Bucket,
+    /// In the order of [`Which::RATES`].
+    buckets: [Bucket; Which::RATES.len()],
     running: u32,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
-            requests: Bucket::default(),
-            tokens: Bucket::default(),
-            day_requests: Bucket::over(DAY),
-            day_tokens: Bucket::over(DAY),
+            buckets: Which::RATES.map(|which| Bucket::over(which.period())),
             running: 0,
         }
     }
@@ -65,55 +61,16 @@ pub struct Permit {
     /// Where more than one has limits.
     more: Vec<Held>,
     headers: RateHeaders,
+    /// What it holds of what all nodes count together.
+    lot: Option<Lot>,
 }
 
 struct Held {
     entry: Arc<Entry>,
     begun: Instant,
     admitted: u64,
-    /// Tokens charged so far; `None` without a token limit.
-    charged: Option<u64>,
-}
-
-/// Which limit refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Which {
-    Rpm,
-    Tpm,
-    Rpd,
-    Tpd,
-    Concurrent,
-}
-
-impl Which {
-    pub const ALL: [Which; 5] = [
-        Which::Rpm,
-        Which::Tpm,
-        Which::Rpd,
-        Which::Tpd,
-        Which::Concurrent,
-    ];
-
-    /// Returns the name that configuration and metrics use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Which::Rpm => "rpm",
-            Which::Tpm => "tpm",
-            Which::Rpd => "rpd",
-            Which::Tpd => "tpd",
-            Which::Concurrent => "concurrent",
-        }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Which::Rpm => "requests per minute (rpm)",
-            Which::Tpm => "tokens per minute (tpm)",
-            Which::Rpd => "requests per day (rpd)",
-            Which::Tpd => "tokens per day (tpd)",
-            Which::Concurrent => "concurrent requests",
-        }
-    }
+    /// What is charged so far.
+    charged: Amount,
 }
 
 /// A refusal.
@@ -146,47 +103,53 @@ impl Limiter {
         }
     }
 
-    /// Admits one request of `key` that is estimated at `tokens`, or refuses it and charges nothing.
+    /// Admits one request of `key` that is estimated at `amount`, or refuses it and charges nothing.
     pub fn admit(
         &self,
         key: &Arc<str>,
         limits: &Limits,
-        tokens: u64,
+        amount: impl Into<Amount>,
         now: Instant,
     ) -> Result<Permit, Denied> {
         let limited = Limited {
             what: Holder::Key,
             name: key.clone(),
+            models: None,
             limits: *limits,
         };
-        self.admit_all(std::slice::from_ref(&limited), tokens, now)
+        self.admit_all([&limited].into_iter(), amount.into(), now)
     }
 
-    /// Admits one request that is estimated at `tokens` within the limits of all, or refuses it and charges nobody.
+    /// Admits one request that is estimated at `amount` within the limits of all, or refuses it and charges nobody.
     ///
     /// Each of `all` is another, from the widest to the narrowest: so that no two requests wait for each other's locks.
-    pub fn admit_all(&self, all: &[Limited], tokens: u64, now: Instant) -> Result<Permit, Denied> {
-        let limited = all.iter().filter(|limited| !limited.limits.is_unlimited());
+    pub fn admit_all<'l>(
+        &self,
+        all: impl Iterator<Item = &'l Limited>,
+        amount: Amount,
+        now: Instant,
+    ) -> Result<Permit, Denied> {
+        let mut all = all.filter(|limited| !limited.limits.is_unlimited());
         let mut permit = Permit::default();
-        match all {
-            [] => return Ok(permit),
-            [one] if one.limits.is_unlimited() => return Ok(permit),
-            [one] => {
-                let entry = self.entry(&one.name, now);
-                let now = nanos(self.begun, now);
-                let mut state = entry.state.lock();
-                if let Err(refusal) = state.check(&one.limits, tokens, now) {
-                    return Err(refusal.of(one, state.headers(&one.limits, now)));
-                }
-                let charged = state.charge(&one.limits, tokens, now);
-                permit.headers = state.headers(&one.limits, now);
-                drop(state);
-                permit.hold(entry, self.begun, now, charged);
-                return Ok(permit);
+        let Some(first) = all.next() else {
+            return Ok(permit);
+        };
+        let Some(second) = all.next() else {
+            let entry = self.entry(&first.name, now);
+            let now = nanos(self.begun, now);
+            let mut state = entry.state.lock();
+            if let Err(refusal) = state.check(&first.limits, &amount, now) {
+                return Err(refusal.of(first, state.headers(&first.limits, now)));
             }
-            _ => {}
-        }
-        let entries: Vec<(&Limited, Arc<Entry>)> = limited
+            state.charge(&first.limits, &amount, now);
+            permit.headers = state.headers(&first.limits, now);
+            drop(state);
+            permit.hold(entry, self.begun, now, amount);
+            return Ok(permit);
+        };
+        let entries: Vec<(&Limited, Arc<Entry>)> = [first, second]
+            .into_iter()
+            .chain(all)
             .map(|limited| (limited, self.entry(&limited.name, now)))
             .collect();
         let now = nanos(self.begun, now);
@@ -196,7 +159,7 @@ impl Limiter {
             .collect();
         let mut worst: Option<(usize, Refusal)> = None;
         for (at, ((limited, _), state)) in entries.iter().zip(&mut states).enumerate() {
-            if let Err(refusal) = state.check(&limited.limits, tokens, now)
+            if let Err(refusal) = state.check(&limited.limits, &amount, now)
                 && worst
                     .as_ref()
                     .is_none_or(|(_, worst)| refusal.is_longer(worst))
@@ -208,14 +171,13 @@ impl Limiter {
             let limited = entries[at].0;
             return Err(refusal.of(limited, states[at].headers(&limited.limits, now)));
         }
-        let mut charges = Vec::with_capacity(entries.len());
         for ((limited, _), state) in entries.iter().zip(&mut states) {
-            charges.push(state.charge(&limited.limits, tokens, now));
+            state.charge(&limited.limits, &amount, now);
             permit.headers = permit.headers.tightest(state.headers(&limited.limits, now));
         }
         drop(states);
-        for ((_, entry), charged) in entries.into_iter().zip(charges) {
-            permit.hold(entry, self.begun, now, charged);
+        for (_, entry) in entries {
+            permit.hold(entry, self.begun, now, amount);
         }
         Ok(permit)
     }
@@ -296,17 +258,17 @@ impl Refusal {
 
 impl State {
     /// Asks every limit; the one that takes longest is named.
-    fn check(&mut self, limits: &Limits, tokens: u64, now: u64) -> Result<(), Refusal> {
+    fn check(&mut self, limits: &Limits, amount: &Amount, now: u64) -> Result<(), Refusal> {
         let mut worst: Option<Refusal> = None;
-        let rows = [
-            (Which::Rpm, &mut self.requests, limits.rpm.map(u64::from), 1),
-            (Which::Tpm, &mut self.tokens, limits.tpm, tokens),
-            (Which::Rpd, &mut self.day_requests, limits.rpd, 1),
-            (Which::Tpd, &mut self.day_tokens, limits.tpd, tokens),
-        ];
-        for (which, bucket, limit, requested) in rows {
-            let Some(limit) = limit else { continue };
+        for (which, bucket) in Which::RATES.into_iter().zip(&mut self.buckets) {
+            let Some(limit) = limits.of(which) else {
+                continue;
+            };
+            let requested = amount.of(which);
             bucket.set_limit(limit, now);
+            if which.spares(requested) {
+                continue;
+            }
             let wait = match bucket.wait(requested, now) {
                 Some(0) => continue,
                 wait => wait.map(Duration::from_nanos),
@@ -335,64 +297,77 @@ impl State {
         }
     }
 
-    /// Charges a request that was checked; returns the tokens that may come back.
-    fn charge(&mut self, limits: &Limits, tokens: u64, now: u64) -> Option<u64> {
-        if limits.rpm.is_some() {
-            self.requests.charge(1, now);
-        }
-        if limits.rpd.is_some() {
-            self.day_requests.charge(1, now);
-        }
-        if limits.tpm.is_some() {
-            self.tokens.charge(tokens, now);
-        }
-        if limits.tpd.is_some() {
-            self.day_tokens.charge(tokens, now);
+    /// Charges a request that was checked.
+    fn charge(&mut self, limits: &Limits, amount: &Amount, now: u64) {
+        for (which, bucket) in Which::RATES.into_iter().zip(&mut self.buckets) {
+            if limits.of(which).is_some() {
+                bucket.charge(amount.of(which), now);
+            }
         }
         self.running += 1;
-        (limits.tpm.is_some() || limits.tpd.is_some()).then_some(tokens)
     }
 
     /// Returns what is left of each, of a minute or of a day, whichever is less.
     fn headers(&self, limits: &Limits, now: u64) -> RateHeaders {
+        let level = |which: Which| {
+            let bucket = &self.buckets[which as usize];
+            limits.of(which).map(|_| bucket.level(now))
+        };
         let minute = RateHeaders {
-            requests: limits.rpm.map(|_| self.requests.level(now)),
-            tokens: limits.tpm.map(|_| self.tokens.level(now)),
+            requests: level(Which::Rpm),
+            tokens: level(Which::Tpm),
         };
         if limits.rpd.is_none() && limits.tpd.is_none() {
             return minute;
         }
         minute.tightest(RateHeaders {
-            requests: limits.rpd.map(|_| self.day_requests.level(now)),
-            tokens: limits.tpd.map(|_| self.day_tokens.level(now)),
+            requests: level(Which::Rpd),
+            tokens: level(Which::Tpd),
         })
     }
 
     fn is_idle(&self, now: u64) -> bool {
-        let buckets = [
-            &self.requests,
-            &self.tokens,
-            &self.day_requests,
-            &self.day_tokens,
-        ];
-        self.running == 0 && buckets.iter().all(|bucket| bucket.is_full(now))
+        self.running == 0 && self.buckets.iter().all(|bucket| bucket.is_full(now))
     }
 }
 
 impl Permit {
     /// Replaces the estimate by what was used: the difference goes back or is owed. May be called again.
-    pub fn settle(&mut self, tokens: u64) {
-        self.settle_at(tokens, Instant::now());
+    pub fn settle(&mut self, amount: impl Into<Amount>) {
+        self.settle_at(amount, Instant::now());
     }
 
     /// [`Permit::settle`] at a given time.
-    pub fn settle_at(&mut self, tokens: u64, now: Instant) {
+    pub fn settle_at(&mut self, amount: impl Into<Amount>, now: Instant) {
+        let amount = amount.into();
         for held in self.held.iter_mut().chain(&mut self.more) {
-            held.settle(tokens, now);
+            held.settle(amount, now);
+        }
+        if let Some(lot) = &mut self.lot {
+            lot.settle(&amount);
         }
     }
 
-    fn hold(&mut self, entry: Arc<Entry>, begun: Instant, admitted: u64, charged: Option<u64>) {
+    /// Has it hold what all nodes count together: what is left there is what there is.
+    pub fn share(&mut self, lot: Option<Lot>) {
+        if let Some(lot) = &lot {
+            self.headers = lot.headers();
+        }
+        self.lot = lot;
+    }
+
+    /// Gives back all of it, the request too: it was refused elsewhere.
+    pub fn undo(mut self) {
+        let now = Instant::now();
+        for held in self.held.iter_mut().chain(&mut self.more) {
+            held.undo(now);
+        }
+        if let Some(lot) = self.lot.take() {
+            lot.undo();
+        }
+    }
+
+    fn hold(&mut self, entry: Arc<Entry>, begun: Instant, admitted: u64, charged: Amount) {
         let held = Held {
             entry,
             begun,
@@ -405,9 +380,9 @@ impl Permit {
         }
     }
 
-    /// Gives the tokens back: no provider was reached. The request itself stays counted.
+    /// Gives back all that is charged by estimate: no provider was reached. The request itself stays counted.
     pub fn cancel(&mut self) {
-        self.settle(0);
+        self.settle(Amount::default());
     }
 
     /// Returns what was left at admission to the one with the least.
@@ -425,25 +400,31 @@ impl std::fmt::Debug for Permit {
 }
 
 impl Held {
-    fn settle(&mut self, tokens: u64, now: Instant) {
-        let Some(charged) = self.charged.replace(tokens) else {
-            self.charged = None;
+    fn settle(&mut self, amount: Amount, now: Instant) {
+        let charged = std::mem::replace(&mut self.charged, amount);
+        if charged == amount {
             return;
-        };
+        }
         let now = nanos(self.begun, now);
         let mut state = self.entry.state.lock();
-        let State {
-            tokens: minute,
-            day_tokens: day,
-            ..
-        } = &mut *state;
         // One that has no limit was never charged: it is full, and takes nothing back.
-        for bucket in [minute, day] {
-            if tokens > charged {
-                bucket.owe(tokens - charged, now);
+        for (which, bucket) in Which::RATES.into_iter().zip(&mut state.buckets) {
+            let (charged, used) = (charged.of(which), amount.of(which));
+            if used > charged {
+                bucket.owe(used - charged, now);
             } else {
-                bucket.refund(charged - tokens, self.admitted, now);
+                bucket.refund(charged - used, self.admitted, now);
             }
+        }
+    }
+}
+
+impl Held {
+    fn undo(&mut self, now: Instant) {
+        let now = nanos(self.begun, now);
+        let mut state = self.entry.state.lock();
+        for (which, bucket) in Which::RATES.into_iter().zip(&mut state.buckets) {
+            bucket.refund(self.charged.of(which), self.admitted, now);
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Asked {
     pub forced: Option<ToolCall>,
     /// The JSON that the wanted output format forces.
     pub document: Option<String>,
+    /// An image is wanted beside the text.
+    pub image: bool,
     /// What of the request its answer repeats; `Null` for nothing.
     pub echo: Value,
 }
@@ -60,6 +62,7 @@ impl Asked {
             turn: 0,
             forced: None,
             document: None,
+            image: false,
             echo: Value::Null,
         }
     }

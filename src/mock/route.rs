@@ -165,6 +165,9 @@ impl<'p> Route<'p> {
             "countTokens" => (Dialect::Gemini, Api::CountTokens, false),
             "embedContent" => (Dialect::Gemini, Api::Embeddings, false),
             "batchEmbedContents" => (Dialect::Gemini, Api::BatchEmbeddings, false),
+            "predict" if model.starts_with("imagen") => {
+                (Dialect::VertexPredict, Api::Images, false)
+            }
             // Vertex's own form for embedding models.
             "predict" => (Dialect::VertexPredict, Api::Embeddings, false),
             // Anthropic's models say with a field whether they stream; both paths take it.

@@ -1,7 +1,7 @@
 //! What happened: one record for each exchange, metrics, the log.
 
 mod arms;
-mod histogram;
+pub mod histogram;
 pub(crate) mod json;
 pub mod log;
 pub mod metrics;

@@ -7,7 +7,7 @@ use crate::codec::json;
 use crate::error::{Error, Kind, Result};
 
 use super::text::Reader;
-use super::usage::decimal;
+use super::usage::{Usage, decimal};
 use super::{Protocol, Shape, Translated};
 
 pub use splice::splice_model;
@@ -15,6 +15,7 @@ pub use tokens::{counted, estimate_tokens, estimate_tokens_of};
 pub use usage::usage;
 
 pub mod embeddings;
+pub mod images;
 pub mod rerank;
 mod splice;
 pub mod tokens;
@@ -79,7 +80,10 @@ pub fn speaks(api: Api, protocol: Protocol) -> bool {
             api != Api::CountTokens || protocol == Protocol::OpenaiResponses
         }
         Protocol::Anthropic => matches!(api, Api::Chat | Api::CountTokens),
-        Protocol::Gemini => matches!(api, Api::Chat | Api::CountTokens | Api::Embeddings),
+        Protocol::Gemini => matches!(
+            api,
+            Api::Chat | Api::CountTokens | Api::Embeddings | Api::Images | Api::ImageEdits
+        ),
         Protocol::Bedrock => matches!(
             api,
             Api::Chat | Api::CountTokens | Api::Embeddings | Api::Rerank
@@ -166,6 +170,95 @@ pub fn answer(
         | Api::Transcriptions
         | Api::Translations => Err(untranslated(api, from)),
     }
+}
+
+/// What a request is written for, beside the protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Wants<'a> {
+    /// The provider's own id.
+    pub model: &'a str,
+    /// Of the client's body.
+    pub content_type: &'a str,
+    /// Google's embeddings are asked for by `:predict`, as Vertex AI does.
+    pub predict: bool,
+}
+
+/// A client's request for a provider: one body, or several where it takes less at a time than is asked for.
+#[derive(Debug)]
+pub struct Built {
+    pub bodies: Vec<Vec<u8>>,
+    pub dropped: Vec<String>,
+}
+
+/// As many requests are made of one; more are the client's to make.
+pub const MOST_BODIES: usize = 256;
+
+/// Like [`build`], for whatever the provider takes at a time.
+pub fn build_all(
+    api: Api,
+    client: Protocol,
+    to: Protocol,
+    body: &[u8],
+    wants: Wants<'_>,
+) -> Result<Built> {
+    let built = match (api, to) {
+        (Api::Images | Api::ImageEdits, Protocol::Gemini) => {
+            let (bodies, dropped) = images::write(wants.content_type, body, wants.model)?;
+            Built { bodies, dropped }
+        }
+        (Api::Embeddings, _) => embeddings::write_all(to, embeddings::read(client, body)?, wants)?,
+        (_, _) => {
+            let translated = build(api, client, to, body, wants.model)?;
+            Built {
+                bodies: vec![translated.body],
+                dropped: translated.dropped,
+            }
+        }
+    };
+    Ok(built)
+}
+
+/// Like [`answer`], of the answers to what [`build_all`] has made, in its order.
+///
+/// Errors: `InvalidRequest` too, where the provider refused what it was asked for.
+pub fn answer_all(
+    api: Api,
+    from: Protocol,
+    client: Protocol,
+    request_body: &[u8],
+    answers: &[&[u8]],
+    shape: &Shape,
+) -> Result<Vec<u8>> {
+    match (api, from, answers) {
+        (Api::Images | Api::ImageEdits, Protocol::Gemini, _) => images::answer(answers, shape),
+        (_, _, [only]) => answer(api, from, client, request_body, only, shape),
+        (Api::Embeddings, _, _) => {
+            let request = embeddings::read(client, request_body)?;
+            embeddings::answer_all(from, &request, answers, shape)
+        }
+        (_, _, _) => Err(untranslated(api, from)),
+    }
+}
+
+/// Returns what several answers took together.
+pub fn usage_all(
+    api: Api,
+    from: Protocol,
+    request_body: &[u8],
+    answers: &[&[u8]],
+) -> Option<Usage> {
+    let [first, rest @ ..] = answers else {
+        return None;
+    };
+    let mut sum = usage(api, from, request_body, first)?;
+    // An estimate is of the whole request.
+    if sum.estimated {
+        return Some(sum);
+    }
+    for one in rest {
+        sum = sum.plus(&usage(api, from, request_body, one)?);
+    }
+    Some(sum)
 }
 
 fn untranslated(api: Api, protocol: Protocol) -> Error {

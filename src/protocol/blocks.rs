@@ -303,7 +303,7 @@ pub(super) fn answer_from_tool(response: &mut Response<'_>) {
             && let Part::ToolCall { arguments, .. } = part
         {
             *part = Part::Text {
-                text: std::mem::take(arguments),
+                text: std::mem::take(arguments).into(),
                 cache: None,
                 citations: None,
             };

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::Protocol;
+pub use super::prose::Prose;
 use super::usage::Usage;
 
 /// Text borrowed from the body, or owned where the body had escapes.
@@ -109,13 +110,13 @@ pub struct Message<'b> {
 #[derive(Debug, Clone)]
 pub enum Part<'b> {
     Text {
-        text: Str<'b>,
+        text: Prose<'b>,
         cache: Option<&'b RawValue>,
         citations: Option<&'b RawValue>,
     },
     /// The model declined (assistant only).
     Refusal {
-        text: Str<'b>,
+        text: Prose<'b>,
     },
     Image {
         source: Source<'b>,
@@ -150,7 +151,7 @@ pub enum Part<'b> {
     },
     /// What the model thought. `signature` is opaque and goes back to the provider that made it.
     Reasoning {
-        text: Str<'b>,
+        text: Prose<'b>,
         signature: Option<Str<'b>>,
     },
     RedactedReasoning {

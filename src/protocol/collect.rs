@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::Protocol;
-use super::chat::{Finish, Part, Response, Str};
+use super::chat::{Finish, Part, Prose, Response};
 use super::event::{Block, Delta, Event};
 use super::text::{self, Reader};
 use super::usage::Usage;
@@ -177,7 +177,7 @@ impl What {
 
 impl Collected {
     fn part(&self) -> Part<'_> {
-        let text = Cow::Borrowed(&*self.text);
+        let text = Prose::from(&*self.text);
         match &self.what {
             What::Text => Part::Text {
                 text,
@@ -195,7 +195,7 @@ impl Collected {
             What::Call { id, name } => Part::ToolCall {
                 id: Cow::Borrowed(id),
                 name: Cow::Borrowed(name),
-                arguments: text,
+                arguments: Cow::Borrowed(&self.text),
                 cache: None,
             },
             What::Opaque(family, raw) => Part::Opaque {
@@ -341,7 +341,7 @@ fn inside(family: Protocol, part: &Part<'_>, each: &mut dyn FnMut(Delta<'_>)) {
             if let Some(text) = told(text) {
                 each(Delta::Reasoning(Cow::Borrowed(text)));
             }
-            if let Some(signature) = signature.as_ref().and_then(told) {
+            if let Some(signature) = signature.as_deref().and_then(told) {
                 each(Delta::Signature(Cow::Borrowed(signature)));
             }
         }
@@ -360,6 +360,6 @@ fn inside(family: Protocol, part: &Part<'_>, each: &mut dyn FnMut(Delta<'_>)) {
 }
 
 /// Returns a text that says something.
-fn told<'t>(text: &'t Str<'_>) -> Option<&'t str> {
-    Some(&**text).filter(|text| !text.is_empty())
+fn told(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }

@@ -33,20 +33,35 @@ impl Frames {
         piece: &Bytes,
         mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), Broken> {
+        self.push_whole(piece, |_, told| {
+            if let Some((name, data)) = told {
+                each(name, data);
+            }
+        })
+    }
+
+    /// Like [`Frames::push`], with the bytes of each frame, as they came; those of one that tells nothing too.
+    pub fn push_whole(
+        &mut self,
+        piece: &Bytes,
+        mut each: impl FnMut(&[u8], Option<(&[u8], &[u8])>),
+    ) -> Result<(), Broken> {
         match self {
             Self::Events(splitter) => splitter
                 .push(piece, |frame| {
-                    if !frame.is_comment {
-                        each(frame.event, &frame.data);
-                    }
+                    let told = (!frame.is_comment).then_some((frame.event, &*frame.data));
+                    each(frame.raw, told);
                 })
                 .map_err(|_| Broken),
             Self::Lines(splitter) => splitter
-                .push(piece, |line| each(b"", line))
+                .push_whole(piece, |raw, line| each(raw, Some((b"", line))))
                 .map_err(|_| Broken),
             Self::EventStream(splitter) => splitter
                 .push(piece, |message| {
-                    each(message.name().as_bytes(), &message.data());
+                    each(
+                        message.raw,
+                        Some((message.name().as_bytes(), &message.data())),
+                    );
                 })
                 .map_err(|_| Broken),
         }

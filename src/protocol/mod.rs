@@ -21,6 +21,7 @@ pub mod ollama;
 pub mod openai_chat;
 pub mod openai_completions;
 pub mod openai_responses;
+pub mod prose;
 pub mod provenance;
 mod spelling;
 pub mod tap;
@@ -96,8 +97,8 @@ impl Protocol {
             .find(|protocol| protocol.name() == name)
     }
 
-    /// Returns whether answers pass as they come, watched by a [`tap`]. The others' clients are few: their answers go
-    /// through the hub even from a provider of the same protocol.
+    /// Returns whether answers pass as they come, watched by a [`tap`]. The others' clients are few: their answers pass
+    /// frame by frame, and what they tell is read by the decoder of the hub.
     pub fn is_tapped(self) -> bool {
         match self {
             Protocol::OpenaiChat

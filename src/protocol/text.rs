@@ -8,7 +8,7 @@ use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::chat::Str;
+use super::chat::{Prose, Str};
 use crate::codec::json;
 use crate::error::{Error, Kind, Result};
 
@@ -175,6 +175,38 @@ impl<'b> Reader<'b> {
             from = at + length;
             at = json::clean(bytes, from);
         }
+    }
+
+    /// Reads a string whose escapes are undone when somebody reads it.
+    pub fn prose(&mut self) -> Result<Prose<'b>> {
+        if self.peek() != b'"' {
+            return Err(self.wrong("a string"));
+        }
+        let start = self.at + 1;
+        let bytes = self.text.as_bytes();
+        let mut at = json::clean(bytes, start);
+        let mut escapes = false;
+        loop {
+            match bytes.get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    let Some((_, length)) = json::escape(&bytes[at..]) else {
+                        return Err(self.wrong("a string of valid escapes and Unicode"));
+                    };
+                    escapes = true;
+                    at = json::clean(bytes, at + length);
+                }
+                Some(_) => return Err(self.syntax("a control character stands in a string")),
+                None => return Err(self.syntax("a string does not end")),
+            }
+        }
+        self.at = at + 1;
+        let inside = &self.text[start..at];
+        Ok(if escapes {
+            Prose::of_json(inside)
+        } else {
+            Prose::from(inside)
+        })
     }
 
     pub fn boolean(&mut self) -> Result<bool> {
@@ -608,6 +640,10 @@ impl<'o> Object<'o> {
 
     pub fn string(&mut self, name: &str, text: &str) {
         string(text, self.key(name));
+    }
+
+    pub fn prose(&mut self, name: &str, text: &Prose<'_>) {
+        text.write(self.key(name));
     }
 
     pub fn maybe_string(&mut self, name: &str, text: Option<&str>) {

@@ -7,6 +7,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wire::{
     Anthropic, Bedrock, Cohere, Gemini, Iteration, MistralOcr, Modality, Ollama, OpenaiChat,
     OpenaiResponses, PICO_PER_TICK,
@@ -18,7 +19,10 @@ mod wire;
 ///
 /// `input` and `output` are totals; the other token fields are parts of them, disjoint but for `audio_cached` and
 /// `image_cached`, which overlap `cache_read`. The same for streams and whole answers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// It is written with answers that nodes share: a field that an older or newer build doesn't know is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// All input tokens: fresh + cache reads + cache writes + audio + images + tool-use prompts.
     pub input: u64,
@@ -67,7 +71,7 @@ pub struct Usage {
     pub estimated: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SearchSize {
     Low,
     Medium,
@@ -75,7 +79,7 @@ pub enum SearchSize {
 }
 
 /// One run of a model inside an answer, priced by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     /// The model, where it isn't the one that was asked (an advisor).
     pub model: Option<Box<str>>,

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use super::{Endpoint, Speaks};
 use crate::codec::json::{self, Member};
 use crate::codec::splice::Edits;
-use crate::protocol::api::Api;
+use crate::protocol::api::{Api, images};
 use crate::protocol::{Framing, Protocol};
 
 /// Whose paths a provider has.
@@ -162,7 +162,8 @@ fn method(call: &Call<'_>) -> &'static str {
     match call.api {
         Api::CountTokens => ":countTokens",
         Api::Embeddings => ":batchEmbedContents",
-        Api::Images | Api::ImageEdits => ":predict",
+        Api::Images | Api::ImageEdits if images::is_imagen(call.model) => ":predict",
+        Api::Images | Api::ImageEdits => ":generateContent",
         Api::Chat if call.stream => ":streamGenerateContent?alt=sse",
         Api::Chat
         | Api::Rerank

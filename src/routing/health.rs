@@ -5,6 +5,7 @@
 //! nothing else is left; *told*, the provider's own "not before", is always kept. Before either comes *steering*:
 //! a credential whose allowance is nearly spent, as the provider's answers tell, is asked last.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ const SOFT_FIRST: Duration = Duration::from_secs(1);
 const SOFT_MOST: Duration = Duration::from_secs(30);
 /// A provider's "not before" is believed up to this.
 const TOLD_MOST: Duration = Duration::from_secs(600);
+/// What another node was told is believed up to this: a limit may be that node's alone.
+const HEARD_MOST: Duration = Duration::from_secs(60);
 /// A probe that was let through and never reported back is forgotten after this.
 const PROBE_LEASE: Duration = Duration::from_secs(15);
 /// Failures and answers are counted over this, the window before it by half.
@@ -44,6 +47,15 @@ impl Scope {
         Scope(hasher.finish())
     }
 
+    /// Returns what stands for it where it is told to another node. Of the same names it is the same everywhere.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    pub fn from_number(number: u64) -> Self {
+        Scope(number)
+    }
+
     /// Returns the scope of this at one of several endpoints.
     pub fn at(self, endpoint: Scope) -> Self {
         Scope(self.0.rotate_left(23) ^ endpoint.0)
@@ -65,6 +77,14 @@ pub enum Blame {
 }
 
 impl Blame {
+    pub const ALL: [Blame; 5] = [
+        Blame::Credential,
+        Blame::Quota,
+        Blame::Endpoint,
+        Blame::Serving,
+        Blame::Model,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Blame::Credential => "credential",
@@ -144,6 +164,16 @@ pub struct Failed<'a> {
     pub told: Option<Duration>,
     /// When the attempt began.
     pub asked: Instant,
+}
+
+/// A cooldown that began by a provider's own answer, as other nodes are told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun<'a> {
+    pub scope: Scope,
+    pub blame: Blame,
+    pub provider: &'a str,
+    pub name: &'a str,
+    pub wait: Duration,
 }
 
 impl Window {
@@ -252,7 +282,11 @@ pub struct Cooldowns {
     entries: DashMap<Scope, Entry>,
     /// Entries in all: while it is 0, nothing is looked up.
     count: AtomicUsize,
+    /// Tells other nodes.
+    told: OnceLock<Teller>,
 }
+
+type Teller = Box<dyn Fn(&Begun<'_>) + Send + Sync>;
 
 impl Cooldowns {
     /// Returns the standing of `scope`. After a cooldown one caller is let through to probe; others still wait.
@@ -334,11 +368,58 @@ impl Cooldowns {
         }
     }
 
+    /// Has `tell` called with each cooldown that a provider's own answer begins: it told when, or what it says of the
+    /// account holds wherever it is used.
+    pub fn on_begin(&self, tell: impl Fn(&Begun<'_>) + Send + Sync + 'static) {
+        // Set once, before the first request.
+        let _ = self.told.set(Box::new(tell));
+    }
+
+    /// Minds a cooldown that began on another node. Here it is a guess, which is ignored when nothing else is left.
+    pub fn heard(&self, begun: &Begun<'_>, now: Instant) {
+        let name = || begun.name.to_owned();
+        let failed = Failed {
+            scope: begun.scope,
+            blame: begun.blame,
+            provider: begun.provider,
+            name: &name,
+            reason: "shared",
+            told: None,
+            asked: now,
+        };
+        let Some(mut entry) = self.entry(&failed, now) else {
+            return;
+        };
+        let until = now + begun.wait.min(HEARD_MOST);
+        if entry.soft_until.is_none_or(|before| before < until) {
+            entry.soft_until = Some(until);
+            entry.reason = failed.reason;
+        }
+        entry.cooled = Some(now);
+        entry.seen = now;
+        entry.probe = None;
+    }
+
     /// Counts a failure. Returns whether a cooldown began or grew.
     pub fn failed(&self, failed: &Failed<'_>, now: Instant) -> bool {
-        let Some(mut entry) = self.entry(failed, now) else {
-            return false;
-        };
+        let wait = self.count_failure(failed, now);
+        let account = matches!(failed.blame, Blame::Credential | Blame::Quota);
+        let theirs = failed.told.is_some() || (account && failed.reason == "status");
+        if let (Some(wait), Some(tell), true) = (wait, self.told.get(), theirs) {
+            tell(&Begun {
+                scope: failed.scope,
+                blame: failed.blame,
+                provider: failed.provider,
+                name: &(failed.name)(),
+                wait,
+            });
+        }
+        wait.is_some()
+    }
+
+    /// Returns how long it cools, when that began or grew.
+    fn count_failure(&self, failed: &Failed<'_>, now: Instant) -> Option<Duration> {
+        let mut entry = self.entry(failed, now)?;
         entry.window.turn(now);
         entry.window.bad = entry.window.bad.saturating_add(1);
         entry.reason = failed.reason;
@@ -347,14 +428,15 @@ impl Cooldowns {
         if let Some(told) = failed.told {
             entry.failures = entry.failures.saturating_add(1);
             entry.probe = None;
-            let until = now + told.min(TOLD_MOST);
+            let wait = told.min(TOLD_MOST);
+            let until = now + wait;
             // Two answers may name different times: the later one is obeyed.
             entry.told_until = Some(entry.told_until.map_or(until, |before| before.max(until)));
-            return true;
+            return Some(wait);
         }
         // Of many that were under way when it failed, all fail: that is one failure, not many in a row.
         if entry.cooled.is_some_and(|since| failed.asked < since) {
-            return false;
+            return None;
         }
         entry.failures = entry.failures.saturating_add(1);
         entry.probe = None;
@@ -368,7 +450,7 @@ impl Cooldowns {
             (entry.window.good, entry.window.bad) = (0, 0);
             before
         } else {
-            return false;
+            return None;
         };
         let wait = SOFT_FIRST
             .saturating_mul(1 << doublings.min(6))
@@ -379,7 +461,7 @@ impl Cooldowns {
         }
         entry.soft_until = Some(entry.soft_until.map_or(until, |before| before.max(until)));
         entry.cooled = Some(now);
-        true
+        Some(wait)
     }
 
     /// Returns the entry of what failed, made where there is none; `None` where there is no room for it.

@@ -218,3 +218,70 @@ fn an_allowance_that_is_nearly_spent_is_minded_and_counted_down() {
     assert!(!cooldowns.left(&quota, &plenty, 1000, now));
     assert_eq!(cooldowns.spent(scope(), 1000, now), None);
 }
+
+/// Returns what would be told to other nodes, as (blame, seconds).
+fn told_of(failures: &[Failed<'_>], now: Instant) -> Vec<(Blame, u64)> {
+    let told = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let cooldowns = Cooldowns::default();
+    let theirs = told.clone();
+    cooldowns.on_begin(move |begun| {
+        assert_eq!((begun.provider, begun.name), ("lab", "m"));
+        theirs.lock().push((begun.blame, begun.wait.as_secs()));
+    });
+    for failed in failures {
+        cooldowns.failed(failed, now);
+    }
+    told.lock().clone()
+}
+
+#[test]
+fn other_nodes_are_told_what_a_provider_said_and_not_what_is_suspected() {
+    let now = Instant::now();
+    let told = told_of(
+        &[
+            failed(Blame::Quota, Some(40), now),
+            failed(Blame::Serving, Some(20), now),
+            failed(Blame::Quota, Some(90_000), now),
+            failed(Blame::Credential, None, now),
+        ],
+        now,
+    );
+    assert_eq!(told[..2], [(Blame::Quota, 40), (Blame::Serving, 20)]);
+    assert_eq!(told[2], (Blame::Quota, 600), "it is believed up to a bound");
+    assert_eq!(told[3].0, Blame::Credential);
+    let suspected: Vec<Failed<'_>> = [
+        Blame::Serving,
+        Blame::Serving,
+        Blame::Serving,
+        Blame::Endpoint,
+        Blame::Model,
+    ]
+    .map(|blame| failed(blame, None, now))
+    .into();
+    assert_eq!(told_of(&suspected, now), []);
+}
+
+#[test]
+fn what_another_node_was_told_is_a_guess_here() {
+    let cooldowns = Cooldowns::default();
+    let now = Instant::now();
+    let begun = |seconds| Begun {
+        scope: scope(),
+        blame: Blame::Quota,
+        provider: "lab",
+        name: "m",
+        wait: Duration::from_secs(seconds),
+    };
+    cooldowns.heard(&begun(40), now);
+    cooldowns.heard(&begun(10), now);
+    let until = now + Duration::from_secs(40);
+    assert_eq!(cooldowns.standing(scope(), now), Standing::Cooling(until));
+    // Who asks all the same, and gets an answer, knows better.
+    assert!(!cooldowns.succeeded(scope(), now - Duration::from_secs(1), now));
+    let later = now + Duration::from_secs(1);
+    assert!(cooldowns.succeeded(scope(), later, later));
+    assert_eq!(cooldowns.standing(scope(), later), Standing::Good);
+    cooldowns.heard(&begun(90_000), now);
+    let most = now + HEARD_MOST;
+    assert_eq!(cooldowns.standing(scope(), now), Standing::Cooling(most));
+}

@@ -23,7 +23,7 @@ use crate::provider::TimeoutOverrides;
 use constraints::Constraints;
 
 pub use budget::RetryBudget;
-pub use health::{Allowance, Blame, Cooldowns, Failed, Listed, Scope, Standing, Waiting};
+pub use health::{Allowance, Begun, Blame, Cooldowns, Failed, Listed, Scope, Standing, Waiting};
 pub use table::{Branch, Candidate, Child, EndpointScopes, Leaf, Node, Route, State, Table};
 
 /// A name that clients may use (`[models.NAME]`), checked: every target's provider exists.

@@ -288,15 +288,19 @@ impl Candidate {
         Box::pin(identity.headers(request)).await
     }
 
-    /// Returns what to ask in for an API that is no chat: the client's own protocol where it serves that, else the
-    /// first that does.
+    /// Returns what to ask in for an API that is no chat: of what is spoken for the model, else of what its provider
+    /// speaks, the client's own protocol where it serves that, else the first that does.
     pub fn serves(&self, api: Api, client: Protocol) -> Option<&Speaks> {
         let protocols = &self.provider.protocols;
-        let mut fit = protocols
-            .iter()
-            .filter(|speaks| api::speaks(api, speaks.protocol));
-        let first = fit.clone().next();
-        let found = fit.find(|speaks| speaks.protocol == client).or(first);
+        let serves = |speaks: &&Speaks| api::speaks(api, speaks.protocol);
+        let of_model = || self.spoken.iter().map(|at| &protocols[*at]).filter(serves);
+        let of_provider = || protocols.iter().filter(serves);
+        let is_clients = |speaks: &&Speaks| speaks.protocol == client;
+        let found = of_model()
+            .find(is_clients)
+            .or_else(|| of_model().next())
+            .or_else(|| of_provider().find(is_clients))
+            .or_else(|| of_provider().next());
         found.filter(|_| self.provider.offers(api))
     }
 

@@ -8,6 +8,7 @@ use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::control::Link;
 use super::objects::{Asked, Caller};
@@ -25,16 +26,18 @@ const MOST_BODY: usize = 16 << 20;
 /// Objects of the directory are far smaller.
 const MOST_OBJECT: usize = 256 << 10;
 /// Longer tokens are refused unread.
-const LONGEST_TOKEN: usize = 512;
+pub(super) const LONGEST_TOKEN: usize = 512;
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 pub struct Admin {
-    link: Link,
+    pub(super) link: Link,
     /// SHA-256 of the token: comparing hashes tells nothing of how much of a guess was right.
-    token: [u8; 32],
+    pub(super) token: [u8; 32],
+    /// People who are being signed in.
+    pub(super) exchanges: Semaphore,
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
     hash
@@ -45,24 +48,8 @@ impl Admin {
         Self {
             link,
             token: sha256(token.expose().as_bytes()),
+            exchanges: Semaphore::new(super::signin::MOST_EXCHANGES),
         }
-    }
-
-    /// Returns who asks: whoever has the admin token, or a person with one of their own.
-    fn caller(&self, session: &ServerSession) -> Option<Caller> {
-        let header = session
-            .get_header("authorization")
-            .and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        let token = token.filter(|token| token.len() <= LONGEST_TOKEN)?;
-        if sha256(token.as_bytes()) == self.token {
-            return Some(Caller::Operator);
-        }
-        let person = self.link.core.directory.view().person(token);
-        person.map(Caller::Person)
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
@@ -80,20 +67,28 @@ impl Admin {
                 "not_found",
                 "There is nothing at this path.",
             ),
-            _ => match self.caller(session) {
-                Some(caller) => self.routed(&caller, &method, &path, session).await,
-                None => {
-                    let mut answer = fault(
-                        StatusCode::UNAUTHORIZED,
-                        "invalid_admin_token",
-                        "Send the admin token, or one of your own, as `Authorization: Bearer TOKEN`.",
-                    );
-                    answer
-                        .headers_mut()
-                        .insert("www-authenticate", http::HeaderValue::from_static("Bearer"));
-                    answer
+            _ => {
+                // Who only looks at the head of a link begins no session by it.
+                if let Led::To(route, _) = routes::find(method.as_str(), &path)
+                    && route.least == Least::Anyone
+                    && method != Method::HEAD
+                {
+                    return self.anyone(route.does, session).await;
                 }
-            },
+                match self.caller(session).await {
+                    Ok(caller) => self.routed(&caller, &method, &path, session).await,
+                    Err(fault) => {
+                        let unknown = fault.status == StatusCode::UNAUTHORIZED;
+                        let mut answer = fault.into_answer();
+                        if unknown {
+                            let scheme = http::HeaderValue::from_static("Bearer");
+                            let name = http::header::WWW_AUTHENTICATE;
+                            answer.headers_mut().insert(name, scheme);
+                        }
+                        answer
+                    }
+                }
+            }
         }
     }
 
@@ -129,16 +124,8 @@ impl Admin {
             Does::Explain => self.explain(session).await,
             Does::Status => self.status(),
             Does::Cooldowns => self.cooldowns(),
-            Does::ClearCooldowns => {
-                self.link.core.routing.cooldowns.clear();
-                self.link.core.ledger.audit(
-                    caller.name(),
-                    "cooldowns.clear",
-                    "cooldowns",
-                    &json!({}),
-                );
-                self.cooldowns()
-            }
+            Does::ClearCooldowns => self.clear_cooldowns(caller).await,
+            Does::ClearCache => self.clear_cache(caller).await,
             Does::Document => Reply::json(openapi::document()).into_answer(),
             does @ (Does::Me
             | Does::List(_)
@@ -148,7 +135,11 @@ impl Admin {
             | Does::Delete(_)
             | Does::RotateKey
             | Does::MakeToken
-            | Does::DropToken) => self.object(does, caller, id, session).await,
+            | Does::DropToken
+            | Does::EndSessions) => self.object(does, caller, id, session).await,
+            does @ (Does::SignIn | Does::Callback | Does::SignOut) => {
+                self.anyone(does, session).await
+            }
         }
     }
 
@@ -260,7 +251,9 @@ impl Admin {
                 "config_generation": generation,
                 "state": super::state::health(&self.link.core.state),
                 "directory": super::state::directory(&self.link.core.directory),
+                "issuers": super::state::issuers(&self.link.core.issuers),
                 "ledger": super::ledger::health(&self.link.core.ledger),
+                "redis": super::redis::health(self.link.core.redis.as_ref()),
             }),
         )
     }
@@ -297,6 +290,39 @@ impl Admin {
             .headers_mut()
             .insert(http::header::CONTENT_TYPE, kind);
         answer
+    }
+
+    async fn clear_cooldowns(&self, caller: &Caller) -> Response<Vec<u8>> {
+        let core = &self.link.core;
+        core.routing.cooldowns.clear();
+        core.ledger
+            .audit(caller.name(), "cooldowns.clear", "cooldowns", &json!({}));
+        match &core.redis {
+            Some(redis) if super::share::clear_cooldowns(redis).await.is_err() => elsewhere(
+                "Redis is away: cooldowns are taken away here, and those of other nodes stay.",
+            ),
+            Some(_) | None => self.cooldowns(),
+        }
+    }
+
+    /// Throws all kept answers away, here at once, and elsewhere as soon as the others hear of it.
+    async fn clear_cache(&self, caller: &Caller) -> Response<Vec<u8>> {
+        let core = &self.link.core;
+        let entries = core.cache.load().as_ref().as_ref().map_or(0, |cache| {
+            let entries = cache.entries();
+            cache.clear();
+            entries
+        });
+        core.ledger
+            .audit(caller.name(), "cache.clear", "cache", &json!({}));
+        if let (Some(redis), Some(second)) = (&core.redis, &core.second)
+            && super::share::clear_cache(redis, second).await.is_err()
+        {
+            return elsewhere(
+                "Redis is away: answers are thrown away here, and stay in Redis and on the other nodes.",
+            );
+        }
+        json_answer(StatusCode::OK, &json!({"deleted": entries}))
     }
 
     async fn reload(&self, caller: &Caller) -> Response<Vec<u8>> {
@@ -365,6 +391,15 @@ impl Admin {
             .iter()
             .map(|(name, why)| json!({"provider": name, "reason": why}))
             .collect();
+        let issuers = core.issuers.status().into_iter().map(|one| {
+            json!({
+                "issuer": one.issuer,
+                "keys": one.keys,
+                "age_seconds": one.age.map(|age| age.as_secs()),
+                "failure": one.failure,
+            })
+        });
+        let issuers: Vec<Value> = issuers.collect();
         json_answer(
             StatusCode::OK,
             &json!({
@@ -376,6 +411,7 @@ impl Admin {
                 "endpoints": pools,
                 "models": now.table.configured_names(),
                 "not_enabled": disabled,
+                "issuers": issuers,
             }),
         )
     }
@@ -404,6 +440,15 @@ impl Admin {
 }
 
 /// Reads a whole body; `None` when it is too large or too slow.
+/// What was asked for all nodes was done here alone.
+fn elsewhere(message: &str) -> Response<Vec<u8>> {
+    fault(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "state_unavailable",
+        message,
+    )
+}
+
 async fn read_body(session: &mut ServerSession, most: usize) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     let reading = async {

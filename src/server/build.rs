@@ -5,26 +5,34 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use parking_lot::Mutex;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
 use tokio::sync::{mpsc, watch};
 
 use super::refresh;
-use crate::access::Keys;
+use crate::access::{Keys, Tokens};
 use crate::cache::Cache;
+use crate::cache::second::Second;
 use crate::config::Snapshot;
 use crate::directory::{self, Directory};
 use crate::gateway::{Core, Now};
+use crate::jwt::Issuers;
 use crate::ledger::Ledger;
 use crate::ledger::alert::Alerts;
 use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::MOST_INFLIGHT;
+use crate::limit::shared::Shared;
+use crate::limit::spent;
 use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
 use crate::provider::{Credential, Provider, catalogue};
 use crate::routing::{self, Table};
 use crate::secret::Secret;
-use crate::state::{State, spent};
+use crate::state::State;
+use crate::state::redis::Redis;
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
 
@@ -115,6 +123,7 @@ fn now(
     state: &Arc<routing::State>,
     pepper: &[u8; 32],
     directory: Option<&Directory>,
+    issuers: &Issuers,
 ) -> Now {
     // Before the table: its routes hold what they find.
     if let Err(error) = catalogue::configure(&snapshot.catalogue) {
@@ -141,10 +150,32 @@ fn now(
         state.clone(),
         snapshot.catalogue.policy.clone(),
     );
+    let keys = Keys::build(&snapshot.keys, pepper);
+    let oidc = snapshot.admin.oidc.as_ref();
+    let wanted = snapshot.tokens.iter().map(|one| &one.address);
+    let wanted = wanted.chain(oidc.map(|oidc| &oidc.address));
+    let wanted: Vec<_> = wanted.cloned().collect();
+    let mut followed = issuers.follow(&wanted);
+    let oidc = oidc.and_then(|_| followed.pop());
     Now {
-        keys: Keys::build(&snapshot.keys, pepper),
+        tokens: Tokens::build(&snapshot.tokens, followed, &keys),
+        oidc,
+        keys,
         table,
         snapshot,
+    }
+}
+
+/// Asks the issuers for their keys, as long as the program runs.
+pub struct Vouchers(pub Arc<Issuers>);
+
+#[async_trait]
+impl BackgroundService for Vouchers {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = self.0.run() => {}
+            _ = shutdown.changed() => {}
+        }
     }
 }
 
@@ -219,6 +250,7 @@ pub fn dry(snapshot: Arc<Snapshot>) -> Now {
         &Arc::default(),
         &pepper(),
         None,
+        &Issuers::default(),
     )
 }
 
@@ -234,12 +266,26 @@ impl Parts {
         // After it, so that the tables are there.
         let (directory, master) = directory(snapshot);
         metrics.add(super::state::Known::new(directory.clone()));
+        let redis = snapshot.redis.clone().map(Redis::start);
+        if let Some(redis) = &redis {
+            metrics.add(super::redis::Tallied::new(redis.clone()));
+            super::share::share(redis, &directory, &state);
+        }
+        let seals = directory::seal::derive(&master, "strait cache");
+        let second = redis.clone().map(|redis| Second::start(redis, &seals));
+        let second = second.transpose()?.map(Arc::new);
+        if let Some(second) = &second {
+            metrics.add(super::redis::Recalled::new(second.clone()));
+        }
+        let issuers = Arc::new(Issuers::default());
+        metrics.add(super::state::Vouched::new(issuers.clone()));
         let now = now(
             snapshot.clone(),
             &pools,
             &state,
             &pepper(),
             Some(&directory),
+            &issuers,
         );
         metrics.set_generation(snapshot.generation);
         metrics.add(super::state::Kept::new(kept.clone()));
@@ -252,22 +298,35 @@ impl Parts {
         let budgets = budgets(&snapshot.state_dir);
         let alerts = Alerts::start(&snapshot.alerts, &budgets)?;
         metrics.add(super::ledger::Tallied::new(ledger.clone(), alerts.clone()));
+        let shared = redis.clone();
+        let shared = shared.map(|redis| Shared::start(snapshot.shared, redis, budgets.clone()));
+        if let Some(shared) = &shared {
+            metrics.add(super::shared::Counted::new(shared.clone()));
+        }
         let core = Core {
             now: ArcSwap::from_pointee(now),
             routing: state,
             limiter: Limiter::new(),
             budgets,
-            cache: ArcSwap::from_pointee(cache_of(snapshot)),
+            cache: ArcSwap::from_pointee(cache_of(snapshot, second.as_ref())),
+            second,
             writer: Writer::start(snapshot.records.clone(), metrics.clone())?,
             metrics,
             drain: ArcSwap::from_pointee(None),
             state: kept,
             directory,
+            issuers,
             ledger,
             alerts,
+            redis,
+            shared,
         };
+        let core = Arc::new(core);
+        if let Some(redis) = &core.redis {
+            super::share::share_cache(redis, &core);
+        }
         Ok(Self {
-            core: Arc::new(core),
+            core,
             pools,
             starts: Mutex::new(Some(starts)),
         })
@@ -282,11 +341,15 @@ impl Parts {
             &core.routing,
             &pepper(),
             Some(&core.directory),
+            &core.issuers,
         )));
         if before.snapshot.cache != snapshot.cache {
             match (core.cache.load_full().as_ref(), snapshot.cache.enabled) {
-                (Some(cache), true) => cache.resize(&snapshot.cache),
-                _ => core.cache.store(Arc::new(cache_of(snapshot))),
+                (Some(cache), true) => cache.configure(&snapshot.cache, core.second.as_ref()),
+                _ => {
+                    let cache = cache_of(snapshot, core.second.as_ref());
+                    core.cache.store(Arc::new(cache));
+                }
             }
         }
         core.state.configure(snapshot.responses.clone());
@@ -297,11 +360,11 @@ impl Parts {
     }
 }
 
-fn cache_of(snapshot: &Snapshot) -> Option<Arc<Cache>> {
+fn cache_of(snapshot: &Snapshot, second: Option<&Arc<Second>>) -> Option<Arc<Cache>> {
     snapshot
         .cache
         .enabled
-        .then(|| Arc::new(Cache::new(&snapshot.cache)))
+        .then(|| Arc::new(Cache::new(&snapshot.cache, second)))
 }
 
 /// Returns the secret that keys are hashed with: random, new in every process, never stored.

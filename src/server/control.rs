@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 
 use super::build::{Parts, Pools, Start};
 use crate::config::{Mistake, Store, watch};
-use crate::gateway::Core;
+use crate::gateway::{Core, charge_interrupted};
 use crate::limit::budget::Budgets;
+use crate::limit::spent;
 use crate::provider::catalogue;
-use crate::state::spent;
 
 const TICK: Duration = Duration::from_secs(1);
 /// Cooldowns, idle limits and gauges are looked after this often.
@@ -150,7 +150,13 @@ impl Control {
         core.writer.flush_and_stop(Duration::from_secs(5));
         core.state.close(Duration::from_secs(5));
         core.ledger.close(Duration::from_secs(5));
+        if let Some(shared) = &core.shared {
+            shared.close(Duration::from_secs(2));
+        }
         core.alerts.flush(Duration::from_secs(5));
+        if let Some(redis) = &core.redis {
+            redis.close(Duration::from_secs(2));
+        }
         keep_spent(&core.now.load().snapshot.state_dir, &core.budgets);
         tracing::info!("stopped");
         #[expect(
@@ -255,6 +261,7 @@ impl BackgroundService for Control {
                 },
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
+                    charge_interrupted(&self.link.core);
                     self.keep_spent(&mut kept);
                     let changed = self.link.core.directory.view().credentials_changed();
                     if std::mem::replace(&mut credentials, changed) != changed {
@@ -295,7 +302,7 @@ impl Control {
             config = file,
             "serving"
         );
-        if now.keys.is_open() {
+        if now.keys.is_open() && now.tokens.is_empty() {
             tracing::warn!("no client keys are configured: everyone who can connect is served");
         }
         let mut enabled: Vec<&str> = snapshot

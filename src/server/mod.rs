@@ -2,13 +2,18 @@
 
 mod admin;
 mod build;
+mod caller;
 mod control;
 mod ledger;
 mod objects;
 mod openapi;
+mod redis;
 mod refresh;
 mod reply;
 pub mod routes;
+mod share;
+mod shared;
+mod signin;
 pub mod state;
 
 use std::io::Read;
@@ -80,6 +85,8 @@ pub struct AdminSettings {
     pub token: Option<Secret>,
     /// Nobody is served without a key, even before the first is made over the administration API.
     pub keys: bool,
+    /// How people sign in; `None`: they don't.
+    pub oidc: Option<Arc<crate::signin::Settings>>,
 }
 
 impl Default for Settings {
@@ -105,6 +112,7 @@ impl Default for AdminSettings {
             listen: "127.0.0.1:8081".into(),
             token: None,
             keys: false,
+            oidc: None,
         }
     }
 }
@@ -178,6 +186,10 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
     server.add_service(background_service(
         "catalogue",
         refresh::Refresh::new(control.link()),
+    ));
+    server.add_service(background_service(
+        "issuers",
+        build::Vouchers(control.link().core.issuers.clone()),
     ));
     server.add_service(background_service("control", control));
     server.run(RunArgs {

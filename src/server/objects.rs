@@ -3,12 +3,12 @@
 //! Whoever may not see an object is told that there is none. Secrets are shown once, where they are made.
 
 mod permit;
+mod secrets;
 mod shown;
 
 use std::sync::Arc;
 
 use http::StatusCode;
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::reply::{Fault, Reply};
@@ -17,7 +17,7 @@ use crate::config::Snapshot;
 use crate::directory::role::Least;
 use crate::directory::schema::{self, Kind};
 use crate::directory::store::{Change, New, Object, Once, Query, Refused};
-use crate::directory::token::{self, Digest};
+use crate::directory::token;
 use crate::directory::view::{KeySecret, Person};
 use crate::directory::{Directory, Failed};
 use crate::limit::budget::Budgets;
@@ -29,38 +29,37 @@ const PAGE: usize = 20;
 const MOST_PAGE: usize = 100;
 /// Rows looked at in one step for whoever may see only some.
 const STEP: usize = 500;
-/// How long the secret before holds, unless it is said.
-const GRACE: i64 = 3600;
-const MOST_GRACE: u64 = 30 * 24 * 3600;
+/// What a repeated request is told in place of the key.
+pub const SHOWN: &str = "The key was shown once, in the answer to the first request. Where that was lost, rotate the key: POST /admin/v1/keys/{id}/rotate.";
 /// Ids of what stands in the configuration file begin so.
 const FILE: &str = "file:";
 
 /// Who asks.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// Whoever has the admin token.
-    Operator,
+    /// Whoever has the admin token, or is in a group that is as good; as the audit log names them.
+    Operator(Arc<str>),
     Person(Arc<Person>),
 }
 
 impl Caller {
     pub fn may(&self, least: Least, path: &str) -> bool {
         match self {
-            Caller::Operator => true,
+            Caller::Operator(_) => true,
             Caller::Person(person) => person.may(least, path),
         }
     }
 
     pub fn may_somewhere(&self, least: Least) -> bool {
         match self {
-            Caller::Operator => true,
+            Caller::Operator(_) => true,
             Caller::Person(person) => person.may_somewhere(least),
         }
     }
 
     fn is(&self, id: &str) -> bool {
         match self {
-            Caller::Operator => false,
+            Caller::Operator(_) => false,
             Caller::Person(person) => *person.id == *id,
         }
     }
@@ -68,7 +67,7 @@ impl Caller {
     /// Returns where they are what `least` asks for, as paths; `None`: everywhere.
     pub fn sees(&self, least: Least) -> Option<Vec<String>> {
         match self {
-            Caller::Operator => None,
+            Caller::Operator(_) => None,
             Caller::Person(person) => {
                 let may = person.roles.iter().filter(|(role, _)| role.may(least));
                 Some(may.map(|(_, path)| path.to_string()).collect())
@@ -79,7 +78,7 @@ impl Caller {
     /// Returns how the audit log names them.
     pub fn name(&self) -> &str {
         match self {
-            Caller::Operator => "operator",
+            Caller::Operator(who) => who,
             Caller::Person(person) => &person.id,
         }
     }
@@ -114,25 +113,35 @@ impl Asked<'_> {
             Does::MakeToken => self.make_token(true).await,
             Does::DropToken => self.make_token(false).await,
             Does::Me => Ok(self.me()),
+            Does::EndSessions => self.end_sessions().await,
             Does::Status
             | Does::Reload
             | Does::Explain
             | Does::Cooldowns
             | Does::ClearCooldowns
+            | Does::ClearCache
             | Does::Document
+            | Does::SignIn
+            | Does::Callback
+            | Does::SignOut
             | Does::Ledger => Err(Fault::missing()),
         }
     }
 
     fn me(&self) -> Reply {
         Reply::json(match self.caller {
-            Caller::Operator => json!({"object": "operator"}),
+            Caller::Operator(who) => json!({"object": "operator", "id": &**who}),
             Caller::Person(person) => {
                 let roles = person.roles.iter().map(|(role, path)| {
                     let of = path.rsplit('/').next().unwrap_or_default();
                     json!({"role": role.name(), "of": of})
                 });
-                json!({"object": "user", "id": &*person.id, "roles": roles.collect::<Vec<_>>()})
+                json!({
+                    "object": "user",
+                    "id": &*person.id,
+                    "name": person.name.as_deref(),
+                    "roles": roles.collect::<Vec<_>>(),
+                })
             }
         })
     }
@@ -146,7 +155,7 @@ impl Asked<'_> {
             under_path = format!("{}/", found.path);
         }
         let mut data = Vec::new();
-        let in_files = under.is_none() && matches!(self.caller, Caller::Operator);
+        let in_files = under.is_none() && matches!(self.caller, Caller::Operator(_));
         if in_files && (after.is_empty() || after.starts_with(FILE)) {
             let mut of_file = self.of_file(kind);
             of_file.retain(|one| id_of(one) > after.as_str());
@@ -163,7 +172,7 @@ impl Asked<'_> {
                 under: under_path.clone(),
                 after: from.clone(),
                 most: STEP.min(most + 1).max(match self.caller {
-                    Caller::Operator => 1,
+                    Caller::Operator(_) => 1,
                     Caller::Person(_) => STEP,
                 }),
             };
@@ -179,6 +188,7 @@ impl Asked<'_> {
         }
         let has_more = data.len() > most;
         data.truncate(most);
+        self.add_uses(kind, &mut data).await?;
         let next = has_more.then(|| data.last().map(|last| id_of(last).to_owned()));
         Ok(Reply::json(json!({
             "object": "list",
@@ -256,7 +266,10 @@ impl Asked<'_> {
                 );
                 secret = Some(("key", key));
             }
-            Kind::User => self.check_roles(&mut body, path, &[]).await?,
+            Kind::User => {
+                self.check_subject(&body)?;
+                self.check_roles(&mut body, path, &[]).await?;
+            }
             Kind::Credential => new.secret = Some(self.seal(&new.id, &mut body)?),
             Kind::Organisation
             | Kind::Team
@@ -267,7 +280,7 @@ impl Asked<'_> {
         }
         new.name = named(&body, &new.id);
         new.body = Value::Object(body).to_string();
-        new.once = self.once()?;
+        new.once = self.once(kind)?;
         let made = self.directory.create(new).await;
         let (object, again) = match made {
             Ok(object) => (object, false),
@@ -275,9 +288,15 @@ impl Asked<'_> {
             Err(other) => return Err(failed(other)),
         };
         let mut answer = shown(&object);
-        if let (Some((name, secret)), false, Some(answer)) = (secret, again, answer.as_object_mut())
-        {
-            answer.insert(name.into(), secret.expose().into());
+        if let (Some((name, secret)), Some(answer)) = (secret, answer.as_object_mut()) {
+            match again {
+                false => answer.insert(name.into(), secret.expose().into()),
+                // Only its digest is kept: it can't be shown again, and whoever lost it has to know.
+                true => {
+                    answer.insert("note".into(), SHOWN.into());
+                    answer.insert(name.into(), Value::Null)
+                }
+            };
         }
         let location = format!("/admin/v1/{}/{}", kind.plural(), object.id);
         let mut reply = Reply::json(answer)
@@ -295,7 +314,10 @@ impl Asked<'_> {
             return self.read_file(kind, name);
         }
         let object = self.find(kind).await?;
-        Ok(Reply::json(self.described(&object)).with_version(object.version))
+        let mut shown = [self.described(&object)];
+        self.add_uses(kind, &mut shown).await?;
+        let [shown] = shown;
+        Ok(Reply::json(shown).with_version(object.version))
     }
 
     async fn change(&self, kind: Kind) -> Done {
@@ -308,6 +330,9 @@ impl Asked<'_> {
         let roles = roles(&old);
         let mut secret = None;
         let mut body = schema::change(kind, old, &change).map_err(Fault::wrong)?;
+        if kind == Kind::User {
+            self.check_subject(&change)?;
+        }
         match kind {
             Kind::Credential if change.contains_key("key") => {
                 secret = Some(self.seal(&before.id, &mut body)?);
@@ -364,71 +389,6 @@ impl Asked<'_> {
         ))
     }
 
-    async fn rotate(&self) -> Done {
-        self.not_of_file(Kind::Key)?;
-        let object = self.find(Kind::Key).await?;
-        self.permit_on(&object).await?;
-        self.check_match(&object)?;
-        let body = match self.body.is_empty() {
-            true => Map::new(),
-            false => self.object()?,
-        };
-        let mut grace = GRACE;
-        for (name, value) in &body {
-            match (name.as_str(), value.as_u64()) {
-                ("grace", Some(seconds)) if seconds <= MOST_GRACE => {
-                    grace = i64::try_from(seconds).unwrap_or(GRACE);
-                }
-                ("grace", _) => {
-                    let message = format!("must be seconds, from 0 to {MOST_GRACE}");
-                    return Err(Fault::field("grace", message));
-                }
-                _ => {
-                    let shown: String = name.chars().take(40).collect();
-                    return Err(Fault::field(shown, "is unknown; known is grace"));
-                }
-            }
-        }
-        let public = object.id.trim_start_matches(Kind::Key.prefix());
-        let key = token::new_secret(token::KEY, public);
-        let before = object.secret.as_deref().and_then(KeySecret::read);
-        let until = Timestamp::now().as_second() + grace;
-        let secret = KeySecret {
-            digest: self.directory.view().digest(key.expose()),
-            previous: before
-                .filter(|_| grace > 0)
-                .map(|before| (before.digest, until)),
-        };
-        let body = serde_json::from_str(&object.body).unwrap_or_default();
-        let mut reply = self.write(&object, body, Some(secret.write())).await?;
-        reply.insert("key", key.expose().into());
-        Ok(reply)
-    }
-
-    /// Makes a person's token, or takes it away: they may, and whoever may make them what they are.
-    async fn make_token(&self, make: bool) -> Done {
-        self.not_of_file(Kind::User)?;
-        let object = self.find(Kind::User).await?;
-        if !self.caller.is(&object.id) {
-            self.permit_on(&object).await?;
-        }
-        self.check_match(&object)?;
-        if !self.body.is_empty() && !self.object()?.is_empty() {
-            return Err(Fault::field("body", "must be empty"));
-        }
-        let public = object.id.trim_start_matches(Kind::User.prefix());
-        let token = token::new_secret(token::PERSON, public);
-        // No digest is empty: nothing is that token.
-        let digest = make.then(|| self.directory.view().digest(token.expose()));
-        let secret = digest.as_ref().map(Digest::hex).unwrap_or_default();
-        let body = serde_json::from_str(&object.body).unwrap_or_default();
-        let mut reply = self.write(&object, body, Some(secret)).await?;
-        if make {
-            reply.insert("token", token.expose().into());
-        }
-        Ok(reply)
-    }
-
     /// Finds the object of the path.
     async fn find(&self, kind: Kind) -> Result<Object, Fault> {
         let id = self.id.unwrap_or_default();
@@ -470,7 +430,7 @@ impl Asked<'_> {
         }
     }
 
-    fn once(&self) -> Result<Option<Once>, Fault> {
+    fn once(&self, kind: Kind) -> Result<Option<Once>, Fault> {
         let Some(key) = self.once else {
             return Ok(None);
         };
@@ -480,7 +440,12 @@ impl Asked<'_> {
                 "must be 1 to 255 characters",
             ));
         }
-        let digest = ring::digest::digest(&ring::digest::SHA256, self.body);
+        let mut said = ring::digest::Context::new(&ring::digest::SHA256);
+        // One key for two kinds of object is two requests, whatever their bodies.
+        said.update(kind.name().as_bytes());
+        said.update(b"\n");
+        said.update(self.body);
+        let digest = said.finish();
         Ok(Some(Once {
             caller: self.caller.name().to_owned(),
             key: key.to_owned(),
@@ -516,7 +481,7 @@ fn is_id(text: &str, field: &str) -> Result<String, Fault> {
 }
 
 /// Decodes percent escapes; `None` for what is no text then.
-fn unescaped(text: &str) -> Option<String> {
+pub(super) fn unescaped(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -537,7 +502,7 @@ fn unescaped(text: &str) -> Option<String> {
 }
 
 /// Returns what is said when something isn't done.
-fn failed(failed: Failed) -> Fault {
+pub(super) fn failed(failed: Failed) -> Fault {
     let (status, code, message) = match failed {
         Failed::Away => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::routes::{Does, ROUTES, Route};
+use crate::directory::role::Least;
 use crate::directory::schema::{self, Field, Kind};
 use crate::ledger::api as ledger;
 
@@ -25,13 +26,19 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Who may ask the gateway, for what and how much. Errors name the field at fault.",
         },
-        "security": [{"bearer": []}],
+        "security": [{"bearer": []}, {"session": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"bearer": {
-                "type": "http", "scheme": "bearer",
-                "description": "The admin token, or the token of a user (sat-…).",
-            }},
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "The admin token, the token of a user (sat-…), or that of a session (sst-…).",
+                },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": "strait-session",
+                    "description": "What signing in has made; over TLS its name begins with `__Host-`. A change has to come from a page of this server, or to send `x-strait-csrf`.",
+                },
+            },
             "schemas": schemas(),
         },
     })
@@ -52,6 +59,9 @@ fn operation(route: &Route) -> Value {
     let role = format!("The least role: {}.", route.least.name());
     operation.insert("description".into(), role.into());
     operation.insert("x-least-role".into(), route.least.name().into());
+    if route.least == Least::Anyone {
+        operation.insert("security".into(), json!([]));
+    }
     operation.insert("parameters".into(), parameters(route).into());
     if let Some(body) = body(route.does) {
         operation.insert("requestBody".into(), body);
@@ -86,7 +96,7 @@ fn parameters(route: &Route) -> Vec<Value> {
             all.push(parameter("query", "under", under, text()));
         }
         Does::Create(_) => {
-            let says = "Sent again with the same key, the request makes nothing more";
+            let says = "Sent again with the same key within a day, the request makes nothing more: what it made is shown as it is now, without the secret";
             let schema = json!({"type": "string", "minLength": 1, "maxLength": 255});
             all.push(parameter("header", "Idempotency-Key", says, schema));
         }
@@ -102,9 +112,38 @@ fn parameters(route: &Route) -> Vec<Value> {
         | Does::Explain
         | Does::Cooldowns
         | Does::ClearCooldowns
+        | Does::ClearCache
         | Does::Document
         | Does::Me
+        | Does::SignOut
         | Does::Read(_) => {}
+        Does::EndSessions => {
+            let text = json!({"type": "string", "minLength": 1, "maxLength": 255});
+            all.push(parameter(
+                "query",
+                "subject",
+                "Whose; without it everybody's",
+                text,
+            ));
+        }
+        Does::SignIn => {
+            let says = "The path of this server to go on to";
+            let path = json!({"type": "string", "pattern": "^/([!-.0-~]|$)", "maxLength": 512});
+            all.push(parameter("query", "to", says, path));
+            let says = "Shows the session's token in place of going on, for use without a browser";
+            let token = json!({"type": "string", "const": "token"});
+            all.push(parameter("query", "show", says, token));
+        }
+        Does::Callback => {
+            for (name, says) in [
+                ("code", "What the provider's token is exchanged for"),
+                ("state", "Which sign-in it is the answer to"),
+                ("iss", "Who the provider is"),
+                ("error", "Why there is no code"),
+            ] {
+                all.push(parameter("query", name, says, json!({"type": "string"})));
+            }
+        }
         Does::Ledger => {
             for (name, says) in ledger::parameters(route.method, &route.path) {
                 all.push(parameter("query", name, says, json!({"type": "string"})));
@@ -124,18 +163,28 @@ fn body(does: Does) -> Option<Value> {
             let schema = json!({"type": "object", "properties": {"grace": seconds}, "additionalProperties": false});
             (schema, false)
         }
+        Does::MakeToken => {
+            let time = json!({"type": "string", "format": "date-time",
+                "description": "It is refused from then on; without it: once it is taken away"});
+            let schema = json!({"type": "object", "properties": {"expires": time}, "additionalProperties": false});
+            (schema, false)
+        }
         Does::Explain => (json!({"type": "object"}), true),
         Does::Status
         | Does::Reload
         | Does::Cooldowns
         | Does::ClearCooldowns
+        | Does::ClearCache
         | Does::Document
         | Does::Me
         | Does::List(_)
         | Does::Read(_)
         | Does::Delete(_)
-        | Does::MakeToken
         | Does::DropToken
+        | Does::SignIn
+        | Does::Callback
+        | Does::SignOut
+        | Does::EndSessions
         | Does::Ledger => return None,
     };
     Some(json!({"required": required, "content": {"application/json": {"schema": schema}}}))
@@ -153,7 +202,11 @@ fn answers(route: &Route) -> Value {
     let one = |kind: Kind| reference(kind.name());
     let anything = || json!({"type": "object"});
     match route.does {
-        Does::Create(kind) => answer(201, "It is made", with_secret(kind)),
+        Does::Create(kind) => answer(
+            201,
+            "It is made, or was by the same request before (`idempotency-replayed: true`)",
+            with_secret(kind),
+        ),
         Does::List(kind) => answer(
             200,
             "A page",
@@ -184,10 +237,22 @@ fn answers(route: &Route) -> Value {
         | Does::Explain
         | Does::Cooldowns
         | Does::ClearCooldowns
+        | Does::ClearCache
         | Does::Document
         | Does::Reload
         | Does::Me
+        | Does::SignOut
+        | Does::EndSessions
         | Does::Ledger => answer(200, "The answer", anything()),
+        Does::SignIn => answer(303, "On to the provider", anything()),
+        Does::Callback => {
+            answer(303, "Signed in, and on", anything());
+            answer(
+                200,
+                "Signed in: the token, where it was asked for",
+                anything(),
+            );
+        }
     }
     let error = || reference("error");
     for (status, says) in [
@@ -226,10 +291,15 @@ fn with_secret(kind: Kind) -> Value {
         | Kind::Budget
         | Kind::Credential => return reference(kind.name()),
     };
-    let says = "Shown once";
+    let says =
+        "Shown once; null in the answer to a request that was sent again with its Idempotency-Key";
+    let note = "Where the secret is null: what to do if it was lost";
     json!({"allOf": [
         reference(kind.name()),
-        {"type": "object", "properties": {name: {"type": "string", "description": says}}},
+        {"type": "object", "properties": {
+            name: {"type": ["string", "null"], "description": says},
+            "note": {"type": "string", "description": note},
+        }},
     ]})
 }
 
@@ -294,7 +364,11 @@ fn shown(kind: Kind) -> Value {
             "hint": {"type": "string", "description": "How the key begins"},
             "previous_until": {"type": "string", "format": "date-time"},
         }),
-        Kind::User => json!({"has_token": {"type": "boolean"}}),
+        Kind::User => json!({
+            "has_token": {"type": "boolean"},
+            "token_expires": {"type": "string", "format": "date-time"},
+            "token_used": {"type": ["string", "null"], "format": "date-time", "description": "When it was last used, to the minute"},
+        }),
         Kind::Budget => json!({
             "spent_usd": {"type": "string", "description": "On the node that is asked, exact"},
             "reserved_usd": {"type": "string", "description": "Held for requests under way"},

@@ -26,6 +26,7 @@ pub enum Does {
     Explain,
     Cooldowns,
     ClearCooldowns,
+    ClearCache,
     Document,
     Me,
     List(Kind),
@@ -36,6 +37,10 @@ pub enum Does {
     RotateKey,
     MakeToken,
     DropToken,
+    SignIn,
+    Callback,
+    SignOut,
+    EndSessions,
     /// What `ledger::api` answers.
     Ledger,
 }
@@ -50,15 +55,20 @@ impl Does {
             Does::RotateKey => Some((Kind::Key.name(), "rotate")),
             Does::MakeToken => Some((Kind::User.name(), "make_token")),
             Does::DropToken => Some((Kind::User.name(), "drop_token")),
+            Does::EndSessions => Some(("session", "end")),
             Does::Status
             | Does::Reload
             | Does::Explain
             | Does::Cooldowns
             | Does::ClearCooldowns
+            | Does::ClearCache
             | Does::Document
             | Does::Me
             | Does::List(_)
             | Does::Read(_)
+            | Does::SignIn
+            | Does::Callback
+            | Does::SignOut
             | Does::Ledger => None,
         }
     }
@@ -103,6 +113,13 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
             operator,
             Does::ClearCooldowns,
             "Asks everybody again",
+        ),
+        route(
+            "DELETE",
+            "cache",
+            operator,
+            Does::ClearCache,
+            "Throws all kept answers away",
         ),
         route(
             "GET",
@@ -172,6 +189,37 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
             Least::Viewer,
             Does::DropToken,
             "Takes their token away",
+        ),
+    ]);
+    let anyone = Least::Anyone;
+    routes.extend([
+        route(
+            "GET",
+            "signin",
+            anyone,
+            Does::SignIn,
+            "Sends a browser to the identity provider",
+        ),
+        route(
+            "GET",
+            "signin/callback",
+            anyone,
+            Does::Callback,
+            "Where the provider sends it back: begins a session",
+        ),
+        route(
+            "POST",
+            "signout",
+            anyone,
+            Does::SignOut,
+            "Ends the session that is shown",
+        ),
+        route(
+            "DELETE",
+            "sessions",
+            operator,
+            Does::EndSessions,
+            "Ends the sessions of whoever the identity provider names so, or all of them",
         ),
     ]);
     let viewer = Least::Viewer;

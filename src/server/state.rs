@@ -1,10 +1,13 @@
 //! The state database on the admin port: metrics, and what its health adds to the gateway's.
 
+use std::sync::Arc;
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use serde_json::{Value, json};
 
 use crate::directory::Directory;
+use crate::jwt::Issuers;
 use crate::observe::metrics::{Rows, desc};
 use crate::state::State;
 
@@ -126,6 +129,68 @@ impl Collector for Known {
         }
         families
     }
+}
+
+/// The metrics of issuers.
+pub struct Vouched {
+    issuers: Arc<Issuers>,
+    descs: Vec<Desc>,
+}
+
+const ISSUER_KEYS: (&str, &str) = (
+    "strait_issuer_keys",
+    "Keys of an issuer that tokens are checked with.",
+);
+const ISSUER_AGE: (&str, &str) = (
+    "strait_issuer_age_seconds",
+    "Time since an issuer's keys were fetched.",
+);
+
+impl Vouched {
+    pub fn new(issuers: Arc<Issuers>) -> Self {
+        let descs = [ISSUER_KEYS, ISSUER_AGE].map(|(name, help)| desc(name, help, &["issuer"]));
+        Self {
+            issuers,
+            descs: Vec::from(descs),
+        }
+    }
+}
+
+impl Collector for Vouched {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut keys = Rows::gauge(ISSUER_KEYS.0, ISSUER_KEYS.1);
+        let mut ages = Rows::gauge(ISSUER_AGE.0, ISSUER_AGE.1);
+        for issuer in self.issuers.status() {
+            let labels = [("issuer", issuer.issuer.as_str())];
+            keys.push(&labels, issuer.keys as f64);
+            if let Some(age) = issuer.age {
+                ages.push(&labels, age.as_secs_f64());
+            }
+        }
+        let mut families = Vec::new();
+        keys.end(&mut families);
+        ages.end(&mut families);
+        families
+    }
+}
+
+/// Returns what `/health/ready` says of the issuers: one that is away is no reason not to be ready.
+pub fn issuers(issuers: &Issuers) -> Value {
+    let all = issuers.status().into_iter();
+    let failing = all.filter_map(|one| Some((one.keys, one.issuer, one.failure?)));
+    let (mut status, mut details) = ("ok", Vec::new());
+    for (keys, issuer, failure) in failing {
+        status = match (status, keys) {
+            ("unavailable", _) | (_, 0) => "unavailable",
+            _ => "degraded",
+        };
+        details.push(format!("{issuer}: {failure}"));
+    }
+    json!({"status": status, "detail": (!details.is_empty()).then(|| details.join("; "))})
 }
 
 /// Returns what `/health/ready` says of the directory.

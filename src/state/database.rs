@@ -23,8 +23,8 @@ pub const FILE: &str = "strait.db";
 
 /// A server that takes no connection within this is away.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Other nodes may be at the migrations; they are waited for.
-const MIGRATE: Duration = Duration::from_secs(60);
+/// Other nodes may be at the migrations, and a large table may have to be copied: they are waited for.
+const MIGRATE: Duration = Duration::from_secs(600);
 /// A statement that takes longer than this is given up, and its connection with it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Readers at a time.
@@ -67,6 +67,15 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
         Text::Both(include_str!("../../migrations/0005_ledger_shadow.sql")),
     ),
     (
+        6,
+        "ledger_order",
+        Text::Each {
+            sqlite: include_str!("../../migrations/0006_ledger_order_sqlite.sql"),
+            // Its tables have no order.
+            postgres: "SELECT 1",
+        },
+    ),
+    (
         30,
         "erasures",
         Text::Both(include_str!("../../migrations/0030_erasures.sql")),
@@ -91,6 +100,11 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
         33,
         "metadata",
         Text::Both(include_str!("../../migrations/0033_metadata.sql")),
+    ),
+    (
+        40,
+        "signin",
+        Text::Both(include_str!("../../migrations/0040_signin.sql")),
     ),
 ];
 

@@ -6,11 +6,13 @@
 //! thread tries again until there is one.
 //!
 //! A server that restarts is waited for a while; what comes meanwhile is queued. SQLite's file is in WAL mode: a process that is killed loses what was still queued, and never damages what was written.
+//!
+//! What nodes share at once, and may lose, is in [`redis`].
 
 pub mod database;
 mod queue;
+pub mod redis;
 pub mod responses;
-pub mod spent;
 mod worker;
 
 use std::sync::Arc;

@@ -232,9 +232,17 @@ async fn over_stream(
     body: &Bytes,
     timers: &Timeouts,
 ) -> Result<Sent, Failure> {
-    let connecting = wire.plain.get_stream(&**peer);
-    let outcome = tokio::time::timeout(timers.connect, connecting).await;
-    let (mut stream, reused) = connected(outcome)?;
+    let pooled = wire.plain.reused_stream(&**peer);
+    let pooled = tokio::time::timeout(timers.connect, pooled).await;
+    let (mut stream, reused) = match pooled.ok().flatten() {
+        Some(stream) => (stream, true),
+        None => {
+            // Boxed: rare, and it would make every future around it ten times as large.
+            let connecting = Box::pin(wire.plain.new_stream(&**peer));
+            let outcome = tokio::time::timeout(timers.connect, connecting).await;
+            connected(outcome.map(|stream| stream.map(|stream| (stream, false))))?
+        }
+    };
     let mut first = head_bytes(head);
     let mut rest = body.clone();
     if body.len() <= ONE_PIECE {
@@ -405,7 +413,7 @@ impl Answer {
         let wait = Some(IDLE_CONNECTION);
         if self.peer.is_tls() {
             let http = &self.wire.http;
-            http.release_http_session(session, &*self.peer, wait).await;
+            Box::pin(http.release_http_session(session, &*self.peer, wait)).await;
         } else if let HttpSession::H1(session) = session
             && let Some(stream) = session.reuse().await
         {

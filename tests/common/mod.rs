@@ -8,6 +8,7 @@ pub mod http;
 pub mod http2;
 pub mod postgres;
 pub mod provider;
+pub mod redis;
 pub mod wire;
 
 use std::net::{SocketAddr, TcpListener};
@@ -133,7 +134,12 @@ impl Strait {
 
     /// Writes another configuration in place of the one in force; nothing is reloaded by this alone.
     pub fn write_config(&self, config: &str, server: &str) {
-        let text = Self::config(&self.dir, self.addr, self.admin, config, server, "");
+        self.write_config_with(config, server, "");
+    }
+
+    /// The same with further lines for `[state]`.
+    pub fn write_config_with(&self, config: &str, server: &str, state: &str) {
+        let text = Self::config(&self.dir, self.addr, self.admin, config, server, state);
         let next = dir_path(&self.dir, "strait.toml.next");
         std::fs::write(&next, text).unwrap();
         std::fs::rename(next, dir_path(&self.dir, "strait.toml")).unwrap();

@@ -5,6 +5,7 @@ mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod document;
+mod idp;
 mod keys;
 mod money;
 mod nodes;
@@ -12,6 +13,8 @@ mod objects;
 mod roles;
 mod rules;
 mod secrets;
+mod signin;
+mod tokens;
 
 use common::{Answer, Client, Strait, chat, eventually, mock};
 use serde_json::{Value, json};

@@ -151,3 +151,47 @@ fn a_users_budget_binds_their_keys_in_every_project() {
         "another's"
     );
 }
+
+#[test]
+fn limits_of_models_and_budgets_of_end_users_are_attached_like_others() {
+    let lab = lab();
+    let strait = &lab.strait;
+    let tree = tree(strait, "acme");
+    let limit = json!({"on": tree.team, "models": ["lab/*"], "rpd": 3});
+    make(strait, "limits", limit);
+    let each = json!({"on": tree.organisation, "end_user": "*", "usd": 0.01, "every": "day"});
+    make(strait, "budgets", each);
+    let named = json!({"on": tree.organisation, "end_user": "vip", "usd": 0.02, "every": "day"});
+    let named = make(strait, "budgets", named);
+    let both = json!({"on": tree.team, "end_user": "a", "tag": "b", "usd": 1, "every": "day"});
+    let wrong = call(strait, OPERATOR, "POST", "budgets", &both);
+    assert_eq!(wrong.status, 400, "{}", wrong.text());
+    assert!(wrong.text().contains("tag"), "{}", wrong.text());
+    let ask = |user: &str| {
+        let mut body = chat("fast", "hi");
+        body["max_tokens"] = json!(100);
+        body["user"] = json!(user);
+        ask_body(strait, &tree.secret, &body)
+    };
+    assert_eq!(ask("eve").status, 200);
+    strait.records(1);
+    let refused = ask("eve");
+    assert_eq!(refused.status, 402);
+    let name = format!("`{}/end_user:eve`", tree.organisation);
+    assert!(refused.text().contains(&name), "{}", refused.text());
+    assert_eq!(ask("vip").status, 200);
+    strait.records(3);
+    let shown = call(
+        strait,
+        OPERATOR,
+        "GET",
+        &format!("budgets/{}", id(&named)),
+        &Value::Null,
+    );
+    assert_eq!(shown.json()["spent_usd"], "0.01", "{}", shown.text());
+    assert_eq!(ask("adam").status, 200);
+    let refused = ask("cain");
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let name = format!("team '{} for lab/*'", tree.team);
+    assert!(refused.text().contains(&name), "{}", refused.text());
+}

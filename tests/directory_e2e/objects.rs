@@ -86,6 +86,36 @@ fn a_request_that_is_sent_again_makes_nothing_more() {
         first["key"].is_string() && again["key"].is_null(),
         "it is shown once"
     );
+    let note = again["note"].as_str().unwrap();
+    assert!(
+        note.contains("shown once") && first["note"].is_null(),
+        "{again}"
+    );
+    let team = json!({"name": "once", "organisation": tree.organisation});
+    assert_eq!(
+        with(
+            strait,
+            &[("idempotency-key", "k-3")],
+            "POST",
+            "teams",
+            &team
+        )
+        .status,
+        201
+    );
+    let elsewhere = with(
+        strait,
+        &[("idempotency-key", "k-3")],
+        "POST",
+        "users",
+        &team,
+    );
+    assert_eq!(
+        elsewhere.status,
+        422,
+        "the same body makes something else: {}",
+        elsewhere.text()
+    );
     let other = json!({"name": "another", "project": tree.project});
     let other = with(strait, &once, "POST", "keys", &other);
     assert_eq!(other.status, 422, "{}", other.text());
@@ -283,8 +313,8 @@ fn what_others_belong_to_is_not_deleted_by_mistake() {
     assert_eq!(gone.json()["deleted"], 5, "{}", gone.text());
     assert_eq!(
         ask(strait, &tree.secret, "fast").status,
-        200,
-        "there is nobody to be kept out any more: it is open"
+        401,
+        "it was closed, and stays so"
     );
     let text = call(strait, OPERATOR, "GET", "budgets", &Value::Null).text();
     assert!(text.contains("\"data\":[]"), "{text}");

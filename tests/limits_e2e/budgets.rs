@@ -159,3 +159,46 @@ fn what_is_spent_is_known_after_a_kill() {
     });
     assert_eq!(ask(&second, Dialect::OpenAi, KEY, "three").status, 402);
 }
+
+#[test]
+fn what_a_kill_interrupts_is_charged_to_its_budgets_once() {
+    let script = CENT.replace("[default]", "[default]\ndelay_head = \"60s\"");
+    let provider = mock(&script);
+    let text = config(
+        &provider,
+        "[{ usd = 0.05, every = \"day\" }, { end_user = \"*\", usd = 0.02, every = \"month\" }]",
+    );
+    let mut strait = Strait::start(&text);
+    let mut body = Dialect::OpenAi.body("fast", "hi", false);
+    body["max_tokens"] = json!(100);
+    body["user"] = json!("eve");
+    let authorization = format!("Bearer {KEY}");
+    let headers = [("authorization", &*authorization)];
+    let path = Dialect::OpenAi.path();
+    let text = body.to_string();
+    let spent = |strait: &Strait| {
+        let told = strait.client().request("GET", "/v1/key", &headers, b"");
+        told.json()["budgets"][0]["spent_usd"].to_string()
+    };
+    let waiting = [(); 2].map(|()| strait.client().send_only(path, &headers, text.as_bytes()));
+    eventually("both are asked for", || provider.calls().len() == 2);
+    strait.signal("KILL");
+    strait.restart();
+    drop(waiting);
+    eventually("both are charged", || spent(&strait).contains("0.02"));
+    let refused = strait.client().post(path, &headers, text.as_bytes());
+    assert_eq!(refused.status, 402, "{}", refused.text());
+    assert!(
+        refused.text().contains("end_user:eve"),
+        "the end user's too: {}",
+        refused.text()
+    );
+    let kept = strait.dir.path().join("state/budgets.json");
+    eventually("it is kept", || {
+        std::fs::read_to_string(&kept).is_ok_and(|kept| kept.contains("20000000000"))
+    });
+    strait.signal("KILL");
+    strait.restart();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(spent(&strait).contains("0.02"), "once: {}", spent(&strait));
+}

@@ -4,7 +4,10 @@
 mod budgets;
 #[path = "../common/mod.rs"]
 mod common;
+mod models;
+mod named;
 mod secrets;
+mod shared;
 
 use common::dialect::Dialect;
 use common::{Answer, Strait, eventually, mock};

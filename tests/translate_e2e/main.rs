@@ -5,6 +5,8 @@
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod passed;
+mod tasks;
 
 use common::dialect::{Dialect, Said};
 use common::{Answer, Strait, mock};

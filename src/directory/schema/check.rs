@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Field, Kind, MOST_ITEMS, MOST_SECRET, MOST_TEXT, MOST_USD, Type};
 use crate::access::Net;
+use crate::limit::Which;
 use crate::limit::budget::Every;
 use crate::protocol::usage::decimal;
 
@@ -53,9 +54,14 @@ pub fn change(
 fn check_whole(kind: Kind, body: &Map<String, Value>) -> Result<(), Wrong> {
     let has = |names: &[&str]| names.iter().any(|name| body.contains_key(*name));
     match kind {
-        Kind::Limit if !has(&["rpm", "tpm", "rpd", "tpd", "concurrent"]) => Err(wrong(
-            "rpm",
-            "must be given, or one of tpm, rpd, tpd and concurrent",
+        Kind::Limit if !Which::ALL.iter().any(|which| has(&[which.name()])) => {
+            let others = Which::ALL.map(Which::name);
+            let others = others[1..].join(", ");
+            Err(wrong("rpm", format!("must be given, or one of {others}")))
+        }
+        Kind::Budget if has(&["end_user"]) && has(&["tag"]) => Err(wrong(
+            "tag",
+            "is for another budget: one is an end user's or a tag's",
         )),
         Kind::Policy
             if !has(&[

@@ -85,6 +85,9 @@ impl Hunt<'_> {
         let now = Instant::now();
         let wait = self.recovery(now).max(LEAST_WAIT);
         let Some(mut lost) = self.last.take() else {
+            if let Some(denied) = self.denied.take() {
+                return denied.into();
+            }
             return self.unasked(wait, now).into();
         };
         let alone = self

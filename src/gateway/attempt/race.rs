@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use super::leg::{Leg, Outcome};
-use super::{Exchange, Failed, Hunt, Pick};
+use super::{Admission, Exchange, Failed, Hunt, Pick};
 use crate::gateway::outcome::{Busy, Tried, Try, Won};
-use crate::gateway::send;
 use crate::gateway::verdict::Verdict;
+use crate::gateway::{limits, send};
 use crate::limit::overload::Slot;
 use crate::observe::record::Phase;
 use crate::protocol::api::Api;
@@ -20,6 +20,8 @@ struct Second {
     place: Place,
     /// At its provider, where that is bounded.
     slot: Option<Slot>,
+    /// Where limits hold for it.
+    permit: Admission,
 }
 
 /// Which of two came first.
@@ -55,6 +57,7 @@ impl<'a> Hunt<'a> {
         index: usize,
         plan: &Try<'_>,
         due: Duration,
+        permit: &mut Admission,
         x: &mut Exchange,
     ) -> Outcome {
         let began = Instant::now();
@@ -124,7 +127,10 @@ impl<'a> Hunt<'a> {
                 drop(other);
                 merge(&other_side, &other_leg, began, x);
                 match self.settle_other(&second, &other_plan, other_leg, tried, x) {
-                    Some(won) => Ok(won),
+                    Some(won) => {
+                        permit.pass_to(&mut second.permit);
+                        Ok(won)
+                    }
                     None => failed,
                 }
             }
@@ -134,6 +140,7 @@ impl<'a> Hunt<'a> {
                 self.dropped(plan, &leg, &side, x);
                 merge(&other_side, &other_leg, began, x);
                 self.core.metrics.hedged("won");
+                permit.pass_to(&mut second.permit);
                 self.settle(&other_plan, other_leg, tried, x)
             }
             First::Other(tried @ (Tried::Lost { .. } | Tried::Unsaid(_))) => {
@@ -224,27 +231,27 @@ impl<'a> Hunt<'a> {
                 && !std::ptr::eq(candidate, plan.candidate())
                 && candidate.refused.is_none()
                 && !candidate.provider.demo;
-            if fit && let Some(found) = self.askable(other, now) {
+            if fit && let Some(found) = self.askable(other, index, now) {
                 return Some(found);
             }
         }
         let here = self.failed.len();
         self.failed
             .push((index, Failed::Address(plan.place.address)));
-        let mut found = self.askable(index, now);
+        let mut found = self.askable(index, index, now);
         self.failed.truncate(here);
         if found.is_none()
             && let Some(credential) = plan.credential
         {
             let here = self.failed.len();
             self.failed.push((index, Failed::Credential(credential)));
-            found = self.askable(index, now);
+            found = self.askable(index, index, now);
             self.failed.truncate(here);
         }
         found
     }
 
-    fn askable(&mut self, index: usize, now: Instant) -> Option<Second> {
+    fn askable(&mut self, index: usize, beside: usize, now: Instant) -> Option<Second> {
         let candidate = self.picks[index].candidate();
         let (model, resolved) = (
             candidate.model_scope,
@@ -260,11 +267,19 @@ impl<'a> Hunt<'a> {
             // Nobody waits to be asked beside another.
             Some(gate) => Some(gate.enter()?),
         };
+        // The same target is counted already.
+        let permit = if index == beside {
+            Admission::default()
+        } else {
+            let pick: &'a Pick<'a> = &self.picks[index];
+            Admission::of(limits::admit_at_once(self.ask, pick, self.core).ok()?)
+        };
         Some(Second {
             index,
             credential,
             place,
             slot,
+            permit,
         })
     }
 }

@@ -7,9 +7,11 @@ use super::super::answers::Rendered;
 use super::super::json::Object;
 
 /// A PNG of one pixel.
-const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+pub(in crate::mock) const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 /// The most images to one request (OpenAI's own bound).
 const IMAGES_MAX: u64 = 10;
+/// The most of Imagen's.
+const PREDICTIONS_MAX: u64 = 4;
 
 /// Answers with as many images of one pixel as were asked for; the prompt comes back as `revised_prompt`.
 pub(in crate::mock) fn images(body: &Value) -> Object {
@@ -49,6 +51,20 @@ pub(in crate::mock) fn images(body: &Value) -> Object {
         .set("quality", body["quality"].as_str().unwrap_or("low"))
         .set("size", body["size"].as_str().unwrap_or("1024x1024"))
         .set("usage", usage)
+}
+
+/// Answers as Imagen does, with as many images of one pixel as were asked for.
+pub(in crate::mock) fn predictions(body: &Value) -> Object {
+    let count = body["parameters"]["sampleCount"].as_u64().unwrap_or(1);
+    let one = || {
+        Object::new()
+            .set("mimeType", "image/png")
+            .set("bytesBase64Encoded", PNG)
+    };
+    let all: Vec<Object> = (0..count.clamp(1, PREDICTIONS_MAX))
+        .map(|_| one())
+        .collect();
+    Object::new().set("predictions", all)
 }
 
 /// Answers with the input's own bytes after a short head: no sound, but as long as its text, and telling.

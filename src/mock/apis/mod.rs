@@ -21,6 +21,7 @@ pub(super) fn answer(route: &Route<'_>, asked: &Asked, body: &Value) -> Rendered
         Api::Embeddings | Api::BatchEmbeddings => embeddings::answer(route, asked, body),
         Api::Rerank => scores::rerank(route.dialect, asked, body),
         Api::Moderations => scores::moderate(asked, body),
+        Api::Images if route.dialect == Dialect::VertexPredict => media::predictions(body),
         Api::Images | Api::ImageEdits => media::images(body),
         Api::Speech => return media::speech(body),
         // Uploads are answered where they are read; the others have no JSON to answer.

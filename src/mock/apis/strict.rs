@@ -63,6 +63,14 @@ pub(in crate::mock) fn check(
             top.typed(&["documents"], is_list, "a list", problems);
         }
         (Api::Moderations, _) => top.fields(&["input", "model"], &["input"], problems),
+        (Api::Images, Dialect::VertexPredict) => {
+            top.fields(
+                &["instances", "labels", "parameters"],
+                &["instances"],
+                problems,
+            );
+            top.typed(&["instances"], is_list, "a list", problems);
+        }
         (Api::Images | Api::ImageEdits, _) => {
             top.fields(IMAGE_FIELDS, &["prompt"], problems);
             top.typed(&["prompt"], is_text, "a text", problems);

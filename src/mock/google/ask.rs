@@ -50,6 +50,8 @@ pub(in crate::mock) fn read(asked: &mut Asked, body: &Value) {
             })
         });
     }
+    let modalities = either(config, "responseModalities", "response_modalities");
+    asked.image = list(modalities).iter().any(|modality| modality == "IMAGE");
     let media_type = either(config, "responseMimeType", "response_mime_type");
     if media_type != "application/json" {
         return;

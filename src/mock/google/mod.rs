@@ -7,6 +7,7 @@ pub(in crate::mock) mod ask;
 pub(in crate::mock) mod strict;
 
 use super::answers::{ErrorSaid, Finish, Piece, Said, Usage, pieces};
+use super::apis::media;
 use super::dialect::Framing;
 use super::json::{Object, Raw};
 
@@ -28,6 +29,12 @@ pub(in crate::mock) fn whole(said: &Said<'_>) -> Vec<u8> {
         );
     }
     parts.extend(calls(said));
+    if said.asked.image {
+        let data = Object::new()
+            .set("mimeType", "image/png")
+            .set("data", media::PNG);
+        parts.push(Object::new().set("inlineData", data));
+    }
     let candidates: Vec<Object> = (0..said.n)
         .map(|index| candidate(index, &parts, Some(finish(said))))
         .collect();

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::content;
 use crate::error::Result;
-use crate::protocol::chat::Str;
+use crate::protocol::chat::{Prose, Str};
 use crate::protocol::text::Object;
 use crate::protocol::text::Reader;
 
@@ -20,7 +20,7 @@ struct UrlCitation<'b> {
 }
 
 /// Appends a text block with OpenAI's `annotations` as its citations.
-pub(super) fn write_text_from_openai(text: &str, annotations: &RawValue, out: &mut Vec<u8>) {
+pub(super) fn write_text_from_openai(text: &Prose<'_>, annotations: &RawValue, out: &mut Vec<u8>) {
     let mut cited = Vec::new();
     let read = Reader::of(annotations.get()).array(|r| {
         cited.extend(url_citation(r)?);

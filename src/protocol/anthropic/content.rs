@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Result;
 use crate::protocol::Protocol;
-use crate::protocol::chat::{Part, Source, Str};
+use crate::protocol::chat::{Part, Prose, Source, Str};
 use crate::protocol::text::Reader;
 use crate::protocol::text::{self, Object};
 
@@ -19,7 +19,7 @@ const BROKEN_INPUT: &str = "_raw";
 /// Reads `content`: a string, or a list of blocks.
 pub(super) fn parts<'b>(reader: &mut Reader<'b>) -> Result<Vec<Part<'b>>> {
     match reader.peek() {
-        b'"' => Ok(vec![plain(reader.string()?)]),
+        b'"' => Ok(vec![plain(reader.prose()?)]),
         b'[' => reader.list(part),
         _ => Err(reader.wrong("a string or a list of content blocks")),
     }
@@ -63,9 +63,9 @@ pub(super) fn word<T>(
 }
 
 /// Returns a text part without trimmings.
-pub(super) fn plain(text: Str<'_>) -> Part<'_> {
+pub(super) fn plain<'b>(text: impl Into<Prose<'b>>) -> Part<'b> {
     Part::Text {
-        text,
+        text: text.into(),
         cache: None,
         citations: None,
     }
@@ -83,7 +83,7 @@ fn text<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     reader.object(|r, key| {
         match &*key {
             "type" => r.raw().map(drop)?,
-            "text" => text = Some(r.string()?),
+            "text" => text = Some(r.prose()?),
             "cache_control" => cache = r.maybe(Reader::raw_object)?,
             "citations" => citations = r.maybe(Reader::raw)?.filter(|raw| !is_empty(raw)),
             _ => r.stranger()?,
@@ -207,7 +207,7 @@ fn joined(parts: Vec<Part<'_>>) -> Option<Str<'_>> {
             return None;
         };
         whole = Some(match whole {
-            None => text,
+            None => text.into_str(),
             Some(before) => {
                 let mut before = before.into_owned();
                 before.push_str("\n\n");
@@ -281,7 +281,7 @@ fn thinking<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     reader.object(|r, key| {
         match &*key {
             "type" => r.raw().map(drop)?,
-            "thinking" => text = Some(r.string()?),
+            "thinking" => text = Some(r.prose()?),
             "signature" => signature = r.maybe(Reader::string)?,
             _ => r.stranger()?,
         }
@@ -327,13 +327,13 @@ pub(super) fn input(arguments: &str, out: &mut Vec<u8>) -> bool {
 
 /// Appends a text block.
 pub(super) fn write_text(
-    text: &str,
+    text: &Prose<'_>,
     cache: Option<&RawValue>,
     citations: Option<&RawValue>,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-    text::string(text, out);
+    text.write(out);
     if let Some(citations) = citations {
         out.extend_from_slice(b",\"citations\":");
         out.extend_from_slice(citations.get().as_bytes());
@@ -342,9 +342,9 @@ pub(super) fn write_text(
     out.push(b'}');
 }
 
-pub(super) fn write_thinking(text: &str, signature: Option<&str>, out: &mut Vec<u8>) {
+pub(super) fn write_thinking(text: &Prose<'_>, signature: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"thinking\",\"thinking\":");
-    text::string(text, out);
+    text.write(out);
     out.extend_from_slice(b",\"signature\":");
     text::string(signature.unwrap_or(""), out);
     out.push(b'}');

@@ -7,10 +7,10 @@ use super::{Named, tokens};
 use crate::protocol::Protocol;
 use crate::protocol::chat::Str;
 
-pub use answer::answer;
 pub(super) use answer::told;
+pub use answer::{answer, answer_all};
 pub use read::read;
-pub use write::write;
+pub use write::{write, write_all};
 
 mod answer;
 mod read;

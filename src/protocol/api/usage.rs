@@ -26,6 +26,7 @@ pub fn usage(api: Api, from: Protocol, request_body: &[u8], answer: &[u8]) -> Op
                 ..Usage::default()
             })
         }
+        Api::Images | Api::ImageEdits if from == Protocol::Gemini => super::images::usage(answer),
         Api::Images | Api::ImageEdits => images(answer),
         Api::Speech => spoken(request_body, answer),
         Api::Transcriptions | Api::Translations => heard(answer),

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{blob, media};
 use crate::error::Result;
 use crate::protocol::Protocol;
-use crate::protocol::chat::{Part, Source, Str, Tool};
+use crate::protocol::chat::{Part, Prose, Source, Str, Tool};
 use crate::protocol::text::Reader;
 
 /// Reads a list of blocks.
@@ -57,9 +57,9 @@ fn block<'b>(reader: &mut Reader<'b>, parts: &mut Vec<Part<'b>>) -> Result<()> {
 }
 
 /// Returns a text part without trimmings.
-pub(super) fn plain(text: Str<'_>) -> Part<'_> {
+pub(super) fn plain<'b>(text: impl Into<Prose<'b>>) -> Part<'b> {
     Part::Text {
-        text,
+        text: text.into(),
         cache: None,
         citations: None,
     }
@@ -339,7 +339,7 @@ fn reasoning<'b>(reader: &mut Reader<'b>) -> Result<Option<Part<'b>>> {
                     Ok(())
                 })?;
                 found = Some(Part::Reasoning {
-                    text: text.unwrap_or_default(),
+                    text: text.unwrap_or_default().into(),
                     signature: signature.filter(|s| !s.is_empty()).map(blob::inward),
                 });
             }
@@ -385,7 +385,7 @@ fn cited<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
         Ok(())
     })?;
     Ok(Part::Text {
-        text: text.unwrap_or_default(),
+        text: text.unwrap_or_default().into(),
         cache: None,
         citations,
     })

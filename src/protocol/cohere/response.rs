@@ -66,7 +66,7 @@ impl<'b> Answer<'b> {
 
 fn plain(text: Str<'_>) -> Part<'_> {
     Part::Text {
-        text,
+        text: text.into(),
         cache: None,
         citations: None,
     }
@@ -84,7 +84,7 @@ fn part<'b>(r: &mut Reader<'b>) -> Result<Option<Part<'b>>> {
     })?;
     Ok(if !thinking.is_empty() {
         Some(Part::Reasoning {
-            text: thinking,
+            text: thinking.into(),
             signature: None,
         })
     } else if !text.is_empty() {
@@ -116,7 +116,7 @@ pub fn decode<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
     let mut parts = Vec::with_capacity(1 + answer.content.len() + answer.calls.len());
     if !answer.plan.is_empty() {
         parts.push(Part::Reasoning {
-            text: answer.plan,
+            text: answer.plan.into(),
             signature: None,
         });
     }

@@ -86,7 +86,7 @@ impl<'a> Prefix<'a> {
             let Some(Part::Text { text, .. }) = last.and_then(|last| last.parts.last_mut()) else {
                 return false;
             };
-            text.to_mut().push_str(self.text);
+            text.push_str(self.text);
             self.bound(request);
             return true;
         }
@@ -100,7 +100,7 @@ impl<'a> Prefix<'a> {
             | Prefill::Prompt => self.text,
         };
         let part = |text: Cow<'r, str>| Part::Text {
-            text,
+            text: text.into(),
             cache: None,
             citations: None,
         };

@@ -8,7 +8,7 @@ use super::signature;
 use super::words::{camel, guess};
 use crate::error::Result;
 use crate::protocol::Protocol;
-use crate::protocol::chat::{Part, Source, Str};
+use crate::protocol::chat::{Part, Prose, Source, Str};
 use crate::protocol::text::{self, Object, Reader};
 
 /// Stands in for the arguments of a call that are not a JSON object: the text as it was.
@@ -26,8 +26,8 @@ pub(super) struct Piece<'b> {
 
 #[derive(Debug)]
 pub(super) enum What<'b> {
-    Text(Str<'b>),
-    Thought(Str<'b>),
+    Text(Prose<'b>),
+    Thought(Prose<'b>),
     Call {
         id: Option<Str<'b>>,
         name: Str<'b>,
@@ -50,7 +50,7 @@ pub(super) fn piece<'b>(r: &mut Reader<'b>) -> Result<Piece<'b>> {
     let (mut what, mut opaque) = (None, false);
     r.object(|r, key| {
         match &*camel(&key) {
-            "text" => text = r.maybe(Reader::string)?,
+            "text" => text = r.maybe(Reader::prose)?,
             "thought" => thought = r.maybe(Reader::boolean)?.unwrap_or(false),
             "thoughtSignature" => signature = r.maybe(Reader::string)?,
             "functionCall" => what = r.maybe(call)?.or(what.take()),
@@ -306,9 +306,9 @@ pub(in crate::protocol) fn image(raw: &RawValue) -> Option<(Str<'_>, Str<'_>)> {
 }
 
 /// Returns a text part without trimmings.
-pub(super) fn plain(text: Str<'_>) -> Part<'_> {
+pub(super) fn plain<'b>(text: impl Into<Prose<'b>>) -> Part<'b> {
     Part::Text {
-        text,
+        text: text.into(),
         cache: None,
         citations: None,
     }
@@ -325,17 +325,17 @@ pub(super) fn opaque(raw: &RawValue) -> Part<'_> {
 // === Writing ===
 
 /// Appends a text part.
-pub(super) fn write_text(text: &str, signature: Option<&str>, out: &mut Vec<u8>) {
+pub(super) fn write_text(text: &Prose<'_>, signature: Option<&str>, out: &mut Vec<u8>) {
     let mut part = Object::open(out);
-    part.string("text", text);
+    part.prose("text", text);
     part.maybe_string("thoughtSignature", signature);
     part.close();
 }
 
 /// Appends a thought.
-pub(super) fn write_thought(text: &str, signature: Option<&str>, out: &mut Vec<u8>) {
+pub(super) fn write_thought(text: &Prose<'_>, signature: Option<&str>, out: &mut Vec<u8>) {
     let mut part = Object::open(out);
-    part.string("text", text);
+    part.prose("text", text);
     part.boolean("thought", true);
     part.maybe_string("thoughtSignature", signature);
     part.close();
@@ -439,7 +439,7 @@ pub(super) fn write_answer(parts: &[Part<'_>], out: &mut Vec<u8>) {
                 match marked.map(signature::signed) {
                     Some(signed) if text.is_empty() => {
                         if let Some(lone) = pending.replace(signed) {
-                            write_text("", Some(&lone), out);
+                            write_text(&"".into(), Some(&lone), out);
                         }
                     }
                     signed if !text.is_empty() => write_thought(text, signed.as_deref(), out),
@@ -447,7 +447,7 @@ pub(super) fn write_answer(parts: &[Part<'_>], out: &mut Vec<u8>) {
                 }
             }
             Part::RedactedReasoning { data } => {
-                write_thought("", Some(&signature::redacted(data)), out);
+                write_thought(&"".into(), Some(&signature::redacted(data)), out);
             }
             Part::ToolCall {
                 id,
@@ -493,6 +493,6 @@ pub(super) fn write_answer(parts: &[Part<'_>], out: &mut Vec<u8>) {
     }
     if let Some(lone) = pending {
         text::comma(start, out);
-        write_text("", Some(&lone), out);
+        write_text(&"".into(), Some(&lone), out);
     }
 }

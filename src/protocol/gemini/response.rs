@@ -90,8 +90,24 @@ fn write_candidate(
     candidate.close();
 }
 
+/// Returns whether anything in an answer has sources: where its words stand is asked then alone.
+fn cites(parts: &[Part<'_>]) -> bool {
+    parts.iter().any(|part| {
+        matches!(
+            part,
+            Part::Text {
+                citations: Some(_),
+                ..
+            }
+        )
+    })
+}
+
 fn cited(family: Protocol, parts: &[Part<'_>]) -> Cited {
     let mut cited = Cited::default();
+    if !cites(parts) {
+        return cited;
+    }
     let mut from = 0;
     for part in parts {
         if let Part::Text {
@@ -121,7 +137,12 @@ pub fn restate(response: &Response<'_>, to: Protocol) -> Option<Restated> {
     }
     let mut text = String::new();
     let mut found = None;
-    for part in &response.parts {
+    let parts = if cites(&response.parts) {
+        &response.parts[..]
+    } else {
+        &[]
+    };
+    for part in parts {
         if let Part::Text {
             text: piece,
             citations,

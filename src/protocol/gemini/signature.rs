@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::protocol::Protocol;
-use crate::protocol::chat::{Part, Str};
+use crate::protocol::chat::{Part, Prose, Str};
 use crate::protocol::provenance;
 
 /// What a wrapped blob begins with; the letter after it says what it is.
@@ -44,7 +44,7 @@ impl<'b> Signature<'b> {
     }
 
     /// Returns it as a part of its own, with the thinking that it signs.
-    pub fn with(self, text: Str<'b>) -> Part<'b> {
+    pub fn with(self, text: Prose<'b>) -> Part<'b> {
         match self {
             Signature::Signed(blob) => Part::Reasoning {
                 text,

@@ -83,13 +83,13 @@ pub fn decode<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
     let mut parts = Vec::with_capacity(2 + answer.calls.len());
     if !answer.thinking.is_empty() {
         parts.push(Part::Reasoning {
-            text: answer.thinking,
+            text: answer.thinking.into(),
             signature: None,
         });
     }
     if !answer.content.is_empty() {
         parts.push(Part::Text {
-            text: answer.content,
+            text: answer.content.into(),
             cache: None,
             citations: None,
         });

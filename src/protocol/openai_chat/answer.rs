@@ -173,7 +173,7 @@ fn choice<'b>(reader: &mut Reader<'b>) -> Result<Choice<'b>> {
             "finish_reason" => choice.finish = loose_string(r)?.map(|word| finish_of(&word)),
             "logprobs" => choice.logprobs = r.maybe_raw()?,
             // The completions of old, as some servers still answer.
-            "text" if r.peek() == b'"' => choice.content.push(message::plain(r.string()?)),
+            "text" if r.peek() == b'"' => choice.content.push(message::plain(r.prose()?)),
             _ => drop(r.raw()?),
         }
         Ok(())
@@ -184,7 +184,7 @@ fn choice<'b>(reader: &mut Reader<'b>) -> Result<Choice<'b>> {
 impl<'b> Choice<'b> {
     fn message(&mut self, r: &mut Reader<'b>, key: &str) -> Result<()> {
         match (key, r.peek()) {
-            ("content", b'"') => self.content.push(message::plain(r.string()?)),
+            ("content", b'"') => self.content.push(message::plain(r.prose()?)),
             ("content", b'[') => r.array(|r| self.piece(r))?,
             ("reasoning_content" | "reasoning", b'"') => {
                 let text = r.string()?;
@@ -233,13 +233,13 @@ impl<'b> Choice<'b> {
     /// Reads an element of a content that is an array, as Mistral's is when it thinks.
     fn piece(&mut self, r: &mut Reader<'b>) -> Result<()> {
         if r.peek() == b'"' {
-            self.content.push(message::plain(r.string()?));
+            self.content.push(message::plain(r.prose()?));
             return Ok(());
         }
         let (words, thinks) = piece(r)?;
         match words {
             Some(text) if thinks => {
-                let signature = None;
+                let (text, signature) = (text.into(), None);
                 self.content.push(Part::Reasoning { text, signature });
             }
             Some(text) => self.content.push(message::plain(text)),
@@ -295,7 +295,7 @@ impl<'b> Choice<'b> {
         }
         parts.append(&mut self.content);
         let refused = self.refusal.is_some();
-        parts.extend(self.refusal.map(|text| Part::Refusal { text }));
+        parts.extend(self.refusal.map(|text| Part::Refusal { text: text.into() }));
         parts.extend(self.audio.map(place::opaque));
         for (index, (_, part)) in self.calls.iter_mut().enumerate() {
             if let Part::ToolCall { id: own, .. } = part

@@ -101,9 +101,10 @@ impl<'b> Thoughts<'b> {
                         signature: signed @ None,
                     }) = self.details.last_mut()
                 {
-                    before.to_mut().push_str(&text);
+                    before.push_str(&text);
                     *signed = signature;
                 } else {
+                    let text = text.into();
                     self.details.push(Part::Reasoning { text, signature });
                 }
             }
@@ -117,7 +118,7 @@ impl<'b> Thoughts<'b> {
         let plain = self.plain.filter(|text| !text.is_empty());
         if !self.told {
             if let Some(text) = plain {
-                let signature = None;
+                let (text, signature) = (text.into(), None);
                 self.details.insert(0, Part::Reasoning { text, signature });
             }
             return self.details;
@@ -138,7 +139,7 @@ impl<'b> Thoughts<'b> {
         if let (Some(only), None, Some(plain)) = (texts.next(), texts.next(), plain)
             && only.is_empty()
         {
-            *only = plain;
+            *only = plain.into();
         }
         self.details.retain(
             |part| !matches!(part, Part::Reasoning { text, signature: None } if text.is_empty()),

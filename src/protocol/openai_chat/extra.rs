@@ -4,8 +4,6 @@
 //! <https://ai.google.dev/gemini-api/docs/thought-signatures>. In the hub a signature stands before its call, as
 //! thinking that says nothing.
 
-use std::borrow::Cow;
-
 use crate::error::Result;
 use crate::protocol::Protocol;
 use crate::protocol::chat::{Part, Str};
@@ -104,7 +102,7 @@ pub(super) fn place<'b>(
                 }
                 Some(_) => {}
                 None => parts.push(Part::Reasoning {
-                    text: Cow::Borrowed(""),
+                    text: "".into(),
                     signature: Some(provenance::mark(maker, &signature).into_owned().into()),
                 }),
             }

@@ -5,13 +5,13 @@ use serde_json::value::RawValue;
 use super::extra;
 use crate::error::{Error, Result};
 use crate::protocol::Protocol;
-use crate::protocol::chat::Source;
+use crate::protocol::chat::{Prose, Source};
 use crate::protocol::text::{self, Object};
 
-pub(super) fn write_text(content: &str, cache: Option<&RawValue>, out: &mut Vec<u8>) {
+pub(super) fn write_text(content: &Prose<'_>, cache: Option<&RawValue>, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
     object.string("type", "text");
-    object.string("text", content);
+    object.prose("text", content);
     object.maybe_raw("cache_control", cache);
     object.close();
 }
@@ -92,11 +92,11 @@ pub(super) fn file(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     if let Source::Text(words) = source {
-        write_text(&titled(name, context, words), cache, out);
+        write_text(&titled(name, context, words).into(), cache, out);
         return Ok(());
     }
     if let Some(context) = context {
-        write_text(context, None, out);
+        write_text(&context.into(), None, out);
         out.push(b',');
     }
     let mut object = Object::open(out);

@@ -8,7 +8,7 @@ use super::detail::{self, Thoughts};
 use super::{extra, place};
 use crate::error::Result;
 use crate::protocol::Protocol;
-use crate::protocol::chat::{Message, Part, Role, Source, Str};
+use crate::protocol::chat::{Message, Part, Prose, Role, Source, Str};
 use crate::protocol::text::Reader;
 
 /// Reads `messages`. Adjacent tool messages become one user turn of several results.
@@ -182,7 +182,7 @@ impl<'b> Draft<'b> {
         }
         parts.append(&mut content);
         if let Some(text) = self.refusal.take() {
-            parts.push(Part::Refusal { text });
+            parts.push(Part::Refusal { text: text.into() });
         }
         parts.extend(self.audio.map(place::opaque));
         // Whatever came of Google's models by way of a client of this protocol is Google's.
@@ -238,16 +238,16 @@ pub(super) fn is_empty(list: &RawValue) -> bool {
 /// Reads `content`: a string, or an array of parts.
 fn content<'b>(reader: &mut Reader<'b>) -> Result<Vec<Part<'b>>> {
     match reader.peek() {
-        b'"' => Ok(vec![plain(reader.string()?)]),
+        b'"' => Ok(vec![plain(reader.prose()?)]),
         b'[' => reader.list(part),
         _ => Err(reader.wrong("a string or an array of parts")),
     }
 }
 
 /// Returns a text part without trimmings.
-pub(super) fn plain(text: Str<'_>) -> Part<'_> {
+pub(super) fn plain<'b>(text: impl Into<Prose<'b>>) -> Part<'b> {
     Part::Text {
-        text,
+        text: text.into(),
         cache: None,
         citations: None,
     }
@@ -257,7 +257,7 @@ pub(super) fn plain(text: Str<'_>) -> Part<'_> {
 fn part<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
     match reader.peek() {
         // Mistral takes strings here.
-        b'"' => return Ok(plain(reader.string()?)),
+        b'"' => return Ok(plain(reader.prose()?)),
         b'{' => {}
         _ => return Err(reader.wrong("an object")),
     }
@@ -281,8 +281,8 @@ fn part<'b>(reader: &mut Reader<'b>) -> Result<Part<'b>> {
             "cache_control" => cached = Some(r.raw_object()?),
             key if key == &*kind => {
                 found = Some(match key {
-                    "text" => plain(r.string()?),
-                    "refusal" => Part::Refusal { text: r.string()? },
+                    "text" => plain(r.prose()?),
+                    "refusal" => Part::Refusal { text: r.prose()? },
                     "image_url" => image(r)?,
                     "input_audio" => audio(r)?,
                     _ => file(r)?,

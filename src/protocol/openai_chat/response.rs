@@ -1,13 +1,11 @@
 //! Whole answers and errors, as a client is told them.
 
-use std::borrow::Cow;
-
 use serde_json::value::RawValue;
 
 use super::place::{self, Place};
 use super::{citation, detail, extra, media};
 use crate::error::{Error, Kind};
-use crate::protocol::chat::{Finish, Part, Response};
+use crate::protocol::chat::{Finish, Part, Prose, Response};
 use crate::protocol::text::{self, Object};
 use crate::protocol::{Protocol, Shape};
 
@@ -75,6 +73,17 @@ fn write_choice(
     let (mut said, mut refusal) = (None, None);
     let (mut calls, mut annotations) = (Vec::new(), Vec::new());
     let (mut images, mut audio) = (Vec::new(), None);
+    // Positions are counted for those who cite alone.
+    let cites = response.family == Protocol::Anthropic
+        && parts.iter().any(|part| {
+            matches!(
+                part,
+                Part::Text {
+                    citations: Some(_),
+                    ..
+                }
+            )
+        });
     let mut chars = 0;
     let mut before = None;
     for part in parts {
@@ -84,8 +93,7 @@ fn write_choice(
                 text, citations, ..
             } => {
                 let start = chars;
-                // Positions are counted for those who cite alone.
-                if response.family == Protocol::Anthropic {
+                if cites {
                     chars += text.chars().count() as u64;
                 }
                 if let Some(citations) = citations {
@@ -129,11 +137,11 @@ fn write_choice(
         }
     }
     match &said {
-        Some(text) => message.string("content", text),
+        Some(text) => message.prose("content", text),
         None => message.key("content").extend_from_slice(b"null"),
     }
     match &refusal {
-        Some(text) => message.string("refusal", text),
+        Some(text) => message.prose("refusal", text),
         None => message.key("refusal").extend_from_slice(b"null"),
     }
     detail::write_fields(parts.iter(), &mut message);
@@ -162,10 +170,10 @@ fn write_choice(
     object.close();
 }
 
-fn append<'p>(all: &mut Option<Cow<'p, str>>, text: &'p str) {
+fn append<'p>(all: &mut Option<Prose<'p>>, text: &'p Prose<'_>) {
     match all {
-        Some(all) => all.to_mut().push_str(text),
-        None => *all = Some(Cow::Borrowed(text)),
+        Some(all) => all.push_str(text),
+        None => *all = Some(text.lend()),
     }
 }
 

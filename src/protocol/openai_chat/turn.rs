@@ -172,7 +172,7 @@ impl Turn<'_> {
                     text::comma(0, shown);
                     if first {
                         let line = format!("Shown in the result of the tool call {id}:");
-                        write_text(&line, None, shown);
+                        write_text(&line.into(), None, shown);
                         shown.push(b',');
                         first = false;
                     }
@@ -331,7 +331,7 @@ impl Turn<'_> {
                 Part::Text {
                     text, cache: None, ..
                 },
-            ] => text::string(text, self.out),
+            ] => text.write(self.out),
             parts if self.ours() => {
                 self.out.push(b'[');
                 let start = self.out.len();
@@ -407,7 +407,7 @@ impl Turn<'_> {
             if let Some(part) = parts.first() {
                 self.trimmings(part);
             }
-            text::string(text, self.out);
+            text.write(self.out);
             return Ok(());
         }
         self.out.push(b'[');

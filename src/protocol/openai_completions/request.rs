@@ -77,7 +77,7 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>> {
     request.messages.push(Message {
         role: Role::User,
         parts: vec![Part::Text {
-            text,
+            text: text.into(),
             cache: None,
             citations: None,
         }],

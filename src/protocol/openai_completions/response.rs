@@ -45,7 +45,7 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
             Vec::new()
         } else {
             vec![Part::Text {
-                text,
+                text: text.into(),
                 cache: None,
                 citations: None,
             }]

@@ -31,8 +31,10 @@ pub(super) fn part<'b>(
 ) -> Option<Part<'b>> {
     let encrypted = encrypted.filter(|blob| !blob.is_empty());
     let Some(blob) = encrypted else {
-        let signature = None;
-        return (!text.is_empty()).then_some(Part::Reasoning { text, signature });
+        return (!text.is_empty()).then(|| Part::Reasoning {
+            text: text.into(),
+            signature: None,
+        });
     };
     let (hidden, rest) = match blob.strip_prefix(HIDDEN) {
         Some(rest) => (true, rest),
@@ -55,7 +57,7 @@ pub(super) fn part<'b>(
                 Part::RedactedReasoning { data: blob.into() }
             } else {
                 Part::Reasoning {
-                    text,
+                    text: text.into(),
                     signature: Some(blob.into()),
                 }
             })
@@ -66,7 +68,7 @@ pub(super) fn part<'b>(
                 Part::RedactedReasoning { data: blob.into() }
             } else {
                 Part::Reasoning {
-                    text,
+                    text: text.into(),
                     signature: Some(blob.into()),
                 }
             })

@@ -289,9 +289,11 @@ impl<'b> Said<'b> {
 
     fn part(self) -> Part<'b> {
         match self.refusal {
-            true => Part::Refusal { text: self.text },
+            true => Part::Refusal {
+                text: self.text.into(),
+            },
             false => Part::Text {
-                text: self.text,
+                text: self.text.into(),
                 cache: None,
                 citations: self.annotations,
             },

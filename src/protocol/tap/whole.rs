@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::chunk::{finish_reason, is_broken, name, stop_reason, told};
 use crate::codec::json::{self, JsonError, Scanner};
-use crate::protocol::Protocol;
 use crate::protocol::chat::{Finish, Response};
 use crate::protocol::usage::Usage;
+use crate::protocol::{Protocol, Shape};
 
 /// What a whole answer tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,8 +67,10 @@ pub fn whole(protocol: Protocol, body: &[u8]) -> Whole {
         Protocol::OpenaiCompletions => {
             super::completions::whole(body, &mut whole).map(|model| places.model = model)
         }
-        // Told by the hub, through which they always go.
-        Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => Ok(()),
+        Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => {
+            let response = crate::protocol::decode_response(protocol, body, &Shape::default());
+            return response.map_or_else(|_| Whole::default(), |response| Whole::of(&response));
+        }
     };
     if read.is_err() {
         return Whole::default();

@@ -63,6 +63,14 @@ impl Asked<'_> {
         Ok(())
     }
 
+    /// Who somebody is at the identity provider is for an operator to say: they may be somebody elsewhere too.
+    pub(super) fn check_subject(&self, body: &Map<String, Value>) -> Result<(), Fault> {
+        match body.contains_key("subject") {
+            true => self.permit(Least::Operator, ""),
+            false => Ok(()),
+        }
+    }
+
     /// Checks that what roles are of is there and in the same organisation, and notes its path.
     pub(super) async fn check_roles(
         &self,

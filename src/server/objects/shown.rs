@@ -4,13 +4,13 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Asked, Caller, Done, FILE, unescaped};
+use super::{Asked, Caller, Done, FILE, failed, unescaped};
 use crate::access::Key;
-use crate::directory::policy::{self, Piece};
+use crate::directory::policy::{self, Allotted, Piece};
 use crate::directory::schema::Kind;
 use crate::directory::store::Object;
 use crate::directory::token;
-use crate::directory::view::KeySecret;
+use crate::directory::view::{KeySecret, TokenSecret};
 use crate::provider::cost;
 use crate::server::reply::{self, Fault, Reply};
 
@@ -30,10 +30,18 @@ impl Asked<'_> {
             | Kind::Credential => return all,
         };
         let parent = object.parent.as_deref().unwrap_or_default();
-        if let (Some(Piece::Budget(budget)), Some(all)) =
+        if let (Some(Piece::Budget(allotted)), Some(all)) =
             (Piece::read(object.kind, &body), all.as_object_mut())
         {
-            let scope = policy::spender(parent, vec![budget]);
+            let Allotted { budget, of } = *allotted;
+            let scope = match of {
+                None => policy::spender(parent, vec![budget]),
+                Some((of, Some(who))) => {
+                    policy::named(parent, of, Some(who.clone()), vec![budget]).scope(&who)
+                }
+                // How each of them stands is told of each alone.
+                Some((_, None)) => return Value::Object(std::mem::take(all)),
+            };
             for standing in self.budgets.standing(&scope, Timestamp::now()) {
                 all.insert("spent_usd".into(), cost::usd(standing.spent_pico).into());
                 let held = cost::usd(standing.reserved_pico);
@@ -43,6 +51,21 @@ impl Asked<'_> {
             }
         }
         all
+    }
+
+    /// Adds when the tokens of users were last used.
+    pub(super) async fn add_uses(&self, kind: Kind, shown: &mut [Value]) -> Result<(), Fault> {
+        if kind != Kind::User || shown.is_empty() {
+            return Ok(());
+        }
+        let ids = shown.iter().map(|one| id_of(one).to_owned()).collect();
+        let uses = self.directory.uses(ids).await.map_err(failed)?;
+        for (one, at) in shown.iter_mut().zip(uses) {
+            if let Some(one) = one.as_object_mut() {
+                one.insert("token_used".into(), at.map_or(Value::Null, when));
+            }
+        }
+        Ok(())
     }
 
     /// Returns what stands in the configuration file, in the order of its ids.
@@ -117,10 +140,6 @@ pub(super) fn shown(object: &Object) -> Value {
             membership.remove("path");
         }
     }
-    let when = |seconds: i64| {
-        let at = Timestamp::from_second(seconds).unwrap_or_default();
-        Value::from(at.to_string())
-    };
     match object.kind {
         Kind::Key => {
             let public = object.id.trim_start_matches(Kind::Key.prefix());
@@ -133,11 +152,11 @@ pub(super) fn shown(object: &Object) -> Value {
             }
         }
         Kind::User => {
-            let has = object
-                .secret
-                .as_ref()
-                .is_some_and(|secret| !secret.is_empty());
-            all.insert("has_token".into(), has.into());
+            let token = object.secret.as_deref().and_then(TokenSecret::read);
+            all.insert("has_token".into(), token.is_some().into());
+            if let Some(until) = token.and_then(|token| token.until) {
+                all.insert("token_expires".into(), when(until));
+            }
         }
         Kind::Organisation
         | Kind::Team
@@ -151,6 +170,11 @@ pub(super) fn shown(object: &Object) -> Value {
     all.insert("changed".into(), when(object.changed));
     all.insert("etag".into(), reply::tag(object.version).into());
     Value::Object(all)
+}
+
+fn when(seconds: i64) -> Value {
+    let at = Timestamp::from_second(seconds).unwrap_or_default();
+    Value::from(at.to_string())
 }
 
 fn file_key(key: &Key) -> Value {

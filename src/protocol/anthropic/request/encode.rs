@@ -71,7 +71,7 @@ fn size(request: &Request<'_>) -> usize {
                 96 + match part {
                     Part::Text { text, .. }
                     | Part::Refusal { text }
-                    | Part::Reasoning { text, .. } => text.len(),
+                    | Part::Reasoning { text, .. } => text.size(),
                     Part::Audio { data, .. } | Part::RedactedReasoning { data } => data.len(),
                     Part::Image { source, .. } | Part::File { source, .. } => match source {
                         Source::Url(text) | Source::Text(text) => text.len(),

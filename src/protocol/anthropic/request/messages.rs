@@ -6,7 +6,7 @@ use super::super::content;
 use super::media::{self, Label};
 use super::plan::{Notes, Plan, Structure};
 use crate::error::{Error, Result};
-use crate::protocol::chat::{Message, Part, Request, Role};
+use crate::protocol::chat::{Message, Part, Prose, Request, Role};
 use crate::protocol::text::{self, Object, comma};
 use crate::protocol::{Protocol, provenance};
 
@@ -81,7 +81,7 @@ pub(super) fn write_system(
             },
         ] = parts
     {
-        text::string(text, out);
+        text.write(out);
         return Ok(());
     }
     out.push(b'[');
@@ -120,7 +120,7 @@ pub(super) fn write_system(
     }
     if let Some(instruction) = instruction {
         comma(start, out);
-        content::write_text(instruction, None, None, out);
+        content::write_text(&instruction.into(), None, None, out);
     }
     out.push(b']');
     Ok(())
@@ -131,7 +131,7 @@ pub(super) fn write_system(
 fn is_blank(part: &Part<'_>, same: bool) -> bool {
     match part {
         Part::Text { text, .. } | Part::Refusal { text } => {
-            text.is_empty() || !same && text.trim().is_empty()
+            text.is_empty() || !same && text.is_blank()
         }
         Part::Image { .. }
         | Part::Audio { .. }
@@ -287,7 +287,7 @@ fn write_parts(
     ] = parts
         && (citations.is_none() || !plan.same)
     {
-        text::string(if trims { text.trim_end() } else { text }, out);
+        trimmed(text, trims).write(out);
         return Ok(());
     }
     out.push(b'[');
@@ -298,6 +298,14 @@ fn write_parts(
     }
     out.push(b']');
     Ok(())
+}
+
+fn trimmed<'p>(text: &'p Prose<'_>, trims: bool) -> Prose<'p> {
+    if trims {
+        text.trim_end().into()
+    } else {
+        text.lend()
+    }
 }
 
 fn write_part(
@@ -313,8 +321,8 @@ fn write_part(
             cache,
             citations,
         } => {
-            let text = if trims { text.trim_end() } else { text };
-            content::write_text(text, *cache, citations.filter(|_| plan.same), out);
+            let text = trimmed(text, trims);
+            content::write_text(&text, *cache, citations.filter(|_| plan.same), out);
         }
         Part::Refusal { text } => content::write_text(text, None, None, out),
         Part::Image {

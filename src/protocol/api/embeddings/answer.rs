@@ -20,6 +20,17 @@ struct Vectors<'b> {
     tokens: Option<u64>,
 }
 
+impl<'b> Vectors<'b> {
+    /// Adds those of the inputs that come after. Other kinds can't be told by input, and are those of the first.
+    fn join(&mut self, later: Self) {
+        self.items.extend(later.items);
+        self.tokens = self
+            .tokens
+            .zip(later.tokens)
+            .map(|(one, other)| one.saturating_add(other));
+    }
+}
+
 /// Writes a provider's answer for the client.
 ///
 /// Errors: `UpstreamBroken` where it is none, or has another number of vectors than there were inputs.
@@ -29,13 +40,30 @@ pub fn answer(
     answer: &[u8],
     shape: &Shape,
 ) -> Result<Vec<u8>> {
-    let vectors = read(from, answer).map_err(|error| {
-        if error.kind == Kind::UpstreamBroken {
-            return error;
+    answer_all(from, request, &[answer], shape)
+}
+
+/// Writes a provider's answers to the pieces of a request, in their order, as one for the client.
+pub fn answer_all(
+    from: Protocol,
+    request: &Request<'_>,
+    answers: &[&[u8]],
+    shape: &Shape,
+) -> Result<Vec<u8>> {
+    let mut vectors = Vectors::default();
+    for (index, body) in answers.iter().enumerate() {
+        let one = read(from, body).map_err(|error| {
+            if error.kind == Kind::UpstreamBroken {
+                return error;
+            }
+            let message = format!("the provider's answer can't be read: {}", error.message);
+            Error::new(Kind::UpstreamBroken, message)
+        })?;
+        match index {
+            0 => vectors = one,
+            _ => vectors.join(one),
         }
-        let message = format!("the provider's answer can't be read: {}", error.message);
-        Error::new(Kind::UpstreamBroken, message)
-    })?;
+    }
     // Bytes and bits have no vectors of numbers beside them.
     let other_kinds = vectors.items.is_empty() && !vectors.kinds.is_empty();
     if !other_kinds && vectors.items.len() != request.inputs.len() {
@@ -46,7 +74,8 @@ pub fn answer(
         );
         return Err(Error::new(Kind::UpstreamBroken, message));
     }
-    let mut out = Vec::with_capacity(answer.len() + 256);
+    let length = answers.iter().map(|body| body.len()).sum::<usize>();
+    let mut out = Vec::with_capacity(length + 256);
     match request.family {
         Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::OpenaiCompletions => {
             openai(request, &vectors, shape, &mut out)?;
@@ -159,6 +188,30 @@ fn read_gemini<'b>(reader: &mut Reader<'b>, vectors: &mut Vectors<'b>) -> Result
             "embedding" => {
                 found = true;
                 vectors.items = vec![one(r)?];
+            }
+            "predictions" => {
+                found = true;
+                let mut sum = Some(0u64);
+                vectors.items = r.list(|r| {
+                    let mut vector = None;
+                    r.object(|r, key| {
+                        match &*key {
+                            "embeddings" => {
+                                let raw = r.raw()?;
+                                let path = ["statistics", "token_count"];
+                                let tokens = count(raw.get().as_bytes(), &path);
+                                sum = sum
+                                    .zip(tokens)
+                                    .map(|(sum, tokens)| sum.saturating_add(tokens));
+                                vector = Some(one(&mut Reader::of(raw.get()))?);
+                            }
+                            _ => drop(r.raw()?),
+                        }
+                        Ok(())
+                    })?;
+                    vector.ok_or_else(|| r.missing("embeddings"))
+                })?;
+                vectors.tokens = sum;
             }
             "usageMetadata" => {
                 vectors.tokens = count(r.raw()?.get().as_bytes(), &["promptTokenCount"])

@@ -1,10 +1,13 @@
 //! Requests for embeddings as each provider takes them.
 
+mod pieces;
+
 use super::{Cut, Input, Maker, Piece, Request, Task, text_of};
 use crate::error::{Error, Kind, Result};
 use crate::protocol::chat::Str;
 use crate::protocol::text::{self, Object};
 use crate::protocol::{Protocol, Translated};
+pub use pieces::write_all;
 
 /// Writes a request for a provider. `model` is its own id.
 pub fn write(to: Protocol, request: &Request<'_>, model: &str) -> Result<Translated> {
@@ -137,9 +140,9 @@ impl Writer<'_> {
         }
     }
 
-    fn gemini(&mut self, out: &mut Vec<u8>) -> Result<()> {
-        self.floats()?;
-        let task = match &self.request.task {
+    /// Returns Google's word for what the vectors are for.
+    fn google_task(&mut self) -> Option<&'static str> {
+        match &self.request.task {
             None => None,
             Some(task) => match task.value {
                 Task::Query => Some("RETRIEVAL_QUERY"),
@@ -155,7 +158,12 @@ impl Writer<'_> {
                     None
                 }
             },
-        };
+        }
+    }
+
+    fn gemini(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        self.floats()?;
+        let task = self.google_task();
         if let Some(cut) = &self.request.cut {
             // It cuts the end of what is too long, and can't be told otherwise.
             match cut.value {

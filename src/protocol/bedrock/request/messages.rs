@@ -8,7 +8,7 @@ use super::super::{blob, media};
 use super::attach::{Label, write_medium};
 use super::plan::{Notes, Plan, Structure};
 use crate::error::{Error, Result};
-use crate::protocol::chat::{Message, Part, Request, Role};
+use crate::protocol::chat::{Message, Part, Prose, Request, Role};
 use crate::protocol::text::{self, Object, comma};
 use crate::protocol::{Protocol, provenance};
 
@@ -249,7 +249,7 @@ impl<'w, 'r> Writer<'w, 'r> {
         }
         if let Some(instruction) = instruction {
             comma(start, out);
-            write_text(instruction, out);
+            write_text(&instruction.into(), out);
         }
         out.push(b']');
         Ok(())
@@ -303,7 +303,8 @@ impl<'w, 'r> Writer<'w, 'r> {
             } => {
                 match citations {
                     Some(raw) if self.plan.same => write_cited(text, raw, out),
-                    Some(_) | None => write_text(if trims { text.trim_end() } else { text }, out),
+                    Some(_) | None if trims => write_text(&text.trim_end().into(), out),
+                    Some(_) | None => write_text(text, out),
                 }
                 *cache
             }
@@ -464,13 +465,13 @@ impl<'w, 'r> Writer<'w, 'r> {
     }
 }
 
-fn write_text(text: &str, out: &mut Vec<u8>) {
+fn write_text(text: &Prose<'_>, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
-    object.string("text", text);
+    object.prose("text", text);
     object.close();
 }
 
-fn write_cited(text: &str, citations: &RawValue, out: &mut Vec<u8>) {
+fn write_cited(text: &Prose<'_>, citations: &RawValue, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"citationsContent\":{\"content\":[");
     write_text(text, out);
     out.extend_from_slice(b"],\"citations\":");

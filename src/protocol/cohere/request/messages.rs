@@ -6,7 +6,7 @@ use super::super::words::Call;
 use super::decode::document;
 use crate::error::Result;
 use crate::protocol::Protocol;
-use crate::protocol::chat::{Message, Part, Role, Source, Str};
+use crate::protocol::chat::{Message, Part, Prose, Role, Source, Str};
 use crate::protocol::text::Reader;
 
 /// Reads `messages`; results that follow each other become one turn.
@@ -58,7 +58,7 @@ fn message<'b>(r: &mut Reader<'b>) -> Result<(Message<'b>, bool)> {
     let mut parts = Vec::with_capacity(content.len() + calls.len() + 1);
     if let Some(text) = plan.filter(|text| !text.is_empty()) {
         parts.push(Part::Reasoning {
-            text,
+            text: text.into(),
             signature: None,
         });
     }
@@ -115,9 +115,9 @@ fn parts<'b>(r: &mut Reader<'b>) -> Result<Vec<Part<'b>>> {
     r.list(part)
 }
 
-pub(super) fn plain(text: Str<'_>) -> Part<'_> {
+pub(super) fn plain<'b>(text: impl Into<Prose<'b>>) -> Part<'b> {
     Part::Text {
-        text,
+        text: text.into(),
         cache: None,
         citations: None,
     }
@@ -127,9 +127,9 @@ fn part<'b>(r: &mut Reader<'b>) -> Result<Part<'b>> {
     let mark = r.mark();
     let kind = r.tag("type");
     match kind.as_deref() {
-        Some("text") => Ok(plain(field(r, "text", Reader::string)?)),
+        Some("text") => Ok(plain(field(r, "text", Reader::prose)?)),
         Some("thinking") => Ok(Part::Reasoning {
-            text: field(r, "thinking", Reader::string)?,
+            text: field(r, "thinking", Reader::prose)?,
             signature: None,
         }),
         Some("image_url") => {

@@ -5,9 +5,9 @@ use serde_json::value::RawValue;
 use super::super::words::write_call;
 use crate::error::{Error, Result};
 use crate::protocol::Protocol;
-use crate::protocol::chat::{Message, Part, Request, Role, Source};
+use crate::protocol::chat::{Message, Part, Prose, Request, Role, Source};
 use crate::protocol::notes::{Notes, place};
-use crate::protocol::text::{Object, comma, escaped, string};
+use crate::protocol::text::{Object, comma, escaped};
 
 /// What the turns are written for.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +70,7 @@ impl Turns<'_> {
                 return Ok(());
             }
             // Documents alone still are a question.
-            write_text("", &mut content);
+            write_text(&"".into(), &mut content);
         }
         self.message(role, &content, |_| {});
         Ok(())
@@ -122,7 +122,7 @@ impl Turns<'_> {
                     if !std::mem::replace(&mut shown, true) {
                         comma(0, rest);
                         let line = format!("Shown in the result of the tool call {id}:");
-                        write_text(&line, rest);
+                        write_text(&line.into(), rest);
                     }
                     self.part(index, part, rest)?;
                 }
@@ -154,7 +154,7 @@ impl Turns<'_> {
             } else {
                 ""
             };
-            write_text(text, &mut content);
+            write_text(&text.into(), &mut content);
         }
         self.message("tool", &content, |message| {
             message.string("tool_call_id", id);
@@ -306,7 +306,7 @@ impl Turns<'_> {
                 }
                 if let Some(context) = context {
                     comma(0, out);
-                    write_text(context, out);
+                    write_text(&(&**context).into(), out);
                 }
                 if self.style.documents {
                     let mut document = Vec::new();
@@ -316,8 +316,8 @@ impl Turns<'_> {
                 } else {
                     comma(0, out);
                     match name {
-                        Some(name) => write_text(&format!("{name}:\n\n{text}"), out),
-                        None => write_text(text, out),
+                        Some(name) => write_text(&format!("{name}:\n\n{text}").into(), out),
+                        None => write_text(&(&**text).into(), out),
                     }
                 }
             }
@@ -370,8 +370,8 @@ impl Turns<'_> {
     }
 }
 
-fn write_text(text: &str, out: &mut Vec<u8>) {
+fn write_text(text: &Prose<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"text\",\"text\":");
-    string(text, out);
+    text.write(out);
     out.push(b'}');
 }

@@ -126,7 +126,7 @@ fn push<'b>(parts: &mut Vec<Part<'b>>, part: Part<'b>) {
                 signature: later,
             },
         ) if !text.is_empty() => {
-            before.to_mut().push_str(&text);
+            before.push_str(&text);
             *signed = later;
         }
         (_, part) => parts.push(part),
@@ -135,7 +135,7 @@ fn push<'b>(parts: &mut Vec<Part<'b>>, part: Part<'b>) {
 
 fn instruction<'b>(r: &mut Reader<'b>, ids: &mut Ids<'b>) -> Result<Vec<Part<'b>>> {
     if r.peek() == b'"' {
-        return Ok(vec![content::plain(r.string()?)]);
+        return Ok(vec![content::plain(r.prose()?)]);
     }
     Ok(turn(r, ids)?.parts)
 }

@@ -197,7 +197,7 @@ impl<'r> Conversation<'r> {
 fn size(part: &Part<'_>) -> usize {
     match part {
         Part::Text { text, .. } | Part::Refusal { text } | Part::Reasoning { text, .. } => {
-            text.len() + text.len() / 16
+            text.size() + text.size() / 16
         }
         Part::Audio { data, .. } | Part::RedactedReasoning { data } => data.len(),
         Part::Image { source, .. } | Part::File { source, .. } => match source {
@@ -230,7 +230,7 @@ pub(super) fn write_system(
     }
     if asks_in_words {
         comma(start, out);
-        content::write_text(INSTRUCTION, None, out);
+        content::write_text(&INSTRUCTION.into(), None, out);
     }
     out.extend_from_slice(b"]}");
     Ok(())
@@ -297,7 +297,7 @@ impl Conversation<'_> {
                 } else if let Some(own) = own {
                     if ordered && let Some(lone) = pending.pop_front() {
                         comma(start, out);
-                        content::write_text("", Some(lone), out);
+                        content::write_text(&"".into(), Some(lone), out);
                     }
                     pending.push_back(own);
                 }
@@ -322,7 +322,7 @@ impl Conversation<'_> {
         }
         for lone in pending {
             comma(start, out);
-            content::write_text("", Some(lone), out);
+            content::write_text(&"".into(), Some(lone), out);
         }
         Ok(())
     }
@@ -341,7 +341,7 @@ impl Conversation<'_> {
             }
             Part::Refusal { text } => content::write_text(text, signature, out),
             Part::Reasoning { text, .. } => content::write_thought(text, signature, out),
-            Part::RedactedReasoning { .. } => content::write_text("", signature, out),
+            Part::RedactedReasoning { .. } => content::write_text(&"".into(), signature, out),
             Part::Image {
                 source,
                 detail,
@@ -368,7 +368,7 @@ impl Conversation<'_> {
                     notes.add("messages.content.citations");
                 }
                 if let Some(context) = context {
-                    content::write_text(context, None, out);
+                    content::write_text(&(&**context).into(), None, out);
                     out.push(b',');
                 }
                 self.write_source(
@@ -426,9 +426,9 @@ impl Conversation<'_> {
             Source::Url(url) => content::write_file(url, otherwise, signature, out),
             Source::Text(text) => {
                 if let Some(name) = name {
-                    content::write_text(&format!("{name}:\n\n{text}"), signature, out);
+                    content::write_text(&format!("{name}:\n\n{text}").into(), signature, out);
                 } else {
-                    content::write_text(text, signature, out);
+                    content::write_text(&(&**text).into(), signature, out);
                 }
             }
             Source::FileId {
@@ -460,17 +460,11 @@ impl Conversation<'_> {
         let mut shown = Vec::new();
         for part in parts {
             match part {
-                Part::Text { text, .. }
-                | Part::Refusal { text }
-                | Part::File {
+                Part::Text { text, .. } | Part::Refusal { text } => line(&mut said, text),
+                Part::File {
                     source: Source::Text(text),
                     ..
-                } => {
-                    if !said.is_empty() {
-                        said.push('\n');
-                    }
-                    said.push_str(text);
-                }
+                } => line(&mut said, text),
                 Part::Image { .. } | Part::Audio { .. } | Part::File { .. } => {
                     comma(0, &mut shown);
                     let inner = Placed {
@@ -524,12 +518,20 @@ impl Conversation<'_> {
         if !within && !shown.is_empty() {
             out.push(b',');
             let line = format!("Shown in the result of the function call {id}:");
-            content::write_text(&line, None, out);
+            content::write_text(&line.into(), None, out);
             out.push(b',');
             out.extend_from_slice(&shown);
         }
         Ok(())
     }
+}
+
+/// Appends a text to others, on a line of its own.
+fn line(all: &mut String, text: &str) {
+    if !all.is_empty() {
+        all.push('\n');
+    }
+    all.push_str(text);
 }
 
 fn note_cache(given: bool, notes: &mut Notes) {

@@ -215,7 +215,7 @@ impl Decoder {
                 }
                 let index = self.begin(Open::Reasoning, each);
                 if !text.is_empty() {
-                    let delta = Delta::Reasoning(text);
+                    let delta = Delta::Reasoning(text.into_str());
                     each(Event::Delta { index, delta });
                 }
                 if let Some(signature) = signature {

@@ -131,7 +131,9 @@ impl Encoder {
             }
             Block::RedactedReasoning { data } => {
                 let wire = signature::redacted(data);
-                self.chunk(out, |out| content::write_thought("", Some(&wire), out));
+                self.chunk(out, |out| {
+                    content::write_thought(&"".into(), Some(&wire), out)
+                });
             }
             Block::Opaque {
                 family: Protocol::Gemini,
@@ -154,7 +156,7 @@ impl Encoder {
                 if !text.is_empty() {
                     let signature = self.pending.take();
                     self.chunk(out, |out| {
-                        content::write_text(text, signature.as_deref(), out);
+                        content::write_text(&(&**text).into(), signature.as_deref(), out);
                     });
                 }
             }
@@ -165,7 +167,9 @@ impl Encoder {
                 if let Some(What::Reasoning { told, .. }) = self.of(hub) {
                     *told = true;
                 }
-                self.chunk(out, |out| content::write_thought(text, None, out));
+                self.chunk(out, |out| {
+                    content::write_thought(&(&**text).into(), None, out)
+                });
             }
             Delta::Signature(piece) => {
                 self.held += piece.len();
@@ -231,9 +235,11 @@ impl Encoder {
                 }
                 let wire = signature::signed(&signature);
                 if told {
-                    self.chunk(out, |out| content::write_thought("", Some(&wire), out));
+                    self.chunk(out, |out| {
+                        content::write_thought(&"".into(), Some(&wire), out)
+                    });
                 } else if let Some(lone) = self.pending.replace(Cow::into_owned(wire)) {
-                    self.chunk(out, |out| content::write_text("", Some(&lone), out));
+                    self.chunk(out, |out| content::write_text(&"".into(), Some(&lone), out));
                 }
             }
         }
@@ -269,7 +275,7 @@ impl Encoder {
             let mut candidate = Object::open(out);
             let inner = candidate.key("content");
             inner.extend_from_slice(b"{\"parts\":[");
-            content::write_text("", signature.as_deref(), inner);
+            content::write_text(&"".into(), signature.as_deref(), inner);
             inner.extend_from_slice(b"],\"role\":\"model\"}");
             candidate.string("finishReason", finish_word(reason));
             candidate.integer("index", 0);

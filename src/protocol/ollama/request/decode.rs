@@ -235,13 +235,13 @@ fn turn<'b>(r: &mut Reader<'b>, ids: &mut Ids<'b>) -> Result<(Message<'b>, bool)
     let mut parts = Vec::new();
     if let Some(text) = thinking.filter(|text| !text.is_empty()) {
         parts.push(Part::Reasoning {
-            text,
+            text: text.into(),
             signature: None,
         });
     }
     if let Some(text) = content.filter(|text| !text.is_empty()) {
         parts.push(Part::Text {
-            text,
+            text: text.into(),
             cache: None,
             citations: None,
         });

@@ -6,7 +6,7 @@ use super::items;
 use super::tools::{tool, tool_choice};
 use crate::error::Result;
 use crate::protocol::Protocol;
-use crate::protocol::chat::{Effort, Format, Message, Part, Reasoning, Request, Role, Str};
+use crate::protocol::chat::{Effort, Format, Message, Part, Prose, Reasoning, Request, Role, Str};
 use crate::protocol::text::Reader;
 
 /// By these a conversation comes from elsewhere, and `input` may be absent.
@@ -151,9 +151,9 @@ impl<'b> Draft<'b> {
 }
 
 /// Returns a text part without trimmings.
-pub(super) fn plain(text: Str<'_>) -> Part<'_> {
+pub(super) fn plain<'b>(text: impl Into<Prose<'b>>) -> Part<'b> {
     Part::Text {
-        text,
+        text: text.into(),
         cache: None,
         citations: None,
     }

@@ -12,7 +12,7 @@ pub(super) fn input<'b>(r: &mut Reader<'b>) -> Result<Vec<Message<'b>>> {
     match r.peek() {
         b'"' => Ok(vec![Message {
             role: Role::User,
-            parts: vec![plain(r.string()?)],
+            parts: vec![plain(r.prose()?)],
             name: None,
         }]),
         b'[' => {
@@ -171,7 +171,7 @@ fn message<'b>(r: &mut Reader<'b>, turns: &mut Turns<'b>) -> Result<()> {
 /// Reads `content` or `output`: a string, or an array of parts.
 fn content<'b>(r: &mut Reader<'b>) -> Result<Vec<Part<'b>>> {
     match r.peek() {
-        b'"' => Ok(vec![plain(r.string()?)]),
+        b'"' => Ok(vec![plain(r.prose()?)]),
         b'[' => r.list(part),
         _ => Err(r.wrong("a string or an array of parts")),
     }
@@ -192,7 +192,7 @@ fn part<'b>(r: &mut Reader<'b>) -> Result<Part<'b>> {
             let mut text = None;
             r.object(|r, key| {
                 match &*key {
-                    "refusal" => text = Some(r.string()?),
+                    "refusal" => text = Some(r.prose()?),
                     "type" => drop(r.raw()?),
                     _ => r.stranger()?,
                 }
@@ -212,7 +212,7 @@ fn said<'b>(r: &mut Reader<'b>) -> Result<Part<'b>> {
     let (mut text, mut citations) = (None, None);
     r.object(|r, key| {
         match &*key {
-            "text" => text = Some(r.string()?),
+            "text" => text = Some(r.prose()?),
             "annotations" => {
                 let raw = r.maybe_raw()?;
                 // Sent back with every answer, and nearly always empty.

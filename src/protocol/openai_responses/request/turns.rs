@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::encode::{Notes, is_ours};
 use crate::error::{Error, Result};
-use crate::protocol::chat::{Message, Part, Request, Role, Source};
+use crate::protocol::chat::{Message, Part, Prose, Request, Role, Source};
 use crate::protocol::openai_responses::blob::{self, Outward};
 use crate::protocol::openai_responses::names::Names;
 use crate::protocol::openai_responses::{item, media};
@@ -484,7 +484,7 @@ impl Turn<'_> {
                     all.push_str("\n\n");
                 }
                 all.push_str(words);
-                write_text(&all, out);
+                write_text(&all.into(), out);
             }
             Part::File {
                 source,
@@ -493,7 +493,7 @@ impl Turn<'_> {
                 ..
             } => {
                 if let Some(context) = context {
-                    write_text(context, out);
+                    write_text(&(&**context).into(), out);
                     out.push(b',');
                 }
                 self.file(source, name.as_deref(), out)?;
@@ -598,10 +598,10 @@ fn is_item(raw: &RawValue) -> bool {
     !is_part
 }
 
-fn write_text(words: &str, out: &mut Vec<u8>) {
+fn write_text(words: &Prose<'_>, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
     object.string("type", "input_text");
-    object.string("text", words);
+    object.prose("text", words);
     object.close();
 }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::limit::budget::Spent;
+use super::budget::Spent;
 
 /// The file's name in `state.dir`.
 pub const FILE: &str = "budgets.json";
