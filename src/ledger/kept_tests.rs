@@ -1,6 +1,7 @@
 //! What is kept and what is forgotten, over a database that two processes share.
 
-use super::drain::{Erased, Told};
+use super::drain::Told;
+use super::gone::Erased;
 use super::search::Filter;
 use super::tests::*;
 use super::*;
@@ -9,6 +10,33 @@ use super::*;
 fn other(own: &Path, shared: &Path) -> Ledger {
     let location = Location::Dir(shared.to_path_buf());
     Ledger::start(own, location, &Settings::default(), &master())
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_user_is_deleted_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = start(dir.path(), &Settings::default());
+    for number in 0..100 {
+        exchange(&ledger, &record(number)).await;
+    }
+    rows(&ledger, Filter::default()).await;
+    let erased = ledger.ask(Question::Erase("user-4".into())).await;
+    assert!(matches!(
+        erased,
+        Ok(Told::Erased(Erased {
+            rows: 10,
+            bodies: 0
+        }))
+    ));
+    assert_eq!(rows_of(&ledger, 90).await.len(), 90);
+    // As if the process were killed now: nothing of it is in the journal any more.
+    let shared = ledger.shared.as_ref().unwrap();
+    let extent = shared.journal.extent();
+    for number in extent.first..=extent.last {
+        let bytes = std::fs::read(shared.journal.segment(number).unwrap()).unwrap();
+        assert!(memchr::memmem::find(&bytes, b"user-4").is_none());
+    }
+    ledger.close(LONG);
 }
 
 #[tokio::test]

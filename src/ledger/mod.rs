@@ -20,6 +20,7 @@ mod drain;
 pub mod entry;
 mod erasure;
 mod gather;
+mod gone;
 pub mod journal;
 pub mod mail;
 pub mod metadata;
