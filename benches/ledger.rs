@@ -108,7 +108,7 @@ fn whole(runtime: &tokio::runtime::Runtime, record: &Record, count: usize) -> Du
                 let id = id.await.expect("it is journaled");
                 permit.settle(1100);
                 held.settle(1, jiff::Timestamp::now());
-                ledger.done(id, record);
+                ledger.done(id, record, None);
             }
             least = least.min(started.elapsed());
         }

@@ -381,7 +381,7 @@ pub const SECTIONS: &[Section] = &[
             "keep",
             "body_retention",
             "max_body",
-            "max_bodies_waiting",
+            "max_body_memory",
         ],
     },
     Section {

@@ -71,11 +71,11 @@ pub(super) fn ledger(reader: &mut Reader<'_>, root: &Table<'_>) -> Settings {
         }
         settings.max_body = most.value;
     }
-    if let Some(most) = reader.get(&table, "max_bodies_waiting", units::size) {
+    if let Some(most) = reader.get(&table, "max_body_memory", units::size) {
         if most.value < LEAST_JOURNAL {
             reader.mistakes.push(most.wrong("must be 1MiB or more"));
         }
-        settings.max_bodies_waiting = most.value;
+        settings.max_body_memory = most.value;
     }
     settings
 }

@@ -9,9 +9,12 @@ use crate::access::{Keep, Key};
 use crate::error::Error;
 use crate::ledger::bodies::Body;
 use crate::ledger::entry::Id;
+use crate::ledger::metadata;
 use crate::limit::budget::Reservation;
 use crate::observe::record::{Mode, Phase, Record};
 use crate::protocol::Protocol;
+use crate::protocol::envelope::Envelope;
+use crate::routing::rules::metadata_text;
 
 /// The context of one request. Dropping it, on whatever path, makes its one record.
 pub struct Exchange {
@@ -76,6 +79,16 @@ impl Exchange {
             self.record.org = known(&owner.organisation);
             self.record.team = known(&owner.team);
             self.record.project = known(&owner.project);
+        }
+    }
+
+    /// Notes what a body says of its request by names of its own.
+    pub fn note_metadata(&mut self, body: &[u8], envelope: &Envelope<'_>, protocol: Protocol) {
+        if let Some(text) = metadata_text(body, envelope, protocol) {
+            metadata::add(&mut self.record.metadata, text);
+            // It is the user already.
+            let is_user = |name: &str| protocol == Protocol::Anthropic && name == "user_id";
+            self.record.metadata.retain(|(name, _)| !is_user(name));
         }
     }
 

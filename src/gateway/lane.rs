@@ -21,7 +21,6 @@ use super::{
 use crate::access::Key;
 use crate::cache::{self, Follower, Outcome, Ticket};
 use crate::error::{Error, Kind, Result};
-use crate::ledger::metadata;
 use crate::limit::Permit;
 use crate::observe::record::{ArmRecord, CacheOutcome, CandidateRecord, Phase};
 use crate::protocol::Protocol;
@@ -30,7 +29,7 @@ use crate::protocol::bedrock::invoke;
 use crate::protocol::envelope::{Envelope, Said};
 use crate::provider::TimeoutOverrides;
 use crate::routing::choose::{Choice, choose};
-use crate::routing::rules::{Rule, Said as Facts, Verdict, metadata_text};
+use crate::routing::rules::{Rule, Said as Facts, Verdict};
 use crate::routing::{Route, affinity, constraints};
 
 /// Followers of another identical request start again this often when its leader falls away.
@@ -112,12 +111,7 @@ impl Gateway {
             .user
             .clone()
             .or_else(|| envelope.user.as_deref().map(str::to_owned));
-        if let Some(text) = metadata_text(&body, &envelope, protocol) {
-            metadata::add(&mut x.record.metadata, text);
-            // It is the user already.
-            let is_user = |name: &str| protocol == Protocol::Anthropic && name == "user_id";
-            x.record.metadata.retain(|(name, _)| !is_user(name));
-        }
+        x.note_metadata(&body, &envelope, protocol);
         let routing = x.phase(Phase::Read, parsing);
         let user = controls.user.as_deref().or(envelope.user.as_deref());
         let facts = Facts {

@@ -1,12 +1,13 @@
 //! What was said in an exchange, where that is to be kept: the request as its client sent it and the answer as it saw it,
 //! each cut at a bound.
 //!
-//! They wait in memory, within a bound beyond which they are dropped and counted, until the ledger's thread writes them:
-//! compressed, and sealed with AES-256-GCM under a key that is made of the master key for each exchange. They are not
+//! They are held in memory while the exchange runs and until the ledger's thread writes them, all together within a bound
+//! beyond which they are dropped and counted. They are written compressed, and sealed with AES-256-GCM under a key that is made of the master key for each exchange. They are not
 //! journaled, so a kill loses those that wait; rows lose nothing by it.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -42,18 +43,7 @@ pub struct Part {
     total: u64,
 }
 
-impl Part {
-    /// Takes a piece; of all pieces no more than `most` bytes are kept.
-    fn add(&mut self, piece: &[u8], most: usize) {
-        self.total += piece.len() as u64;
-        let room = most.saturating_sub(self.bytes.len());
-        self.bytes
-            .extend_from_slice(&piece[..piece.len().min(room)]);
-    }
-}
-
 /// Both sides of an exchange, filled while it runs.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Body {
     request: Part,
     answer: Part,
@@ -61,30 +51,91 @@ pub struct Body {
     most: usize,
     /// How long it is to be kept.
     keep: Duration,
+    hold: Hold,
+    /// It found no room: nothing of it is kept.
+    dropped: bool,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+enum Side {
+    Request,
+    Answer,
+}
+
+/// The memory that all bodies share.
+struct Room {
+    most: u64,
+    bytes: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// What a body takes of it; given back when this drops.
+struct Hold {
+    room: Arc<Room>,
+    bytes: u64,
+}
+
+impl Hold {
+    /// Takes more; where there is no room, none.
+    fn more(&mut self, bytes: u64) -> bool {
+        let before = self.room.bytes.fetch_add(bytes, Relaxed);
+        if before.saturating_add(bytes) > self.room.most {
+            self.room.bytes.fetch_sub(bytes, Relaxed);
+            return false;
+        }
+        self.bytes += bytes;
+        true
+    }
+
+    fn give_back(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.room.bytes.fetch_sub(bytes, Relaxed);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.give_back();
+    }
 }
 
 impl Body {
-    pub fn new(most: usize, keep: Duration) -> Self {
-        Self {
-            request: Part::default(),
-            answer: Part::default(),
-            most,
-            keep,
-        }
-    }
-
     /// Takes a piece of what the client sends.
     pub fn asked(&mut self, piece: &[u8]) {
-        self.request.add(piece, self.most);
+        self.add(Side::Request, piece);
     }
 
     /// Takes a piece of what the client gets.
     pub fn answered(&mut self, piece: &[u8]) {
-        self.answer.add(piece, self.most);
+        self.add(Side::Answer, piece);
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.request.total == 0 && self.answer.total == 0
+    fn add(&mut self, side: Side, piece: &[u8]) {
+        let part = match side {
+            Side::Request => &mut self.request,
+            Side::Answer => &mut self.answer,
+        };
+        part.total += piece.len() as u64;
+        let kept = piece.len().min(self.most.saturating_sub(part.bytes.len()));
+        if self.dropped || kept == 0 {
+            return;
+        }
+        if self.hold.more(kept as u64) {
+            part.bytes.extend_from_slice(&piece[..kept]);
+            return;
+        }
+        self.dropped = true;
+        self.hold.room.dropped.fetch_add(1, Relaxed);
+        for part in [&mut self.request, &mut self.answer] {
+            part.bytes = Vec::new();
+        }
+        self.hold.give_back();
+    }
+
+    /// Returns whether there is something to be kept.
+    pub fn is_kept(&self) -> bool {
+        !self.dropped && self.request.total + self.answer.total > 0
     }
 
     fn size(&self) -> usize {
@@ -95,11 +146,8 @@ impl Body {
 /// What waits to be written, and what became of the rest.
 pub struct Waiting {
     queue: Mutex<VecDeque<Waits>>,
-    /// Bytes that wait.
-    bytes: AtomicU64,
-    most: u64,
+    room: Arc<Room>,
     written: AtomicU64,
-    dropped: AtomicU64,
     expired: AtomicU64,
 }
 
@@ -113,7 +161,8 @@ struct Waits {
 /// For metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    pub waiting_bytes: u64,
+    /// Of exchanges under way, and of what waits to be written.
+    pub bytes: u64,
     pub written: u64,
     /// Those that found no room.
     pub dropped: u64,
@@ -122,25 +171,37 @@ pub struct Counts {
 }
 
 impl Waiting {
+    /// `most` bytes are held at a time.
     pub fn new(most: u64) -> Self {
         Self {
             queue: Mutex::default(),
-            bytes: AtomicU64::new(0),
-            most,
+            room: Arc::new(Room {
+                most,
+                bytes: AtomicU64::new(0),
+                dropped: AtomicU64::new(0),
+            }),
             written: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
             expired: AtomicU64::new(0),
         }
     }
 
-    /// Takes a body, where there is room.
-    pub fn put(&self, id: Id, at_us: i64, user: &str, body: Body) {
-        let size = body.size() as u64;
-        if self.bytes.fetch_add(size, Relaxed) + size > self.most {
-            self.bytes.fetch_sub(size, Relaxed);
-            self.dropped.fetch_add(1, Relaxed);
-            return;
+    /// Returns what takes the body of an exchange: `most` bytes of each side, for `keep`.
+    pub fn body(&self, most: usize, keep: Duration) -> Body {
+        Body {
+            request: Part::default(),
+            answer: Part::default(),
+            most,
+            keep,
+            hold: Hold {
+                room: self.room.clone(),
+                bytes: 0,
+            },
+            dropped: false,
         }
+    }
+
+    /// Has a body written soon.
+    pub fn put(&self, id: Id, at_us: i64, user: &str, body: Body) {
         self.queue.lock().push_back(Waits {
             id,
             at_us,
@@ -159,9 +220,9 @@ impl Waiting {
 
     pub fn counts(&self) -> Counts {
         Counts {
-            waiting_bytes: self.bytes.load(Relaxed),
+            bytes: self.room.bytes.load(Relaxed),
             written: self.written.load(Relaxed),
-            dropped: self.dropped.load(Relaxed),
+            dropped: self.room.dropped.load(Relaxed),
             expired: self.expired.load(Relaxed),
         }
     }
@@ -181,8 +242,7 @@ struct Sealed {
     request: Vec<u8>,
     answer: Vec<u8>,
     totals: [i64; 2],
-    /// Of what waited.
-    size: u64,
+    _hold: Hold,
 }
 
 impl Writer {
@@ -215,13 +275,11 @@ impl Writer {
             // It would be refused for ever, and hold up all that waits behind it.
             Err(error) if is_poison(&error) => {
                 tracing::error!(%error, "bodies can't be in the ledger");
-                &waiting.dropped
+                &waiting.room.dropped
             }
             Err(error) => return Err(error),
         };
         tally.fetch_add(self.sealed.len() as u64, Relaxed);
-        let bytes = self.sealed.iter().map(|sealed| sealed.size).sum();
-        waiting.bytes.fetch_sub(bytes, Relaxed);
         self.sealed.clear();
         Ok(())
     }
@@ -265,9 +323,10 @@ impl Waits {
             request,
             answer,
             keep,
+            hold,
             ..
-        } = &self.body;
-        let keep = longest.map_or(*keep, |longest| longest.min(*keep));
+        } = self.body;
+        let keep = longest.map_or(keep, |longest| longest.min(keep));
         let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         let id = self.id.text();
         Sealed {
@@ -277,7 +336,7 @@ impl Waits {
             request: sealer.seal(&id, "request", &request.bytes),
             answer: sealer.seal(&id, "answer", &answer.bytes),
             totals: [request, answer].map(|part| i64::try_from(part.total).unwrap_or(i64::MAX)),
-            size: self.body.size() as u64,
+            _hold: hold,
             id,
         }
     }
@@ -433,13 +492,15 @@ mod tests {
 
     #[test]
     fn a_part_is_cut_at_its_bound_and_knows_how_long_it_was() {
-        let mut body = Body::new(10, Duration::from_secs(1));
+        let waiting = Waiting::new(1000);
+        let mut body = waiting.body(10, Duration::from_secs(1));
+        assert!(!body.is_kept());
         for piece in ["abcd", "efgh", "ijkl", "mnop"] {
             body.asked(piece.as_bytes());
         }
         assert_eq!(body.request.bytes, b"abcdefghij");
         assert_eq!((body.request.total, body.size()), (16, 10));
-        assert!(!body.is_empty() && Body::new(10, Duration::ZERO).is_empty());
+        assert!(body.is_kept());
     }
 
     #[test]
@@ -465,15 +526,26 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_dropped_and_counted() {
+    fn what_finds_no_room_is_dropped_and_counted_while_it_runs_and_while_it_waits() {
         let waiting = Waiting::new(100);
-        for _ in 0..5 {
-            let mut body = Body::new(1000, Duration::from_secs(1));
-            body.asked(&[b'x'; 30]);
-            waiting.put(Id(1), 0, "u", body);
-        }
-        let counts = waiting.counts();
-        assert_eq!((counts.waiting_bytes, counts.dropped), (90, 2));
+        let body = |size: usize| {
+            let mut body = waiting.body(1000, Duration::from_secs(1));
+            body.asked(&vec![b'x'; size]);
+            body
+        };
+        let counts = || (waiting.counts().bytes, waiting.counts().dropped);
+        waiting.put(Id(1), 0, "u", body(60));
+        let mut runs = body(30);
+        assert_eq!(counts(), (90, 0));
+        runs.answered(&[b'x'; 20]);
+        assert!(!runs.is_kept());
+        assert_eq!(counts(), (60, 1), "what it held is given back");
+        runs.answered(&[b'x'; 20]);
+        assert_eq!(counts(), (60, 1), "it is dropped once");
+        let other = body(40);
+        assert_eq!(counts(), (100, 1));
+        drop((other, runs));
+        assert_eq!(counts(), (60, 1));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::audit::{self, Link};
 use super::erasure::Mask;
 use super::gather::{Batch, Leaving, Live};
+use super::gone::{self, Erased};
 use super::row::Row;
 use super::segments::Leftover;
 use super::usage::{self, Slot};
@@ -33,8 +34,6 @@ const TRY_AFTER: Duration = Duration::from_millis(200);
 const TRY_EVERY: Duration = Duration::from_secs(10);
 /// Folders of ended processes and rows that are over are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Chunks that one look deletes at most.
-const MOST_CHUNKS: usize = 20;
 /// A stopping process tries this often.
 const LAST_TRIES: usize = 3;
 
@@ -57,13 +56,6 @@ pub enum Told {
     Audit(Vec<Link>),
     Body(Option<bodies::Kept>),
     Erased(Erased),
-}
-
-/// What is gone of an end user.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Erased {
-    pub rows: u64,
-    pub bodies: u64,
 }
 
 /// Runs until the ledger is closed.
@@ -269,7 +261,7 @@ impl<'s> Worker<'s> {
         }
         self.look_for_erasures().await;
         if let Some(database) = &mut self.database
-            && let Err(error) = Box::pin(expire(self.shared, database)).await
+            && let Err(error) = Box::pin(gone::expire(self.shared, database)).await
         {
             tracing::warn!(%error, "what is over in the ledger can't be deleted");
             self.database = None;
@@ -346,29 +338,37 @@ impl<'s> Worker<'s> {
     async fn erase(&mut self, user: &str) -> Result<Erased, Failure> {
         // What is left after these is found erased when it is written.
         self.shared.journal.flush();
-        for _ in 0..MOST_CHUNKS {
+        for _ in 0..gone::MOST_CHUNKS {
             if !self.gather() && !self.has_bodies() || self.wait.is_some() {
                 break;
             }
             self.step().await;
         }
-        let unavailable = || Failure::Unavailable("the ledger's database did not answer".into());
-        let Some(database) = &mut self.database else {
-            return Err(unavailable());
-        };
-        let mask = self.beside.mask.of(user);
-        let erased = Box::pin(erase(&mut database.writer, user, &mask)).await;
-        match erased {
-            Ok(erased) => {
-                self.turn();
-                Ok(erased)
+        // A connection that has been idle may be gone: another one is tried.
+        for _ in 0..2 {
+            if self.database.is_none() {
+                self.step().await;
             }
-            Err(error) => {
-                tracing::warn!(%error, "what is kept of a user can't be deleted");
-                self.database = None;
-                Err(unavailable())
+            let Some(database) = &mut self.database else {
+                break;
+            };
+            let mask = self.beside.mask.of(user);
+            match Box::pin(gone::erase(&mut database.writer, user, &mask)).await {
+                Ok(erased) => {
+                    self.turn();
+                    return Ok(erased);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what is kept of a user can't be deleted");
+                    self.database = None;
+                    if !is_away(&error) {
+                        break;
+                    }
+                }
             }
         }
+        let why = "the ledger's database did not answer";
+        Err(Failure::Unavailable(why.into()))
     }
 
     /// Writes what is left, as far as the database takes it now.
@@ -414,66 +414,6 @@ async fn open(location: &Location, beside: &mut Beside) -> Result<Database, sqlx
     within(PATIENCE, beside.fields.note(writer, now_us)).await?;
     beside.mask = within(PATIENCE, Mask::read(writer)).await?;
     Ok(database)
-}
-
-/// Deletes some of what is over.
-async fn expire(shared: &Shared, database: &mut Database) -> Result<(), sqlx::Error> {
-    let now_us = Timestamp::now().as_microsecond();
-    let before = |retention: Option<Duration>| {
-        let micros = i64::try_from(retention?.as_micros()).unwrap_or(i64::MAX);
-        Some(now_us.saturating_sub(micros))
-    };
-    let before_us = before(shared.retention);
-    let writer = &mut database.writer;
-    for _ in 0..MOST_CHUNKS {
-        let gone = within(PATIENCE, bodies::expire(writer, now_us, before_us)).await?;
-        shared.bodies.expired(gone);
-        if gone == 0 {
-            break;
-        }
-    }
-    if let Some(before_us) = before(shared.usage_retention) {
-        for _ in 0..MOST_CHUNKS {
-            if within(PATIENCE, sums::expire(writer, before_us)).await? == 0 {
-                break;
-            }
-        }
-    }
-    let Some(before_us) = before_us else {
-        return Ok(());
-    };
-    for _ in 0..MOST_CHUNKS {
-        let gone = within(PATIENCE, tables::expire(writer, before_us)).await?;
-        shared.tallies.expired.fetch_add(gone, Relaxed);
-        if gone == 0 {
-            break;
-        }
-    }
-    within(PATIENCE, erasure::forget(writer, before_us)).await?;
-    if let Err(error) = database.tidy().await {
-        tracing::warn!(%error, "freed room of the database is not given back");
-    }
-    Ok(())
-}
-
-/// Deletes all that is kept of a user.
-async fn erase(connection: &mut Connection, user: &str, mask: &str) -> Result<Erased, sqlx::Error> {
-    let mut erased = Erased::default();
-    // First: from here on no node writes what it has of them from before.
-    let now_us = Timestamp::now().as_microsecond();
-    within(PATIENCE, erasure::note(connection, mask, now_us)).await?;
-    loop {
-        match within(PATIENCE, bodies::erase(connection, mask)).await? {
-            0 => break,
-            gone => erased.bodies += gone,
-        }
-    }
-    loop {
-        match within(PATIENCE, tables::erase(connection, user)).await? {
-            0 => return Ok(erased),
-            gone => erased.rows += gone,
-        }
-    }
 }
 
 /// Writes a batch; what can be written of it is taken out.

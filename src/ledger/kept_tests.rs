@@ -1,6 +1,7 @@
 //! What is kept and what is forgotten, over a database that two processes share.
 
-use super::drain::{Erased, Told};
+use super::drain::Told;
+use super::gone::Erased;
 use super::search::Filter;
 use super::tests::*;
 use super::*;
@@ -9,6 +10,33 @@ use super::*;
 fn other(own: &Path, shared: &Path) -> Ledger {
     let location = Location::Dir(shared.to_path_buf());
     Ledger::start(own, location, &Settings::default(), &master())
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_user_is_deleted_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = start(dir.path(), &Settings::default());
+    for number in 0..100 {
+        exchange(&ledger, &record(number)).await;
+    }
+    rows(&ledger, Filter::default()).await;
+    let erased = ledger.ask(Question::Erase("user-4".into())).await;
+    assert!(matches!(
+        erased,
+        Ok(Told::Erased(Erased {
+            rows: 10,
+            bodies: 0
+        }))
+    ));
+    assert_eq!(rows_of(&ledger, 90).await.len(), 90);
+    // As if the process were killed now: nothing of it is in the journal any more.
+    let shared = ledger.shared.as_ref().unwrap();
+    let extent = shared.journal.extent();
+    for number in extent.first..=extent.last {
+        let bytes = std::fs::read(shared.journal.segment(number).unwrap()).unwrap();
+        assert!(memchr::memmem::find(&bytes, b"user-4").is_none());
+    }
+    ledger.close(LONG);
 }
 
 #[tokio::test]
@@ -79,7 +107,7 @@ async fn bodies_go_with_their_user_also_where_they_waited() {
         kept += 1;
     }
     assert_eq!(kept, 18);
-    assert_eq!(ledger.counts().bodies.waiting_bytes, 0);
+    assert_eq!(ledger.counts().bodies.bytes, 0);
     assert!(ledger.close(LONG));
 }
 
@@ -305,7 +333,7 @@ async fn bodies_wait_for_the_database_within_their_bound() {
     std::fs::write(&nowhere, "not a folder").unwrap();
     let settings = Settings {
         keep: Keep::Bodies,
-        max_bodies_waiting: 1000,
+        max_body_memory: 1000,
         ..Settings::default()
     };
     let location = Location::Dir(nowhere.clone());
@@ -319,7 +347,7 @@ async fn bodies_wait_for_the_database_within_their_bound() {
         ledger.done(id.await.unwrap(), &record, Some(body));
     }
     let counts = ledger.counts().bodies;
-    assert_eq!((counts.waiting_bytes, counts.dropped), (1000, 10));
+    assert_eq!((counts.bytes, counts.dropped), (1000, 10));
     std::fs::remove_file(&nowhere).unwrap();
     std::fs::create_dir(&nowhere).unwrap();
     // Rows lose nothing by it.
@@ -329,6 +357,6 @@ async fn bodies_wait_for_the_database_within_their_bound() {
         assert!(std::time::Instant::now() < until, "they are not written");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(ledger.counts().bodies.waiting_bytes, 0);
+    assert_eq!(ledger.counts().bodies.bytes, 0);
     assert!(ledger.close(LONG));
 }

@@ -20,6 +20,7 @@ mod drain;
 pub mod entry;
 mod erasure;
 mod gather;
+mod gone;
 pub mod journal;
 pub mod mail;
 pub mod metadata;
@@ -79,8 +80,8 @@ pub struct Settings {
     pub body_retention: Duration,
     /// Of each request and each answer no more bytes are kept.
     pub max_body: u64,
-    /// Bytes of bodies that may wait to be written.
-    pub max_bodies_waiting: u64,
+    /// Bytes of bodies in memory: of exchanges under way, and of what waits to be written.
+    pub max_body_memory: u64,
 }
 
 /// What becomes of a request that can't be journaled.
@@ -115,7 +116,7 @@ impl Default for Settings {
             keep: Keep::Metadata,
             body_retention: Duration::from_secs(30 * 24 * 3600),
             max_body: 256 << 10,
-            max_bodies_waiting: 64 << 20,
+            max_body_memory: 64 << 20,
         }
     }
 }
@@ -246,7 +247,7 @@ impl Ledger {
             keep: settings.keep,
             body_retention: settings.body_retention,
             max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
-            bodies: bodies::Waiting::new(settings.max_bodies_waiting),
+            bodies: bodies::Waiting::new(settings.max_body_memory),
             sealer: bodies::Sealer::new(master),
             process: u128::from(fastrand::u64(..1 << 40)) << 40,
             counter: AtomicU64::new(0),
@@ -328,7 +329,7 @@ impl Ledger {
         let body = || {
             let own = retention.and_then(|retention| retention.bodies);
             let time = own.unwrap_or(shared.body_retention);
-            Box::new(Body::new(shared.max_body, time))
+            Box::new(shared.bodies.body(shared.max_body, time))
         };
         (keep, (keep == Keep::Bodies).then(body))
     }
@@ -346,7 +347,7 @@ impl Ledger {
         if !kept {
             shared.tallies.lost.fetch_add(1, Relaxed);
         }
-        if let Some(body) = body.filter(|body| !body.is_empty()) {
+        if let Some(body) = body.filter(|body| body.is_kept()) {
             let user = record.user.as_deref().unwrap_or_default();
             let at_us = record.at.as_microsecond();
             shared.bodies.put(id, at_us, user, *body);

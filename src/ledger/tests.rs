@@ -10,7 +10,7 @@ use super::row::{DONE, INTERRUPTED, Row};
 use super::search::{Filter, Query};
 use super::segments::Leftover;
 use super::*;
-use crate::ledger::drain::{Erased, Told};
+use crate::ledger::drain::Told;
 use crate::observe::record::AttemptRecord;
 use crate::protocol::usage::Usage;
 
@@ -357,33 +357,6 @@ async fn without_a_database_the_journal_fills_and_then_the_rule_decides() {
         assert!(ledger.health().database);
         ledger.close(LONG);
     }
-}
-
-#[tokio::test]
-async fn what_is_kept_of_a_user_is_deleted_for_good() {
-    let dir = tempfile::tempdir().unwrap();
-    let ledger = start(dir.path(), &Settings::default());
-    for number in 0..100 {
-        exchange(&ledger, &record(number)).await;
-    }
-    rows(&ledger, Filter::default()).await;
-    let erased = ledger.ask(Question::Erase("user-4".into())).await;
-    assert!(matches!(
-        erased,
-        Ok(Told::Erased(Erased {
-            rows: 10,
-            bodies: 0
-        }))
-    ));
-    assert_eq!(rows_of(&ledger, 90).await.len(), 90);
-    // As if the process were killed now: nothing of it is in the journal any more.
-    let shared = ledger.shared.as_ref().unwrap();
-    let extent = shared.journal.extent();
-    for number in extent.first..=extent.last {
-        let bytes = std::fs::read(shared.journal.segment(number).unwrap()).unwrap();
-        assert!(memchr::memmem::find(&bytes, b"user-4").is_none());
-    }
-    ledger.close(LONG);
 }
 
 #[tokio::test]

@@ -40,9 +40,9 @@ const BODIES: (&str, &str) = (
     "strait_ledger_bodies_total",
     "Bodies of exchanges by what became of them.",
 );
-const WAITING: (&str, &str) = (
-    "strait_ledger_bodies_waiting_bytes",
-    "Bytes of bodies that wait to be written.",
+const HELD: (&str, &str) = (
+    "strait_ledger_bodies_bytes",
+    "Bytes of bodies in memory, under way or waiting to be written.",
 );
 const ALERTS: (&str, &str) = (
     "strait_alerts_total",
@@ -51,7 +51,7 @@ const ALERTS: (&str, &str) = (
 
 impl Tallied {
     pub fn new(ledger: Ledger, alerts: Alerts) -> Self {
-        let plain = [AVAILABLE, JOURNAL, WAITING, UNJOURNALED, TORN];
+        let plain = [AVAILABLE, JOURNAL, HELD, UNJOURNALED, TORN];
         let mut descs = Vec::from(plain.map(|(name, help)| desc(name, help, &[])));
         descs.push(desc(ROWS.0, ROWS.1, &["outcome"]));
         descs.push(desc(BODIES.0, BODIES.1, &["outcome"]));
@@ -75,7 +75,7 @@ impl Collector for Tallied {
         for ((name, help), value) in [
             (AVAILABLE, u64::from(counts.database)),
             (JOURNAL, counts.journal_bytes),
-            (WAITING, counts.bodies.waiting_bytes),
+            (HELD, counts.bodies.bytes),
         ] {
             let mut rows = Rows::gauge(name, help);
             rows.push(&[], value as f64);
