@@ -29,7 +29,7 @@ pub struct Key {
     /// The rules of a key of the directory, and of all that it belongs to.
     pub gates: Box<[Arc<Gate>]>,
     /// Its limits and those of all that it belongs to, the widest first.
-    pub limits: Box<[Limited]>,
+    pub limits: Box<[Arc<Limited>]>,
     /// Who spends with it, and what each may spend; empty without a budget.
     pub spends: Box<[Scope]>,
     /// Budgets of the end users and tags that its requests name.
@@ -68,6 +68,11 @@ impl Key {
             owner: Some(owner),
             generation,
         }
+    }
+
+    /// Returns its limits and those of all that it belongs to.
+    pub fn limited(&self) -> impl Iterator<Item = &Limited> + Clone {
+        self.limits.iter().map(|shared| &**shared)
     }
 
     /// Returns whether there are models that the key may not use.
@@ -188,7 +193,7 @@ impl Key {
                 .map(|pattern| Glob::new(pattern))
                 .collect(),
             gates: Box::default(),
-            limits: settings.limits.iter().cloned().collect(),
+            limits: settings.limits.iter().cloned().map(Arc::new).collect(),
             spends: match settings.budgets.is_empty() {
                 true => Box::default(),
                 false => Box::new([Scope {

@@ -381,14 +381,13 @@ fn limit(reader: &mut Reader<'_>, table: &Table<'_>) -> (Vec<At<String>>, Limits
 pub(super) fn plain_limits(reader: &mut Reader<'_>, table: &Table<'_>) -> Limits {
     Limits::read(|which| {
         let most = match which {
-            Which::Rpm | Which::Concurrent => u32::MAX.into(),
-            Which::Tpm
-            | Which::Rpd
-            | Which::Tpd
+            Which::Tpm | Which::Rpd | Which::Tpd => i64::MAX.unsigned_abs(),
+            Which::Rpm
             | Which::ImagesPerMinute
             | Which::ImagesPerDay
             | Which::AudioPerMinute
-            | Which::AudioPerDay => i64::MAX.unsigned_abs(),
+            | Which::AudioPerDay
+            | Which::Concurrent => u32::MAX.into(),
         };
         let limit = reader.get(table, which.name(), |value| match whole(0..=most)(value)? {
             0 => Err("must be 1 or more; leave it out for no limit".into()),

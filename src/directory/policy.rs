@@ -47,7 +47,7 @@ pub struct Policy {
 pub struct Level {
     pub gate: Option<Arc<Gate>>,
     pub constraints: Option<Arc<Constraints>>,
-    pub limits: Vec<Limited>,
+    pub limits: Vec<Arc<Limited>>,
     pub spends: Option<Scope>,
     /// Budgets of those that requests name.
     pub named: Vec<Arc<Named>>,
@@ -117,7 +117,7 @@ impl Level {
                 .into_iter()
                 .map(|(models, limits)| {
                     let models: Vec<&str> = models.iter().map(String::as_str).collect();
-                    Limited::new(holder(id), id, &models, limits)
+                    Arc::new(Limited::new(holder(id), id, &models, limits))
                 })
                 .collect(),
             spends: (!own.is_empty()).then(|| spender(id, own)),

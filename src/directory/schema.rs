@@ -380,22 +380,22 @@ static LIMIT: [Field; 12] = [
     field("tpd", Type::Whole(MOST_WHOLE), "Tokens a day"),
     field(
         "images_per_minute",
-        Type::Whole(MOST_WHOLE),
+        Type::Whole(u32::MAX as u64),
         "Images made in a minute",
     ),
     field(
         "images_per_day",
-        Type::Whole(MOST_WHOLE),
+        Type::Whole(u32::MAX as u64),
         "Images made in a day",
     ),
     field(
         "audio_seconds_per_minute",
-        Type::Whole(MOST_WHOLE),
+        Type::Whole(u32::MAX as u64),
         "Seconds of audio heard and spoken in a minute",
     ),
     field(
         "audio_seconds_per_day",
-        Type::Whole(MOST_WHOLE),
+        Type::Whole(u32::MAX as u64),
         "Seconds of audio heard and spoken in a day",
     ),
     field(

@@ -141,13 +141,13 @@ impl Gateway {
         spending::check(key.as_deref(), now, x)?;
         let estimate = limits::estimate(asked.api, &envelope, &body);
         let names = [&*envelope.model, &*route.name];
-        let limited = key.as_ref().map_or(&[][..], |key| &key.limits);
-        let own = limited.iter().filter(|limited| limited.counts(&names));
+        let limited = key.iter().flat_map(|key| key.limited());
+        let own = limited.clone().filter(|limited| limited.counts(&names));
         let mut permit = match &key {
             Some(_) => Some(limits::admit(own, estimate, limits, x).await?),
             None => None,
         };
-        let others = limited.iter().filter(|limited| !limited.counts(&names));
+        let others = limited.filter(|limited| !limited.counts(&names));
         let others = others.collect();
         x.phase(Phase::Access, limiting);
         let header = session.req_header();

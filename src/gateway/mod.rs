@@ -577,7 +577,7 @@ impl Gateway {
             Some(key) => {
                 let named = raw.named();
                 let named: Vec<&str> = named.iter().map(String::as_str).collect();
-                let limited = key.limits.iter().filter(|limited| limited.counts(&named));
+                let limited = key.limited().filter(|limited| limited.counts(&named));
                 Some(limits::admit(limited, Amount::default(), limits, x).await?)
             }
             None => None,

@@ -28,7 +28,7 @@ pub fn describe(key: Option<&Key>, core: &Core) -> Bytes {
         all.insert("user".into(), owner.user.as_deref().into());
     }
     all.insert("restricted".into(), key.is_restricted().into());
-    let limits = key.limits.iter().map(|limited| {
+    let limits = key.limited().map(|limited| {
         let mut one = Map::new();
         one.insert("on".into(), (*limited.name).into());
         for which in Which::ALL {

@@ -159,7 +159,7 @@ impl Raw {
             .iter()
             .map(|model| format!("{}/{model}", provider.name));
         self.named = full.chain(named.iter().cloned()).collect();
-        let counted = |key: &Key| key.limits.iter().any(|limited| limited.models.is_some());
+        let counted = |key: &Key| key.limited().any(|limited| limited.models.is_some());
         let keyed = self
             .key
             .as_ref()

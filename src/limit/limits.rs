@@ -86,11 +86,11 @@ pub struct Limits {
     /// Tokens a day.
     pub tpd: Option<u64>,
     /// Images made, in a minute and in a day.
-    pub images_per_minute: Option<u64>,
-    pub images_per_day: Option<u64>,
+    pub images_per_minute: Option<u32>,
+    pub images_per_day: Option<u32>,
     /// Seconds of audio heard and spoken, each request's rounded up; in a minute and in a day.
-    pub audio_seconds_per_minute: Option<u64>,
-    pub audio_seconds_per_day: Option<u64>,
+    pub audio_seconds_per_minute: Option<u32>,
+    pub audio_seconds_per_day: Option<u32>,
     /// Requests at a time.
     pub concurrent: Option<u32>,
 }
@@ -106,10 +106,10 @@ impl Limits {
             Which::Tpm => self.tpm,
             Which::Rpd => self.rpd,
             Which::Tpd => self.tpd,
-            Which::ImagesPerMinute => self.images_per_minute,
-            Which::ImagesPerDay => self.images_per_day,
-            Which::AudioPerMinute => self.audio_seconds_per_minute,
-            Which::AudioPerDay => self.audio_seconds_per_day,
+            Which::ImagesPerMinute => self.images_per_minute.map(u64::from),
+            Which::ImagesPerDay => self.images_per_day.map(u64::from),
+            Which::AudioPerMinute => self.audio_seconds_per_minute.map(u64::from),
+            Which::AudioPerDay => self.audio_seconds_per_day.map(u64::from),
             Which::Concurrent => self.concurrent.map(u64::from),
         }
     }
@@ -123,10 +123,10 @@ impl Limits {
             tpm: read(Which::Tpm),
             rpd: read(Which::Rpd),
             tpd: read(Which::Tpd),
-            images_per_minute: read(Which::ImagesPerMinute),
-            images_per_day: read(Which::ImagesPerDay),
-            audio_seconds_per_minute: read(Which::AudioPerMinute),
-            audio_seconds_per_day: read(Which::AudioPerDay),
+            images_per_minute: small(read(Which::ImagesPerMinute)),
+            images_per_day: small(read(Which::ImagesPerDay)),
+            audio_seconds_per_minute: small(read(Which::AudioPerMinute)),
+            audio_seconds_per_day: small(read(Which::AudioPerDay)),
             concurrent: small(read(Which::Concurrent)),
         }
     }

@@ -19,7 +19,7 @@ impl Raw {
         };
         let full = format!("{}/{model}", self.candidate().provider.name);
         let before: Vec<&str> = self.named.iter().map(String::as_str).collect();
-        for limited in key.limits.iter() {
+        for limited in key.limited() {
             let known = |(name, _): &(Arc<str>, Permit)| *name == limited.name;
             if limited.models.is_none()
                 || !limited.counts(&[model, &full])
