@@ -107,7 +107,7 @@ fn answers_are_kept_in_postgresql_as_in_a_file() {
 #[test]
 fn every_earlier_version_is_brought_up_to_date() {
     let postgres = Postgres::start();
-    for version in 0..=database::newest() {
+    for version in std::iter::once(0).chain(database::versions()) {
         let dir = tempfile::tempdir().unwrap();
         for location in [dir.path().into(), server(&postgres.database())] {
             block(async {
@@ -130,6 +130,36 @@ fn every_earlier_version_is_brought_up_to_date() {
                 "{version}"
             );
             assert!(state.close(SOON));
+        }
+    }
+}
+
+#[test]
+fn a_gateway_that_had_keys_before_it_remembers_that_it_was_closed() {
+    let postgres = Postgres::start();
+    for kind in ["organisation", "team"] {
+        let dir = tempfile::tempdir().unwrap();
+        for location in [dir.path().into(), server(&postgres.database())] {
+            let closed: i64 = block(async {
+                let mut connection = location.connect().await.unwrap();
+                location.migrate_to(&mut connection, 5).await.unwrap();
+                let insert = format!(
+                    "INSERT INTO objects (id, kind, path, name, version, created, changed, body) \
+                     VALUES ('x_1', '{kind}', '/x_1', 'n', 1, 1, 1, '{{}}')"
+                );
+                let insert = sqlx::AssertSqlSafe(insert);
+                sqlx::raw_sql(insert)
+                    .execute(&mut connection)
+                    .await
+                    .unwrap();
+                location.migrate(&mut connection).await.unwrap();
+                let count = "SELECT COUNT(*) FROM counters WHERE name = 'closed'";
+                sqlx::query_scalar(count)
+                    .fetch_one(&mut connection)
+                    .await
+                    .unwrap()
+            });
+            assert_eq!(closed, i64::from(kind == "organisation"), "{kind}");
         }
     }
 }

@@ -250,8 +250,9 @@ impl TokenSettings {
         let Some(claim) = &self.user else {
             return Ok(None);
         };
-        let subject = jwt::find(claims, claim).and_then(|value| value.as_str());
-        let fits = |text: &&str| {
+        let told = jwt::find(claims, claim).filter(|told| told.is_string() || told.is_number());
+        let subject = told.and_then(|told| jwt::texts(told).pop());
+        let fits = |text: &String| {
             (1..=LONGEST_SUBJECT).contains(&text.len()) && !text.contains(char::is_control)
         };
         match subject.filter(fits) {

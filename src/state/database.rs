@@ -108,13 +108,14 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
     ),
 ];
 
+/// Every version that there was; their numbers may have gaps.
+pub fn versions() -> impl Iterator<Item = i64> {
+    MIGRATIONS.iter().map(|(version, ..)| *version)
+}
+
 /// The version that [`Location::migrate`] brings a database to.
 pub fn newest() -> i64 {
-    MIGRATIONS
-        .iter()
-        .map(|(version, ..)| *version)
-        .max()
-        .unwrap_or(0)
+    versions().max().unwrap_or(0)
 }
 
 /// What a migration says.

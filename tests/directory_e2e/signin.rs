@@ -187,7 +187,12 @@ fn whoever_signs_in_is_what_their_groups_say_until_they_sign_out() {
     }
     assert!(audit.contains("oidc:u-1"), "{audit}");
     let secret = session.rsplit('-').next().unwrap();
-    assert!(!audit.contains(secret) && !strait.log().contains(secret));
+    let status = call(strait, OPERATOR, "GET", "status", &Value::Null).text();
+    for text in [&audit, &strait.log(), &strait.metrics(), &status] {
+        for hidden in [secret, SECRET, "access-1", "code+0"] {
+            assert!(!text.contains(hidden), "{hidden}: {text}");
+        }
+    }
     let _ = &lab.provider;
 }
 

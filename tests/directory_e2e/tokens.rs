@@ -205,6 +205,53 @@ fn a_token_in_a_place_of_the_directory_is_held_to_what_stands_there() {
 }
 
 #[test]
+fn an_issuer_may_be_any_name_whose_keys_are_told_and_name_no_users() {
+    let (signer, second) = (Signer::new("one", "RS256"), Signer::new("two", "EdDSA"));
+    let (idp, provider) = (Idp::start(&signer), mock(CENT));
+    idp.show(&[&signer, &second]);
+    let strait = Strait::start(&format!(
+        r#"{}
+        [[keys]]
+        name = "team-a"
+        key = "{FILE_KEY}"
+        [[jwt]]
+        name = "ci"
+        issuer = "urn:our:ci"
+        jwks = "{}/keys"
+        audience = "strait"
+        algorithms = ["RS256", "EdDSA"]
+        user = ""
+        [[jwt.map]]
+        key = "team-a"
+        "#,
+        config(&provider),
+        idp.issuer(),
+    ));
+    let claims = json!({"iss": "urn:our:ci", "aud": ["strait"], "exp": now() + 300});
+    for (alg, signer) in [("RS256", &signer), ("EdDSA", &second)] {
+        // Which key it is need not be told.
+        let token = signer.token_as(&json!({"alg": alg}), &claims);
+        let mut body = chat("fast", "hi");
+        body["user"] = json!("whom the client says");
+        let authorization = format!("Bearer {token}");
+        let headers = [("authorization", &*authorization)];
+        let body = body.to_string();
+        let client = strait.client();
+        let answer = client.post("/v1/chat/completions", &headers, body.as_bytes());
+        assert_eq!(answer.status, 200, "{alg}: {}", answer.text());
+    }
+    for record in strait.records(2) {
+        assert_eq!(record["user"], "whom the client says", "{record}");
+        assert_eq!(record["key"], "team-a", "{record}");
+    }
+    let asked = idp.provider.take();
+    assert!(
+        asked.iter().all(|got| got.path == "/keys"),
+        "nothing else is asked for"
+    );
+}
+
+#[test]
 fn a_token_that_does_not_hold_is_refused() {
     let signer = Signer::new("one", "RS256");
     let lab = trusting(&[&signer]);
