@@ -271,7 +271,7 @@ impl Grant {
         let mut key = Key::clone(&key);
         if !self.limits.is_unlimited() {
             let own = Limited::new(Holder::User, name, &[], self.limits);
-            key.limits = key.limits.iter().cloned().chain([own]).collect();
+            key.limits = key.limits.iter().cloned().chain([Arc::new(own)]).collect();
         }
         if !self.budgets.is_empty() {
             let own = Scope {
