@@ -93,7 +93,7 @@ fn whole(runtime: &tokio::runtime::Runtime, record: &Record, count: usize) -> Du
             let started = Instant::now();
             for _ in 0..BATCH {
                 let key = keys.find(KEY).expect("it is known");
-                let limited = std::iter::once(&team).chain(key.limits.iter());
+                let limited = std::iter::once(&team).chain(key.limited());
                 let permit = limiter.admit_all(limited, Amount::from(1200), Instant::now());
                 let mut permit = permit.expect("there is room");
                 let now = jiff::Timestamp::now();

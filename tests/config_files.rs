@@ -245,11 +245,14 @@ fn walk(section: &str, table: &toml::Table, shown: &mut BTreeSet<(String, String
                     .for_each(|table| walk(&named, table, shown));
             }
         }
-        if is_section(&listed) {
-            let elements = value.as_array().into_iter().flatten();
-            elements
-                .filter_map(|value| value.as_table())
-                .for_each(|table| walk(&listed, table, shown));
+        // Where one table may stand, or several in an array, all have the same keys.
+        for path in [&listed, &below] {
+            if is_section(path) {
+                let elements = value.as_array().into_iter().flatten();
+                elements
+                    .filter_map(|value| value.as_table())
+                    .for_each(|table| walk(path, table, shown));
+            }
         }
     }
 }
