@@ -12,9 +12,9 @@ use super::super::allowance;
 use super::super::ask::{Ask, Outgoing};
 use super::super::outcome::{Busy, Flow, Tried, Try};
 use super::super::verdict;
-use super::{
-    Hold, MOST_ERROR, MOST_TASK, broken, event_error, head, passed, refused, unsigned, wire,
-};
+use super::hold::{Hold, MOST_TASK};
+use super::refused::{MOST_ERROR, broken, event_error, refused, unsigned, wire};
+use super::{head, passed};
 use crate::error::{Error, Kind};
 use crate::observe::record::Phase;
 use crate::protocol::api::{self, Api};
