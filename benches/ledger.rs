@@ -139,7 +139,7 @@ fn key() -> KeySettings {
         name: "team-a".into(),
         key: Secret::new(KEY),
         models: Vec::new(),
-        limits: vec![Limited::new(Holder::Key, "team-a", &[], limits())],
+        limits: vec![Limited::new(Holder::Key, "team-a", &[], limits()).into()],
         budgets: vec![budget(Every::Day), budget(Every::Month)],
         named: Vec::new(),
         constraints: None,

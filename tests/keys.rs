@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use strait::access::{KeySettings, Keys};
@@ -13,7 +14,7 @@ fn settings(at: usize) -> KeySettings {
         name: format!("team-{at}"),
         key: Secret::new(format!("sk-{at:040}")),
         models: vec!["fast".to_owned(), "openai/*".to_owned()],
-        limits: vec![Limited::new(
+        limits: vec![Arc::new(Limited::new(
             Holder::Key,
             &format!("team-{at}"),
             &[],
@@ -23,7 +24,7 @@ fn settings(at: usize) -> KeySettings {
                 concurrent: Some(50),
                 ..Limits::default()
             },
-        )],
+        ))],
         budgets: Vec::new(),
         named: Vec::new(),
         constraints: None,

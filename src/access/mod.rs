@@ -28,7 +28,8 @@ pub struct KeySettings {
     /// Globs over model names as the client writes them; empty allows every model.
     pub models: Vec<String>,
     /// Its own: for all models, and for some.
-    pub limits: Vec<Limited>,
+    /// The very ones that its key is held to.
+    pub limits: Vec<Arc<Limited>>,
     pub budgets: Vec<Budget>,
     /// Of the end users and tags that its requests name.
     pub named: Vec<Named>,

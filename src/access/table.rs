@@ -193,7 +193,7 @@ impl Key {
                 .map(|pattern| Glob::new(pattern))
                 .collect(),
             gates: Box::default(),
-            limits: settings.limits.iter().cloned().map(Arc::new).collect(),
+            limits: settings.limits.iter().cloned().collect(),
             spends: match settings.budgets.is_empty() {
                 true => Box::default(),
                 false => Box::new([Scope {

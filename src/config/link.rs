@@ -503,7 +503,7 @@ fn keys(
 }
 
 /// Returns a key's limits: those for the same models are one.
-fn limits(key: &str, written: &[(Vec<At<String>>, Limits)]) -> Vec<Limited> {
+fn limits(key: &str, written: &[(Vec<At<String>>, Limits)]) -> Vec<Arc<Limited>> {
     let mut all: Vec<Limited> = Vec::with_capacity(written.len());
     for (models, limits) in written {
         let models: Vec<&str> = models.iter().map(|model| model.value.as_str()).collect();
@@ -514,7 +514,7 @@ fn limits(key: &str, written: &[(Vec<At<String>>, Limits)]) -> Vec<Limited> {
         }
     }
     all.retain(|limited| !limited.limits.is_unlimited());
-    all
+    all.into_iter().map(Arc::new).collect()
 }
 
 /// Warns of a pattern that nothing matches. A bare name may be one of the catalogue's, unless it is nearly ours.

@@ -217,7 +217,7 @@ async fn rows_from_before_there_were_sums_are_counted_once() {
         .execute(&mut connection)
         .await
         .unwrap();
-    let again = include_str!("../../migrations/0032_sums.sqlite.sql");
+    let again = include_str!("../../migrations/0009_sums.sqlite.sql");
     let again = &again[again.find("INSERT INTO counters").unwrap()..];
     sqlx::raw_sql(again).execute(&mut connection).await.unwrap();
     drop(connection);

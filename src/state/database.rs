@@ -70,41 +70,41 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
         6,
         "ledger_order",
         Text::Each {
-            sqlite: include_str!("../../migrations/0006_ledger_order_sqlite.sql"),
+            sqlite: include_str!("../../migrations/0006_ledger_order.sqlite.sql"),
             // Its tables have no order.
             postgres: "SELECT 1",
         },
     ),
     (
-        30,
+        7,
         "erasures",
-        Text::Both(include_str!("../../migrations/0030_erasures.sql")),
+        Text::Both(include_str!("../../migrations/0007_erasures.sql")),
     ),
     (
-        31,
+        8,
         "bodies",
         Text::Each {
-            sqlite: include_str!("../../migrations/0031_bodies.sqlite.sql"),
-            postgres: include_str!("../../migrations/0031_bodies.postgres.sql"),
+            sqlite: include_str!("../../migrations/0008_bodies.sqlite.sql"),
+            postgres: include_str!("../../migrations/0008_bodies.postgres.sql"),
         },
     ),
     (
-        32,
+        9,
         "sums",
         Text::Each {
-            sqlite: include_str!("../../migrations/0032_sums.sqlite.sql"),
-            postgres: include_str!("../../migrations/0032_sums.postgres.sql"),
+            sqlite: include_str!("../../migrations/0009_sums.sqlite.sql"),
+            postgres: include_str!("../../migrations/0009_sums.postgres.sql"),
         },
     ),
     (
-        33,
+        10,
         "metadata",
-        Text::Both(include_str!("../../migrations/0033_metadata.sql")),
+        Text::Both(include_str!("../../migrations/0010_metadata.sql")),
     ),
     (
-        40,
+        11,
         "signin",
-        Text::Both(include_str!("../../migrations/0040_signin.sql")),
+        Text::Both(include_str!("../../migrations/0011_signin.sql")),
     ),
 ];
 
