@@ -106,8 +106,12 @@ fn budget(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Written> {
     let every = required(reader, table, "every", every);
     let rolling = reader.get(table, "rolling", truth);
     let zone = reader.get(table, "timezone", zone);
-    let end_user = reader.get(table, Dimension::EndUser.name(), label);
-    let tag = reader.get(table, Dimension::Tag.name(), label);
+    // What tokens stand for has budgets of its own, and none of those whom requests name.
+    let mut named = |of: Dimension| match table.takes(of.name()) {
+        true => reader.get(table, of.name(), label),
+        false => None,
+    };
+    let (end_user, tag) = (named(Dimension::EndUser), named(Dimension::Tag));
     let (most, every) = (most?, every?);
     if let Some(rolling) = rolling.as_ref().filter(|rolling| rolling.value)
         && every.value == Every::Ever
