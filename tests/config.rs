@@ -1077,6 +1077,7 @@ fn tokens_are_mapped_and_people_sign_in_as_it_is_written() {
         [[jwt.map]]
         key = "team-a"
         limits = { rpm = 5 }
+        budget = [{ usd = 5.0, every = "day", timezone = "Europe/Berlin" }, { usd = 20.0, every = "week", rolling = true }]
         [admin.oidc]
         issuer = "http://127.0.0.1:9000"
         client_id = "strait"
@@ -1095,6 +1096,7 @@ fn tokens_are_mapped_and_people_sign_in_as_it_is_written() {
     assert_eq!(corp.user.as_deref(), Some("sub"));
     assert_eq!(corp.required[1].any, ["3"]);
     assert_eq!(corp.grants[0].limits.rpm, Some(5));
+    assert_eq!(corp.grants[0].budgets.len(), 2);
     let oidc = now.admin.oidc.unwrap();
     assert_eq!(oidc.scopes, ["openid", "groups"]);
     assert_eq!(oidc.origin().as_deref(), Some("https://strait.example.com"));

@@ -208,6 +208,43 @@ fn a_restricted_key_can_not_spell_the_query_so_that_only_the_provider_reads_it()
 }
 
 #[test]
+fn a_path_leads_nowhere_but_where_it_says() {
+    let provider = mock("");
+    let strait = gateway(&provider);
+    let ask = |key, path: &str| strait.client().post(path, &[key, JSON], b"{}");
+    for path in [
+        "/openai/../../admin",
+        "/openai/v1/..%2f..%2fadmin",
+        "/v1/files/%2e%2e/models",
+        "/openai/v1/models/gpt-5-mini/../gpt-5",
+    ] {
+        for key in [ALL, FEW] {
+            let answer = ask(key, path);
+            assert_eq!(answer.status, 400, "{path}: {}", answer.text());
+            assert_eq!(answer.json()["error"]["param"], "path", "{path}");
+        }
+    }
+    for (path, status) in [
+        ("/openai/v1/MODELS/gpt-5", 403),
+        ("/openai/v1/models//gpt-5", 403),
+        ("/openai/v1/models/gpt-5-mini/models/gpt-5", 403),
+        ("/openai/v1/models%2Fgpt-5", 400),
+    ] {
+        assert_eq!(ask(FEW, path).status, status, "{path}");
+    }
+    // Nor does a model that a provider's path would have in it.
+    for model in ["openai/../../admin", "openai/..", "openai/a/./b"] {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "x"}]});
+        let body = body.to_string();
+        let answer = strait
+            .client()
+            .post("/v1/chat/completions", &[ALL, JSON], body.as_bytes());
+        assert_eq!(answer.status, 404, "{model}: {}", answer.text());
+    }
+    assert!(provider.calls().is_empty());
+}
+
+#[test]
 fn a_realtime_session_is_passed_both_ways() {
     let provider = mock("");
     let strait = gateway(&provider);

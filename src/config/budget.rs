@@ -15,8 +15,6 @@ use crate::provider::cost::PICO;
 const MOST_USD: f64 = 1_000_000.0;
 /// Budgets of one key.
 const MOST_BUDGETS: usize = 64;
-/// Where the budgets of tokens are written.
-pub(super) const TOKENS: &str = "jwt[].map[].budget";
 /// Of end users and tags.
 const MOST_NAMED: usize = 1000;
 
@@ -43,7 +41,7 @@ pub(super) fn budgets_of(
     }
     if !table.is_array("budget") {
         let table = reader.table(table, "budget", section);
-        let budget = table.and_then(|table| budget(reader, &table, section));
+        let budget = table.and_then(|table| budget(reader, &table));
         return budget.into_iter().collect();
     }
     let want = "a table { usd, every } or an array of them";
@@ -80,7 +78,7 @@ fn list(
         let Some(table) = reader.open(value, place, section) else {
             continue;
         };
-        let Some(written) = budget(reader, &table, section) else {
+        let Some(written) = budget(reader, &table) else {
             continue;
         };
         if written.of.is_none() && key == "budgets" {
@@ -103,14 +101,16 @@ fn list(
     all
 }
 
-fn budget(reader: &mut Reader<'_>, table: &Table<'_>, section: &str) -> Option<Written> {
+fn budget(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Written> {
     let most = required(reader, table, "usd", usd);
     let every = required(reader, table, "every", every);
     let rolling = reader.get(table, "rolling", truth);
     let zone = reader.get(table, "timezone", zone);
-    // A token's subject is its end user.
-    let named = section != TOKENS;
-    let mut named = |of: Dimension| named.then(|| reader.get(table, of.name(), label)).flatten();
+    // What tokens stand for has budgets of its own, and none of those whom requests name.
+    let mut named = |of: Dimension| match table.takes(of.name()) {
+        true => reader.get(table, of.name(), label),
+        false => None,
+    };
     let (end_user, tag) = (named(Dimension::EndUser), named(Dimension::Tag));
     let (most, every) = (most?, every?);
     if let Some(rolling) = rolling.as_ref().filter(|rolling| rolling.value)

@@ -133,7 +133,7 @@ fn grants(reader: &mut Reader<'_>, table: &Table<'_>) -> (Vec<Grant>, Vec<At<Str
         let claim = reader.get(&table, "place_claim", text);
         let limits = reader.table(&table, "limits", "jwt[].map[].limits");
         let limits = limits.map_or_else(Limits::default, |table| plain_limits(reader, &table));
-        let budgets = super::budget::budgets_of(reader, &table, super::budget::TOKENS);
+        let budgets = super::budget::budgets_of(reader, &table, "jwt[].map[].budget");
         // Whoever shows the token is the end user.
         let (budgets, _) = super::budget::split(budgets, "");
         let given = ["key", "place", "place_claim"];

@@ -37,6 +37,11 @@ impl Table<'_> {
         self.map.contains_key(key)
     }
 
+    /// Returns whether the key may stand here.
+    pub fn takes(&self, key: &str) -> bool {
+        self.section.keys.contains(&key)
+    }
+
     pub fn is_array(&self, key: &str) -> bool {
         self.map
             .get(key)

@@ -329,7 +329,7 @@ fn published<'p>(before: &str, model: Cow<'p, str>) -> Cow<'p, str> {
 }
 
 /// Decodes `%2F` and its kin; what is no escape stays as it is.
-fn unescape(text: &str) -> Cow<'_, str> {
+pub fn unescape(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

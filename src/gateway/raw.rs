@@ -4,6 +4,7 @@
 //! held. Files, batches, realtime sessions and videos come here, and `/{provider}/…`: the provider's own API.
 
 mod counting;
+mod named;
 mod signed;
 mod standing;
 mod whom;
@@ -145,12 +146,10 @@ impl Raw {
     /// Checks the provider and the models that path and query name, and watches the body where not every model may
     /// be reached.
     fn check(&mut self, query: Option<&str>, headers: &HeaderMap) -> Result<()> {
-        let mut named = Vec::new();
-        for marker in ["/models/", "/deployments/", "/model/"] {
-            if let Some((_, rest)) = self.path.split_once(marker) {
-                named.extend(rest.split(['/', ':']).next().map(str::to_owned));
-            }
-        }
+        named::stays(&self.path)?;
+        let in_path = named::models(&self.path);
+        let is_plain = in_path.is_some();
+        let mut named = in_path.unwrap_or_default();
         let pairs = query.unwrap_or_default().split('&');
         let in_query = pairs.clone().filter_map(|pair| pair.strip_prefix("model="));
         named.extend(in_query.map(str::to_owned));
@@ -167,6 +166,12 @@ impl Raw {
         let mut demands = self.demands.iter();
         if !keyed && !demands.any(|demand| demand.asks_for_model(&provider)) {
             return self.permits(None);
+        }
+        if !is_plain {
+            return Err(Error::field(
+                "path",
+                "This request is restricted to certain models: names in the path can't be escaped so.",
+            ));
         }
         // A name spelt with escapes is read by the provider and not by us.
         let spelt = |pair: &str| pair.split('=').next().unwrap_or_default().contains('%');

@@ -364,9 +364,10 @@ fn sentence(crossing: &Crossing, scope: &str) -> String {
         (every, false) => format!("each {}", every.name()),
         (every, true) => format!("in any {}", every.name()),
     };
-    // To the cent: it is for people.
+    // To the cent: it is for people. Of what is less than a dollar, all of it.
     let cent = PICO / 100;
-    let spent = cost::usd(spending.after_pico / cent * cent);
+    let grain = if spending.most_pico < PICO { 1 } else { cent };
+    let spent = cost::usd(spending.after_pico / grain * grain);
     format!(
         "The budget {scope} of {} USD {window} is spent to {}: {spent} USD.",
         cost::usd(spending.most_pico),
@@ -455,6 +456,13 @@ mod tests {
         assert_eq!(
             sentence(&crossing, "key:<a>"),
             "The budget key:<a> of 10 USD each day is spent to 80 %: 8 USD."
+        );
+        let mut small = crossing;
+        small.spending.most_pico = PICO / 100;
+        small.spending.after_pico = PICO / 125;
+        assert_eq!(
+            sentence(&small, "key:<a>"),
+            "The budget key:<a> of 0.01 USD each day is spent to 80 %: 0.008 USD."
         );
         // RFC 4231, case 2, has the key "Jefe".
         let secret = Secret::new("Jefe");

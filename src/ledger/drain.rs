@@ -355,6 +355,9 @@ impl<'s> Worker<'s> {
             let mask = self.beside.mask.of(user);
             match Box::pin(gone::erase(&mut database.writer, user, &mask)).await {
                 Ok(erased) => {
+                    if let Err(error) = database.scrub().await {
+                        tracing::warn!(%error, "who was erased is in the database's log until it is written over");
+                    }
                     self.turn();
                     return Ok(erased);
                 }

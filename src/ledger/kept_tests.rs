@@ -75,6 +75,47 @@ async fn who_was_erased_stays_so_when_another_node_writes_what_it_still_had_of_t
 }
 
 #[tokio::test]
+async fn who_was_erased_is_in_no_file() {
+    const USER: &str = "whoever-is-erased";
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = start(dir.path(), &Settings::default());
+    for number in 0..100 {
+        let mut record = record(number);
+        if number % 5 == 0 {
+            record.user = Some(USER.to_owned());
+        }
+        exchange(&ledger, &record).await;
+    }
+    rows_of(&ledger, 100).await;
+    assert!(!files_with(dir.path(), USER).is_empty());
+    let erased = ledger.ask(Question::Erase(USER.into())).await;
+    let expected = Told::Erased(Erased {
+        rows: 20,
+        bodies: 0,
+    });
+    assert_eq!(erased.unwrap(), expected);
+    assert_eq!(files_with(dir.path(), USER), Vec::<PathBuf>::new());
+    assert!(ledger.close(LONG));
+    assert_eq!(files_with(dir.path(), USER), Vec::<PathBuf>::new());
+}
+
+fn files_with(dir: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        if memchr::memmem::find(&bytes, text.as_bytes()).is_some() {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test]
 async fn bodies_go_with_their_user_also_where_they_waited() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = start(dir.path(), &Settings::default());

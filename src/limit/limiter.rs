@@ -449,7 +449,7 @@ impl From<Denied> for Error {
             retry_after,
             ..
         } = denied;
-        let (what, words) = (what.name(), which.words());
+        let (what, words, advice) = (what.name(), which.words(), which.advice());
         match retry_after {
             Some(wait) => {
                 let seconds = wait.as_secs_f64();
@@ -467,7 +467,7 @@ impl From<Denied> for Error {
                 Kind::BodyTooLarge,
                 format!(
                     "Request too large for {what} '{key}' on {words}: limit {limit}, requested {requested}. \
-                     Ask for fewer output tokens or shorten the input."
+                     {advice}"
                 ),
             ),
         }

@@ -208,6 +208,19 @@ impl Which {
         }
     }
 
+    /// Returns what helps a request that is larger than the limit.
+    pub(super) fn advice(self) -> &'static str {
+        match self {
+            Which::Tpm | Which::Tpd => "Ask for fewer output tokens or shorten the input.",
+            Which::ImagesPerMinute | Which::ImagesPerDay => "Ask for fewer images.",
+            Which::AudioPerMinute
+            | Which::AudioPerDay
+            | Which::Rpm
+            | Which::Rpd
+            | Which::Concurrent => "Send, or ask for, less at a time.",
+        }
+    }
+
     /// Returns whether requests that take nothing of it pass whatever is owed: of images and audio it is known which do.
     pub(super) fn spares(self, requested: u64) -> bool {
         match self {

@@ -1,7 +1,8 @@
 //! What is spent of budgets, over restarts: one small file, replaced as a whole.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::budget::Spent;
@@ -23,7 +24,13 @@ pub fn load(dir: &Path) -> io::Result<Vec<Spent>> {
 pub fn save(dir: &Path, spent: &[Spent]) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let beside = dir.join("budgets.json.new");
-    let mut file = File::create(&beside)?;
+    // For nobody else to read: end users are named in it.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(&serde_json::to_vec(spent).map_err(io::Error::other)?)?;
     file.sync_data()?;
     fs::rename(&beside, dir.join(FILE))

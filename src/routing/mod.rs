@@ -24,7 +24,9 @@ use constraints::Constraints;
 
 pub use budget::RetryBudget;
 pub use health::{Allowance, Begun, Blame, Cooldowns, Failed, Listed, Scope, Standing, Waiting};
-pub use table::{Branch, Candidate, Child, EndpointScopes, Leaf, Node, Route, State, Table};
+pub use table::{
+    Branch, Candidate, Child, EndpointScopes, Leaf, Node, Route, State, Table, climbs,
+};
 
 /// A name that clients may use (`[models.NAME]`), checked: every target's provider exists.
 #[derive(Debug, Clone, PartialEq)]

@@ -637,6 +637,7 @@ impl Table {
         if let Some((prefix, model)) = name.split_once('/')
             && let Some(&provider) = self.provider_index.get(prefix)
             && !model.is_empty()
+            && !climbs(model)
         {
             return vec![Arc::new(self.candidate(provider, model, false))];
         }
@@ -777,6 +778,12 @@ fn half_lives(models: &HashMap<String, Arc<Model>>) -> HashMap<(usize, String), 
         }
     }
     shortest
+}
+
+/// Returns whether a name has `.` or `..` where a provider's path would be led elsewhere by it.
+pub fn climbs(name: &str) -> bool {
+    name.split(['/', '\\'])
+        .any(|part| matches!(part, "." | ".."))
 }
 
 /// Returns where a provider's models are served, as far as prices depend on it.

@@ -178,8 +178,9 @@ impl Location {
         let mut connection = within(CONNECT, Connection::connect_with(&options)).await?;
         if let Location::Dir(_) = self {
             // In this order: the first takes effect only while the file is empty, and the second makes it one that is not. With
-            // WAL the file survives every end of the process; a power cut may take the last moments.
-            let pragmas = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; \
+            // WAL the file survives every end of the process; a power cut may take the last moments. What is deleted is
+            // overwritten: who was erased must not be found in the file's free room.
+            let pragmas = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON; \
                            PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000";
             sqlx::raw_sql(pragmas).execute(&mut connection).await?;
         }
@@ -258,6 +259,18 @@ impl Database {
         }
         sqlx::raw_sql("PRAGMA incremental_vacuum(1000)")
             .execute(&mut self.writer)
+            .await
+            .map(drop)
+    }
+
+    /// Empties SQLite's write-ahead log, which still has what was deleted since as it was. While somebody reads long, it
+    /// stays until it is written over.
+    pub async fn scrub(&mut self) -> Result<(), sqlx::Error> {
+        if self.location.is_server() {
+            return Ok(());
+        }
+        let emptied = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)");
+        within(PATIENCE, emptied.execute(&mut self.writer))
             .await
             .map(drop)
     }
