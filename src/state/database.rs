@@ -325,6 +325,13 @@ pub fn is_away(error: &sqlx::Error) -> bool {
     if let sqlx::Error::Database(refused) = error {
         // SQLite's codes are plain numbers.
         let code = refused.code().unwrap_or_default();
+        // Out of memory, input and output, disk full: SQLite has ended the transaction by itself, which sqlx doesn't know.
+        // What this connection writes from then on may never be committed.
+        if let Ok(number) = code.parse::<u32>()
+            && code.len() < 5
+        {
+            return matches!(number & 0xff, 7 | 10 | 13);
+        }
         // Connection lost; shutting down or starting; too many connections; a standby that only reads.
         return code.len() == 5
             && (code.starts_with("08")
@@ -428,6 +435,24 @@ mod tests {
             url.expect("it is UTF-8"),
             "sqlite:///a%20b/%C3%BC%3F%23%25/strait.db?mode=rwc"
         );
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_disk_was_full_is_not_gone_on_with() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let location = Location::Dir(dir.path().to_owned());
+        let mut connection = location.connect().await.expect("a connection");
+        let small = "CREATE TABLE t (a); PRAGMA max_page_count = 4";
+        let made = sqlx::raw_sql(small).execute(&mut connection).await;
+        made.expect("it has room");
+        let mut transaction = connection.begin().await.expect("it begins");
+        let large = "INSERT INTO t VALUES (zeroblob(100000))";
+        let full = sqlx::query(large).execute(&mut *transaction).await;
+        assert!(is_away(&full.expect_err("it is full")));
+        drop(transaction);
+        let twice = "CREATE TABLE t (a)";
+        let refused = sqlx::raw_sql(twice).execute(&mut connection).await;
+        assert!(!is_away(&refused.expect_err("it is there already")));
     }
 
     #[test]
