@@ -136,7 +136,7 @@ pub async fn answer(ledger: &Ledger, asked: Asked<'_>) -> Answer {
         "records" if deletes => erase(ledger, parameters, asked.actor).await,
         "records" => told_rows(ledger, parameters, within).await,
         "records/export" => export(ledger, parameters, within, accept).await,
-        "audit" => told_audit(ledger, parameters).await,
+        "audit" => told_audit(ledger, parameters, within).await,
         _ => Err(Refusal::not_found("There is nothing at this path.")),
     };
     outcome.unwrap_or_else(Refusal::into_answer)
@@ -338,9 +338,11 @@ async fn told_body(
     let Told::Rows(rows) = ledger.ask(Question::Rows(Box::new(query))).await? else {
         return Err(unexpected());
     };
-    if rows.is_empty() {
+    let Some(row) = rows.first() else {
         return Err(missing());
-    }
+    };
+    let above = [&row.org, &row.team, &row.project];
+    let path: String = above.iter().map(|id| format!("/{id}")).collect();
     let Told::Body(kept) = ledger.ask(Question::Body(id.clone())).await? else {
         return Err(unexpected());
     };
@@ -351,16 +353,17 @@ async fn told_body(
         message: "What was said was sealed with another state.master_key.".into(),
         param: None,
     })?;
-    ledger.audit(actor, "body.read", &id, &json!({}));
+    ledger.audit(actor, "body.read", &id, &json!({"path": path}));
     Ok(json_answer(200, &told))
 }
 
-async fn told_audit(ledger: &Ledger, mut parameters: Parameters) -> Outcome {
+async fn told_audit(ledger: &Ledger, mut parameters: Parameters, within: Within) -> Outcome {
     let limit = parameters.number("limit", 1, MOST_PAGE)?.unwrap_or(PAGE);
     let query = audit::Query {
         before: parameters.number("before", 1, i64::MAX)?,
         actor: parameters.take("actor"),
         action: parameters.take("action"),
+        within,
         limit: limit + 1,
     };
     parameters.end()?;

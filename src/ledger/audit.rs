@@ -229,6 +229,8 @@ pub(super) struct Query {
     pub before: Option<i64>,
     pub actor: Option<String>,
     pub action: Option<String>,
+    /// Only what was done to one of these or to what belongs to them: paths as in [`super::api::Asked`].
+    pub within: Option<Vec<String>>,
     pub limit: i64,
 }
 
@@ -243,6 +245,19 @@ pub(super) async fn list(readers: &Pool, query: &Query) -> Result<Vec<Link>, sql
             sql.push(&format!(" AND {column} = "));
             sql.text(value.as_str());
         }
+    }
+    if let Some(within) = &query.within {
+        // Nothing is within nothing.
+        sql.push(" AND (1 = 0");
+        for path in within.iter().filter(|path| !path.is_empty()) {
+            // As it stands in the detail: in its quotes it can't be a part of what somebody sent.
+            for ends in ["\"", "/"] {
+                sql.push(" OR REPLACE(detail, ");
+                sql.text(format!("\"path\":\"{path}{ends}"));
+                sql.push(", '') <> detail");
+            }
+        }
+        sql.push(")");
     }
     sql.push(" ORDER BY seq DESC LIMIT ");
     sql.number(query.limit);

@@ -196,7 +196,11 @@ impl Admin {
         let which = id.or_else(|| reply.id()).unwrap_or_default();
         let action = format!("{object}.{action}");
         let ledger = &self.link.core.ledger;
-        ledger.audit(caller.name(), &action, which, &json!({"fields": fields}));
+        let mut detail = json!({"fields": fields});
+        if let Some(path) = reply.path() {
+            detail["path"] = path.into();
+        }
+        ledger.audit(caller.name(), &action, which, &detail);
     }
 
     /// What the ledger tells.

@@ -302,7 +302,8 @@ impl Asked<'_> {
         let mut reply = Reply::json(answer)
             .with_status(StatusCode::CREATED)
             .with_version(object.version)
-            .with_header("location", &location);
+            .with_header("location", &location)
+            .of(&object);
         if again {
             reply = reply.with_header("idempotency-replayed", "true");
         }
@@ -368,7 +369,9 @@ impl Asked<'_> {
             secret,
         });
         let object = object.await.map_err(failed)?;
-        Ok(Reply::json(shown(&object)).with_version(object.version))
+        Ok(Reply::json(shown(&object))
+            .with_version(object.version)
+            .of(&object))
     }
 
     async fn delete(&self, kind: Kind) -> Done {
@@ -384,9 +387,8 @@ impl Asked<'_> {
         let version = self.if_match.map(|_| object.version);
         let gone = self.directory.delete(&object.id, version, all);
         let gone = gone.await.map_err(failed)?;
-        Ok(Reply::json(
-            json!({"id": object.id, "object": kind.name(), "deleted": gone}),
-        ))
+        let told = json!({"id": object.id, "object": kind.name(), "deleted": gone});
+        Ok(Reply::json(told).of(&object))
     }
 
     /// Finds the object of the path.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::directory::role::Least;
 use crate::directory::schema::Wrong;
+use crate::directory::store::Object;
 
 /// An answer.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub struct Reply {
     status: StatusCode,
     body: Value,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where the object stands that was changed: whose auditors see it.
+    path: Option<String>,
 }
 
 /// Why there is none.
@@ -35,7 +38,18 @@ impl Reply {
             status: StatusCode::OK,
             body,
             headers: Vec::new(),
+            path: None,
         }
+    }
+
+    /// Notes which object was changed.
+    pub fn of(mut self, object: &Object) -> Self {
+        self.path = Some(object.path.clone());
+        self
+    }
+
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
     }
 
     pub fn with_status(self, status: StatusCode) -> Self {

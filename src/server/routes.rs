@@ -252,9 +252,9 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         route(
             "GET",
             "audit",
-            operator,
+            Least::Auditor,
             told,
-            "Administrative actions, the last first",
+            "Administrative actions, the last first; people see those on what they may audit",
         ),
     ]);
     routes

@@ -68,7 +68,7 @@ const WHO: &[(&str, &str, &str)] = &[
     ("GET", "records/export", ALL),
     ("GET", "records/{id}/body", "owner admin auditor"),
     ("DELETE", "records", ""),
-    ("GET", "audit", ""),
+    ("GET", "audit", "owner admin auditor"),
     ("GET", "signin", ANYONE),
     ("GET", "signin/callback", ANYONE),
     ("POST", "signout", ANYONE),
@@ -227,7 +227,7 @@ fn every_route_asks_for_its_role() {
             );
         }
         // Whoever belongs elsewhere is told nothing of what is here.
-        let everywhere = !path.contains("{id}") && who.contains("viewer");
+        let everywhere = !path.contains("{id}") && (who.contains("viewer") || *path == "audit");
         let creates = *method == "POST" && !path.contains('{');
         let answer = attempt(&stranger);
         match (everywhere, creates) {
@@ -252,6 +252,47 @@ fn every_route_asks_for_its_role() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn auditors_see_what_was_done_to_theirs() {
+    let lab = lab();
+    let strait = &lab.strait;
+    let (ours, theirs) = (tree(strait, "acme"), tree(strait, "others"));
+    let audits = |of: &str| person(strait, &ours.organisation, "auditor", of).1;
+    let (all, team) = (audits(&ours.organisation), audits(&ours.team));
+    // Names of fields are the client's own.
+    let trick = json!({"name": "x", format!("\"path\":\"/{}\"", ours.organisation): 1});
+    call(strait, OPERATOR, "POST", "organisations", &trick);
+    let path = format!("keys/{}", theirs.key);
+    assert_eq!(
+        call(strait, OPERATOR, "DELETE", &path, &Value::Null).status,
+        200
+    );
+    let seen = |token: &str| -> Vec<String> {
+        let told = call(strait, token, "GET", "audit?limit=500", &Value::Null);
+        assert_eq!(told.status, 200, "{}", told.text());
+        let rows = told.json()["data"].as_array().unwrap().clone();
+        rows.iter()
+            .map(|row| row["object"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    eventually("all of it is in the log", || {
+        seen(OPERATOR).contains(&theirs.key) && seen(&all).contains(&ours.key)
+    });
+    let (whole, of_team) = (seen(&all), seen(&team));
+    for id in [&ours.organisation, &ours.team, &ours.project, &ours.key] {
+        assert!(whole.contains(id), "{id}: {whole:?}");
+    }
+    assert!(of_team.contains(&ours.key) && !of_team.contains(&ours.organisation));
+    for id in [
+        &theirs.organisation,
+        &theirs.team,
+        &theirs.project,
+        &theirs.key,
+    ] {
+        assert!(!whole.contains(id) && !of_team.contains(id), "{id}");
     }
 }
 
