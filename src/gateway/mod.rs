@@ -88,6 +88,8 @@ pub struct Core {
     pub routing: Arc<routing::State>,
     pub limiter: Limiter,
     pub budgets: Arc<Budgets>,
+    /// Up to when they knew at the start what was spent: microseconds since 1970.
+    pub budgets_known_us: i64,
     pub cache: ArcSwap<Option<Arc<Cache>>>,
     /// What other nodes have, where there is a Redis.
     pub second: Option<Arc<Second>>,

@@ -177,6 +177,7 @@ impl<'s> Worker<'s> {
         if !self.batch.is_empty() {
             return true;
         }
+        self.batch.clear();
         self.live.read(&self.shared.journal, &mut self.batch);
         while self.batch.is_empty() {
             let Some(leaving) = self.leaving.front_mut() else {
@@ -189,6 +190,9 @@ impl<'s> Worker<'s> {
                     done.remove();
                 }
             }
+        }
+        if self.batch.is_empty() && self.looked.is_some() {
+            self.shared.recovered.store(true, Relaxed);
         }
         !self.batch.is_empty()
     }
@@ -232,9 +236,7 @@ impl<'s> Worker<'s> {
             Ok(()) => {
                 self.shared.tallies.well();
                 (self.wait, self.pause) = (None, TRY_AFTER);
-                if self.batch.is_empty() {
-                    self.live.release(&self.shared.journal);
-                }
+                self.release();
             }
             Err(error) => {
                 let name = self.shared.location.shown();
@@ -260,6 +262,8 @@ impl<'s> Worker<'s> {
             }
         }
         self.look_for_erasures().await;
+        // What had to wait for the budgets to be kept.
+        self.release();
         if let Some(database) = &mut self.database
             && let Err(error) = Box::pin(gone::expire(self.shared, database)).await
         {
@@ -290,8 +294,14 @@ impl<'s> Worker<'s> {
     fn turn(&mut self) {
         self.shared.journal.turn();
         self.gather();
+        self.release();
+    }
+
+    /// Gives up what of the journal is written.
+    fn release(&mut self) {
         if self.batch.is_empty() {
-            self.live.release(&self.shared.journal);
+            let kept = self.shared.kept_us.load(Relaxed);
+            self.live.release(&self.shared.journal, kept);
         }
     }
 
@@ -460,10 +470,18 @@ fn count(shared: &Shared, batch: &Batch, new: u64) {
     tally.fetch_add(new, Relaxed);
 }
 
-/// Has interrupted exchanges charged, whose rows are all new: what was there before was charged by then.
+/// Has exchanges of an ended process charged: those that were interrupted, whose rows are all new (what was there before
+/// was charged by then), and those whose ends came after the budgets were kept last.
 fn owe(shared: &Shared, batch: &Batch, rows: &[Row], new: u64) {
-    if batch.interrupted && new == rows.len() as u64 {
-        shared.owed.put(rows);
+    if batch.interrupted {
+        if new == rows.len() as u64 {
+            shared.owed.put(rows);
+        }
+    } else if batch.left {
+        let known = shared.known_us;
+        shared
+            .owed
+            .put(rows.iter().filter(|row| row.end_us() > known));
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Batch {
     pub actions: Vec<Action>,
     /// The rows are of exchanges whose ends nobody knows.
     pub interrupted: bool,
+    /// The rows are of a process that has ended.
+    pub left: bool,
     bytes: usize,
 }
 
@@ -34,6 +36,7 @@ impl Batch {
         self.rows.clear();
         self.actions.clear();
         self.interrupted = false;
+        self.left = false;
         self.bytes = 0;
     }
 
@@ -82,6 +85,8 @@ pub struct Live {
     number: u64,
     segment: Option<Segment>,
     open: Open,
+    /// When the last of the exchanges ended that were read, in microseconds since 1970.
+    last_end_us: i64,
 }
 
 impl Live {
@@ -112,7 +117,10 @@ impl Live {
                     if entry.kind == Kind::Carried {
                         continue;
                     }
+                    let before = batch.rows.len();
                     take(&entry, self.number, &mut self.open, batch);
+                    let ends = batch.rows[before..].iter().map(Row::end_us);
+                    self.last_end_us = ends.fold(self.last_end_us, i64::max);
                     if batch.is_full() {
                         return;
                     }
@@ -126,11 +134,14 @@ impl Live {
         }
     }
 
-    /// Gives up the segments that were read to their ends, when all that was read is written. Exchanges that are still
-    /// under way are written again before.
-    pub fn release(&mut self, journal: &Journal) {
+    /// Gives up the segments that were read to their ends, when all that was read is written, and all that it cost is in
+    /// the budgets that are kept: those of `kept_us`. Exchanges that are still under way are written again before.
+    pub fn release(&mut self, journal: &Journal, kept_us: i64) {
         let extent = journal.extent();
-        if extent.first == 0 || extent.first >= self.number.min(extent.last) {
+        if self.last_end_us > kept_us
+            || extent.first == 0
+            || extent.first >= self.number.min(extent.last)
+        {
             return;
         }
         let mut frame = Vec::new();
@@ -205,6 +216,7 @@ impl Leaving {
                 }
             }
         }
+        batch.left = true;
         loop {
             if let Some(segment) = &mut self.segment {
                 while let Some(entry) = next(segment, u64::MAX) {

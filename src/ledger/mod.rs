@@ -36,7 +36,7 @@ pub mod usage;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -147,6 +147,11 @@ struct Shared {
     counter: AtomicU64,
     questions: mpsc::Sender<(Question, Reply)>,
     owed: Owed,
+    /// Up to when the budgets know what ended processes spent, and what this one did: microseconds since 1970.
+    known_us: i64,
+    kept_us: AtomicI64,
+    /// The journals of ended processes are in the database.
+    recovered: AtomicBool,
     tallies: Tallies,
     stops: AtomicBool,
     stop: Notify,
@@ -232,6 +237,18 @@ impl Ledger {
         settings: &Settings,
         master: &Secret,
     ) -> Self {
+        Self::start_after(i64::MAX, state_dir, location, settings, master)
+    }
+
+    /// As [`Ledger::start`], where the budgets know what was spent up to `known_us`, in microseconds since 1970: what ended
+    /// processes spent later is owed.
+    pub fn start_after(
+        known_us: i64,
+        state_dir: &Path,
+        location: Location,
+        settings: &Settings,
+        master: &Secret,
+    ) -> Self {
         if !settings.enabled {
             return Self::off();
         }
@@ -253,6 +270,9 @@ impl Ledger {
             counter: AtomicU64::new(0),
             questions: ask,
             owed: Owed::default(),
+            known_us,
+            kept_us: AtomicI64::new(known_us),
+            recovered: AtomicBool::new(false),
             tallies: Tallies::default(),
             stops: AtomicBool::new(false),
             stop: Notify::new(),
@@ -392,7 +412,20 @@ impl Ledger {
             .unwrap_or_else(|_| Err(Failure::Unavailable("the ledger has ended".into())))
     }
 
-    /// Gives out what was interrupted and is to be charged; each once.
+    /// Takes note that the budgets are kept with what was spent up to `kept_us`: the journal of that may go.
+    pub fn budgets_kept(&self, kept_us: i64) {
+        if let Some(shared) = &self.shared {
+            shared.kept_us.store(kept_us, Relaxed);
+        }
+    }
+
+    /// Returns whether nothing of ended processes is left to be charged.
+    pub fn has_recovered(&self) -> bool {
+        let shared = self.shared.as_ref();
+        shared.is_none_or(|shared| shared.recovered.load(Relaxed) && shared.owed.is_empty())
+    }
+
+    /// Gives out what is to be charged; each once.
     pub fn owed(&self) -> Vec<Interrupted> {
         let shared = self.shared.as_ref();
         shared.map_or_else(Vec::new, |shared| shared.owed.take())

@@ -218,6 +218,11 @@ struct Buckets {
 }
 
 impl Row {
+    /// When it ended, in microseconds since 1970.
+    pub fn end_us(&self) -> i64 {
+        self.time_us.saturating_add(self.duration_us)
+    }
+
     /// Reads what an exchange came to.
     pub fn done(id: Id, text: &[u8]) -> Result<Self, serde_json::Error> {
         let line: Line<'_> = serde_json::from_slice(text)?;

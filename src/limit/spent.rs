@@ -5,23 +5,49 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::budget::Spent;
 
 /// The file's name in `state.dir`.
 pub const FILE: &str = "budgets.json";
 
+/// What is kept.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Microseconds since 1970: whatever ended before it is in the sums. What ended later may be missing, and stands in the
+    /// journal.
+    pub as_of_us: i64,
+    pub spent: Vec<Spent>,
+}
+
 /// Reads what was spent before; nothing where there is no file. Errors: it can't be read, or is not what was written.
-pub fn load(dir: &Path) -> io::Result<Vec<Spent>> {
+pub fn load(dir: &Path) -> io::Result<Kept> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Read {
+        Now(Kept),
+        /// As it was written before it told of when it is.
+        Before(Vec<Spent>),
+    }
     let text = match fs::read(dir.join(FILE)) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::default()),
         Err(error) => return Err(error),
     };
-    serde_json::from_slice(&text).map_err(io::Error::other)
+    Ok(
+        match serde_json::from_slice(&text).map_err(io::Error::other)? {
+            Read::Now(kept) => kept,
+            Read::Before(spent) => Kept {
+                as_of_us: i64::MAX,
+                spent,
+            },
+        },
+    )
 }
 
 /// Writes beside the file and renames: whoever is killed leaves the old one or the new one, never half of one.
-pub fn save(dir: &Path, spent: &[Spent]) -> io::Result<()> {
+pub fn save(dir: &Path, kept: &Kept) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let beside = dir.join("budgets.json.new");
     // For nobody else to read: end users are named in it.
@@ -31,7 +57,7 @@ pub fn save(dir: &Path, spent: &[Spent]) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&beside)?;
-    file.write_all(&serde_json::to_vec(spent).map_err(io::Error::other)?)?;
+    file.write_all(&serde_json::to_vec(kept).map_err(io::Error::other)?)?;
     file.sync_data()?;
     fs::rename(&beside, dir.join(FILE))
 }

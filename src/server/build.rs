@@ -228,16 +228,19 @@ fn directory(snapshot: &Snapshot) -> (Directory, Secret) {
     (directory, master)
 }
 
-/// Takes up what was spent before.
-fn budgets(dir: &Path) -> Arc<Budgets> {
+/// Takes up what was spent before, and tells up to when that is, in microseconds since 1970.
+fn budgets(dir: &Path) -> (Arc<Budgets>, i64) {
     let budgets = Arc::new(Budgets::default());
     match spent::load(dir) {
-        Ok(spent) => budgets.restore(spent),
+        Ok(kept) => {
+            budgets.restore(kept.spent);
+            (budgets, kept.as_of_us)
+        }
         Err(error) => {
             tracing::error!(%error, file = spent::FILE, "what was spent of budgets is not known; they begin anew");
+            (budgets, i64::MAX)
         }
     }
-    budgets
 }
 
 /// Builds what routing needs of a snapshot, with nothing running: for a dry run.
@@ -289,13 +292,14 @@ impl Parts {
         );
         metrics.set_generation(snapshot.generation);
         metrics.add(super::state::Kept::new(kept.clone()));
-        let ledger = Ledger::start(
+        let (budgets, budgets_known_us) = budgets(&snapshot.state_dir);
+        let ledger = Ledger::start_after(
+            budgets_known_us,
             &snapshot.state_dir,
             snapshot.database.clone(),
             &snapshot.ledger,
             &master,
         );
-        let budgets = budgets(&snapshot.state_dir);
         let alerts = Alerts::start(&snapshot.alerts, &budgets)?;
         metrics.add(super::ledger::Tallied::new(ledger.clone(), alerts.clone()));
         let shared = redis.clone();
@@ -308,6 +312,7 @@ impl Parts {
             routing: state,
             limiter: Limiter::new(),
             budgets,
+            budgets_known_us,
             cache: ArcSwap::from_pointee(cache_of(snapshot, second.as_ref())),
             second,
             writer: Writer::start(snapshot.records.clone(), metrics.clone())?,

@@ -1,6 +1,5 @@
 //! The background of the process: signals, reloads, pools, clean-up, systemd, and the end.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +15,6 @@ use tokio::task::JoinSet;
 use super::build::{Parts, Pools, Start};
 use crate::config::{Mistake, Store, watch};
 use crate::gateway::{Core, charge_interrupted};
-use crate::limit::budget::Budgets;
 use crate::limit::spent;
 use crate::provider::catalogue;
 
@@ -118,15 +116,16 @@ impl Control {
     /// Keeps what is spent of budgets, where something was since `kept`.
     fn keep_spent(&self, kept: &mut u64) {
         let core = &self.link.core;
+        let as_of_us = jiff::Timestamp::now().as_microsecond();
         let changes = core.budgets.changes();
         if changes == *kept {
+            core.ledger.budgets_kept(as_of_us);
             return;
         }
         *kept = changes;
-        let dir = core.now.load().snapshot.state_dir.clone();
-        let budgets = core.budgets.clone();
+        let core = core.clone();
         // One tick's writing is over before the next as a rule, and a late one only writes the newer state.
-        tokio::task::spawn_blocking(move || keep_spent(&dir, &budgets));
+        tokio::task::spawn_blocking(move || keep_spent(&core));
     }
 
     /// After the last request, or at the end of the drain time, the process ends.
@@ -157,7 +156,7 @@ impl Control {
         if let Some(redis) = &core.redis {
             redis.close(Duration::from_secs(2));
         }
-        keep_spent(&core.now.load().snapshot.state_dir, &core.budgets);
+        keep_spent(core);
         tracing::info!("stopped");
         #[expect(
             clippy::disallowed_methods,
@@ -167,12 +166,25 @@ impl Control {
     }
 }
 
-fn keep_spent(dir: &Path, budgets: &Budgets) {
+fn keep_spent(core: &Core) {
     static WRITING: Mutex<()> = Mutex::new(());
     // Two writers at once would rename each other's half-written file.
     let _one = WRITING.lock();
-    if let Err(error) = spent::save(dir, &budgets.spent()) {
-        tracing::error!(%error, "what is spent of budgets is not kept");
+    // Before the sums: what is settled meanwhile may be counted once more after a kill, never less.
+    let now_us = jiff::Timestamp::now().as_microsecond();
+    // What ended processes spent may still have to be charged: until then the time is theirs.
+    let recovered = core.ledger.has_recovered();
+    let as_of_us = if recovered {
+        now_us
+    } else {
+        core.budgets_known_us
+    };
+    let spent = core.budgets.spent();
+    let dir = core.now.load().snapshot.state_dir.clone();
+    match spent::save(&dir, &spent::Kept { as_of_us, spent }) {
+        Ok(()) if recovered => core.ledger.budgets_kept(now_us),
+        Ok(()) => {}
+        Err(error) => tracing::error!(%error, "what is spent of budgets is not kept"),
     }
 }
 

@@ -161,6 +161,40 @@ fn what_is_spent_is_known_after_a_kill() {
 }
 
 #[test]
+fn what_was_spent_right_before_a_kill_is_charged_once() {
+    let provider = mock(CENT);
+    let mut strait = Strait::start(&config(&provider, "{ usd = 1.0, every = \"day\" }"));
+    let authorization = format!("Bearer {KEY}");
+    let headers = [("authorization", &*authorization)];
+    let spent = |strait: &Strait| {
+        let told = strait.client().request("GET", "/v1/key", &headers, b"");
+        let spent = told.json()["budgets"][0]["spent_usd"].to_string();
+        spent.trim_matches('"').parse::<f64>().unwrap()
+    };
+    // The sums are kept once a second: of a few requests they seldom know when the kill comes.
+    for round in 1..=4 {
+        for turn in 0..5 {
+            let text = format!("{round} {turn}");
+            assert_eq!(ask(&strait, Dialect::OpenAi, KEY, &text).status, 200);
+        }
+        strait.signal("KILL");
+        strait.restart();
+        let known = f64::from(round) * 0.05;
+        eventually("all of it is charged", || spent(&strait) > known - 1e-9);
+    }
+    // In the end once more, so that nothing is charged again that was charged before.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    strait.signal("KILL");
+    strait.restart();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(
+        (0.2 - 1e-9..0.2 + 1e-9).contains(&spent(&strait)),
+        "{}",
+        spent(&strait)
+    );
+}
+
+#[test]
 fn what_a_kill_interrupts_is_charged_to_its_budgets_once() {
     let script = CENT.replace("[default]", "[default]\ndelay_head = \"60s\"");
     let provider = mock(&script);
