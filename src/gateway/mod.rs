@@ -22,7 +22,7 @@ mod intake;
 mod kept;
 mod lane;
 mod limits;
-mod models;
+pub mod models;
 mod outcome;
 mod own_key;
 mod pump;

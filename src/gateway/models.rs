@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pingora::proxy::Session;
+use serde_json::{Value, json};
 
 use super::reply::{self, JSON};
 use super::{Exchange, Now, intake};
@@ -114,6 +115,24 @@ pub async fn one(
         Bytes::from(body),
     )
     .await)
+}
+
+/// Tells all that can be asked for, and of the models of the configuration who is asked for them.
+pub fn described(now: &Now) -> Value {
+    let all = listed(now, None);
+    let data = all.iter().map(|model| {
+        let mut text = Vec::new();
+        write(model, Dialect::Openai, &mut text);
+        // It was written a line above.
+        let mut told: Value = serde_json::from_slice(&text).unwrap_or_default();
+        if let Some(route) = now.table.configured_route(&model.id) {
+            let targets = route.targets.iter().map(|target| target.name.to_string());
+            told["strategy"] = route.tree.strategy.name().into();
+            told["targets"] = targets.collect::<Vec<_>>().into();
+        }
+        told
+    });
+    json!({"object": "list", "data": data.collect::<Vec<_>>()})
 }
 
 fn listed(now: &Now, key: Option<&Key>) -> Vec<Listed> {

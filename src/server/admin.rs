@@ -17,6 +17,7 @@ use super::reply::{Fault, Reply};
 use super::routes::{self, Does, Led};
 use crate::directory::role::Least;
 use crate::gateway::explain::{self, Given};
+use crate::gateway::models;
 use crate::ledger::api as ledger;
 use crate::observe::metrics::{Cooldown, Health};
 use crate::routing::Waiting;
@@ -123,6 +124,10 @@ impl Admin {
             Does::Reload => self.reload(caller).await,
             Does::Explain => self.explain(session).await,
             Does::Status => self.status(),
+            Does::Models => {
+                let now = self.link.core.now.load_full();
+                Reply::json(models::described(&now)).into_answer()
+            }
             Does::Cooldowns => self.cooldowns(),
             Does::ClearCooldowns => self.clear_cooldowns(caller).await,
             Does::ClearCache => self.clear_cache(caller).await,

@@ -115,6 +115,7 @@ impl Asked<'_> {
             Does::Me => Ok(self.me()),
             Does::EndSessions => self.end_sessions().await,
             Does::Status
+            | Does::Models
             | Does::Reload
             | Does::Explain
             | Does::Cooldowns

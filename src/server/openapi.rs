@@ -108,6 +108,7 @@ fn parameters(route: &Route) -> Vec<Value> {
             all.push(parameter("query", "all", says, schema));
         }
         Does::Status
+        | Does::Models
         | Does::Reload
         | Does::Explain
         | Does::Cooldowns
@@ -171,6 +172,7 @@ fn body(does: Does) -> Option<Value> {
         }
         Does::Explain => (json!({"type": "object"}), true),
         Does::Status
+        | Does::Models
         | Does::Reload
         | Does::Cooldowns
         | Does::ClearCooldowns
@@ -234,6 +236,7 @@ fn answers(route: &Route) -> Value {
             answer(200, "How many objects are gone", schema);
         }
         Does::Status
+        | Does::Models
         | Does::Explain
         | Does::Cooldowns
         | Does::ClearCooldowns

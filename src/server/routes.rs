@@ -22,6 +22,7 @@ pub struct Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Does {
     Status,
+    Models,
     Reload,
     Explain,
     Cooldowns,
@@ -57,6 +58,7 @@ impl Does {
             Does::DropToken => Some((Kind::User.name(), "drop_token")),
             Does::EndSessions => Some(("session", "end")),
             Does::Status
+            | Does::Models
             | Does::Reload
             | Does::Explain
             | Does::Cooldowns
@@ -86,6 +88,13 @@ pub static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
     let operator = Least::Operator;
     let mut routes = vec![
         route("GET", "status", operator, Does::Status, "What runs"),
+        route(
+            "GET",
+            "models",
+            Least::Viewer,
+            Does::Models,
+            "What can be asked for: models of the configuration with their targets, and those of each provider",
+        ),
         route(
             "POST",
             "reload",

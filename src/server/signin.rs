@@ -39,6 +39,7 @@ impl Admin {
             Does::Callback => Box::pin(self.come_back(settings, issuer, session)).await,
             Does::SignOut => self.sign_out(settings, session).await,
             Does::Status
+            | Does::Models
             | Does::Reload
             | Does::Explain
             | Does::Cooldowns

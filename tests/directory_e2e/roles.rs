@@ -8,6 +8,7 @@ use super::*;
 /// Who may, beside the operator, within their own organisation.
 const WHO: &[(&str, &str, &str)] = &[
     ("GET", "status", ""),
+    ("GET", "models", ALL),
     ("POST", "reload", ""),
     ("POST", "explain", ""),
     ("GET", "cooldowns", ""),
@@ -253,6 +254,26 @@ fn every_route_asks_for_its_role() {
             }
         }
     }
+}
+
+#[test]
+fn models_are_told_with_whom_they_ask() {
+    let lab = lab();
+    let told = call(&lab.strait, OPERATOR, "GET", "models", &Value::Null).json();
+    let models = told["data"].as_array().unwrap();
+    let fast = models.iter().find(|model| model["id"] == "fast").unwrap();
+    assert_eq!(fast["strategy"], "fallback", "{fast}");
+    assert!(
+        fast["targets"]
+            .as_array()
+            .is_some_and(|targets| !targets.is_empty()),
+        "{fast}"
+    );
+    let demo = models
+        .iter()
+        .find(|model| model["id"] == "demo/echo")
+        .unwrap();
+    assert!(demo["strategy"].is_null());
 }
 
 #[test]
