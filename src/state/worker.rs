@@ -349,6 +349,7 @@ async fn write(shared: &Shared, database: &mut Database, batch: Vec<Job>) -> Res
                 outcome = transact(&mut database.writer, &batch).await;
             }
         } else {
+            renew(error, database).await;
             tokio::time::sleep(AGAIN_AFTER).await;
             outcome = transact(&mut database.writer, &batch).await;
         }
@@ -365,7 +366,8 @@ async fn write(shared: &Shared, database: &mut Database, batch: Vec<Job>) -> Res
                 end = Err(End::Away);
                 batch.iter().map(|_| None).collect()
             } else {
-                one_by_one(&mut database.writer, &batch).await
+                renew(&error, database).await;
+                one_by_one(database, &batch).await
             }
         }
     };
@@ -391,11 +393,24 @@ async fn write(shared: &Shared, database: &mut Database, batch: Vec<Job>) -> Res
     end
 }
 
+/// Opens another connection where SQLite has ended the transaction by itself, as on a full disk: what the one that is
+/// there writes from then on may never be committed.
+async fn renew(error: &sqlx::Error, database: &mut Database) {
+    if database::is_away(error)
+        && let Err(error) = database.reconnect().await
+    {
+        tracing::warn!(%error, "another connection to the state database can't be opened");
+    }
+}
+
 /// Writes each for itself; `None` for what is refused.
-async fn one_by_one(writer: &mut Connection, batch: &[Job]) -> Vec<Option<bool>> {
+async fn one_by_one(database: &mut Database, batch: &[Job]) -> Vec<Option<bool>> {
     let mut existed = Vec::with_capacity(batch.len());
     for job in batch {
-        let one = transact(writer, std::slice::from_ref(job)).await;
+        let one = transact(&mut database.writer, std::slice::from_ref(job)).await;
+        if let Err(error) = &one {
+            renew(error, database).await;
+        }
         existed.push(one.ok().and_then(|existed| existed.first().copied()));
     }
     existed
