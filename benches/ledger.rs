@@ -134,6 +134,7 @@ fn key() -> KeySettings {
         every,
         rolling: false,
         zone: jiff::tz::TimeZone::UTC,
+        since: None,
     };
     KeySettings {
         name: "team-a".into(),

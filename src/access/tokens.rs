@@ -169,6 +169,27 @@ impl Tokens {
         Ok(Some(proven.caller.clone()))
     }
 
+    /// Returns the key of somebody whom a token had put into a place, with what each subject is held to on top: `ids` are
+    /// those of the place and of what it belongs to, `name` is what such a key is named.
+    pub fn held(&self, key: Arc<Key>, ids: &[String], name: &str) -> Arc<Key> {
+        let of = |trusted: &&Trusted| {
+            let rest = name.strip_prefix("jwt:");
+            let rest = rest.and_then(|rest| rest.strip_prefix(&*trusted.settings.name));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        };
+        let puts = |grant: &&Grant| match &grant.to {
+            To::Place(id) => ids.contains(id),
+            To::PlaceIn(_) => true,
+            To::Key(_) => false,
+        };
+        let trusted = self.trusted.iter().find(of);
+        let grant = trusted.and_then(|trusted| trusted.settings.grants.iter().find(puts));
+        match grant {
+            Some(grant) => grant.narrow(key, name),
+            None => key,
+        }
+    }
+
     fn of(&self, issuer: &str) -> Option<usize> {
         let is = |trusted: &Trusted| trusted.settings.address.issuer == issuer;
         self.trusted.iter().position(is)

@@ -136,6 +136,7 @@ fn budget(reader: &mut Reader<'_>, table: &Table<'_>) -> Option<Written> {
             every: every.value,
             rolling: rolling.is_some_and(|rolling| rolling.value),
             zone: zone.map_or(TimeZone::UTC, |zone| zone.value.1),
+            since: None,
         },
         of: of.map(|(of, name)| (of, who(name))),
     })

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::schema::{self, Kind};
@@ -69,6 +70,14 @@ impl Piece {
             | Kind::Credential => None,
         }
     }
+
+    /// Returns it with when it was made, in seconds since 1970.
+    pub fn made(mut self, at: i64) -> Self {
+        if let Piece::Budget(allotted) = &mut self {
+            allotted.budget.since = Timestamp::from_second(at).ok();
+        }
+        self
+    }
 }
 
 impl Level {
@@ -95,10 +104,13 @@ impl Level {
                         known.every == budget.every && known.rolling == budget.rolling
                     });
                     match same {
-                        Some(known) if budget.most_pico < known.most_pico => {
-                            *known = budget.clone();
+                        Some(known) => {
+                            let since = known.since.min(budget.since);
+                            if budget.most_pico < known.most_pico {
+                                *known = budget.clone();
+                            }
+                            known.since = since;
                         }
-                        Some(_) => {}
                         None => budgets.push(budget.clone()),
                     }
                 }
@@ -274,6 +286,7 @@ fn budget(body: &Map<String, Value>) -> Option<Budget> {
         rolling: body.get("rolling") == Some(&Value::Bool(true)),
         // The zones of another node may be newer than ours.
         zone: schema::zone(zone).unwrap_or(jiff::tz::TimeZone::UTC),
+        since: None,
     })
 }
 

@@ -335,6 +335,7 @@ impl View {
                     let id: Box<str> = object.id.as_str().into();
                     let on: Box<str> = on.as_str().into();
                     self.attached.lock().insert(id.clone(), on.clone());
+                    let piece = piece.made(object.created);
                     let mut pieces = self.pieces.lock();
                     pieces.entry(on.clone()).or_default().insert(id, piece);
                     self.level(&on, &mut pieces);

@@ -65,6 +65,7 @@ use crate::ledger::{Ledger, Reserved};
 use crate::limit::budget::Budgets;
 use crate::limit::overload::Turn;
 use crate::limit::shared::Shared;
+use crate::limit::since::Since;
 use crate::limit::{Amount, Limiter};
 use crate::observe::metrics::Metrics;
 use crate::observe::record::Phase;
@@ -88,8 +89,8 @@ pub struct Core {
     pub routing: Arc<routing::State>,
     pub limiter: Limiter,
     pub budgets: Arc<Budgets>,
-    /// Up to when they knew at the start what was spent: microseconds since 1970.
-    pub budgets_known_us: i64,
+    /// Since when those of the configuration file are there.
+    pub since: Since,
     pub cache: ArcSwap<Option<Arc<Cache>>>,
     /// What other nodes have, where there is a Redis.
     pub second: Option<Arc<Second>>,

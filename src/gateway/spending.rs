@@ -2,6 +2,7 @@
 //! too little.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,7 +11,8 @@ use super::ask::Ask;
 use super::{Core, Exchange, Now, limits};
 use crate::access::Key;
 use crate::error::{Error, Kind, Result};
-use crate::limit::budget::{Every, Over, Scope};
+use crate::ledger::Interrupted;
+use crate::limit::budget::{Budget, Every, Over, Reservation, Scope};
 use crate::limit::named;
 use crate::limit::shared::Short;
 use crate::protocol::usage::Usage;
@@ -68,37 +70,65 @@ fn scopes<'k>(key: Option<&'k Key>, now: &Now, x: &Exchange) -> Cow<'k, [Scope]>
     scopes_of(key, now, x.record.user.as_deref(), &x.record.tags)
 }
 
-/// Charges what was interrupted to the budgets that it was reserved in. What can't be charged yet, because the keys are
-/// not known, is kept for later.
+/// Charges what ended processes had not charged to the budgets that it was reserved in, in the time in which it was spent.
+/// What of one can't be charged yet, because the keys are not known, is kept for later with the rest.
 pub fn charge_interrupted(core: &Core) {
-    let owed = core.ledger.owed();
-    if owed.is_empty() {
-        return;
-    }
     let now = core.now.load_full();
     let view = core.directory.view();
-    let mut later = Vec::new();
-    for one in owed {
-        // Redis is told within milliseconds of an end.
-        if one.done && core.shared.is_some() {
-            continue;
+    core.ledger.charge_owed(|owed| {
+        let keys: Vec<_> = owed.iter().map(|one| asker(one, &now, core)).collect();
+        let unknown = |(one, key): (&Interrupted, &Option<Arc<Key>>)| {
+            key.is_none() && !one.key.is_empty() && !view.is_loaded()
+        };
+        if owed.iter().zip(&keys).any(unknown) {
+            return false;
         }
-        let of_file = now.keys.named(&one.key).cloned();
-        let key = of_file.or_else(|| view.named(&one.key));
-        if key.is_none() && !one.key.is_empty() && !view.is_loaded() {
-            later.push(one);
-            continue;
+        for (one, key) in owed.iter().zip(&keys) {
+            charge(one, key.as_deref(), &now, core);
         }
-        let scopes = scopes_of(key.as_deref(), &now, one.user.as_deref(), &one.tags);
-        if scopes.is_empty() {
-            continue;
-        }
-        core.budgets.charge(&scopes, one.pico, Timestamp::now());
-        if let Some(shared) = &core.shared {
-            shared.charge(&scopes, one.pico);
-        }
+        true
+    });
+}
+
+/// Returns whose request it was: a key's, or that of somebody whom a token put into a place.
+fn asker(one: &Interrupted, now: &Now, core: &Core) -> Option<Arc<Key>> {
+    let view = core.directory.view();
+    let of_file = now.keys.named(&one.key).cloned();
+    let key = of_file.or_else(|| view.named(&one.key));
+    key.or_else(|| {
+        let place = one.owner.iter().rev().find(|id| !id.is_empty())?;
+        let key = view.principal(place, &one.key).map(Arc::new)?;
+        Some(now.tokens.held(key, &one.owner, &one.key))
+    })
+}
+
+fn charge(one: &Interrupted, key: Option<&Key>, now: &Now, core: &Core) {
+    // Redis is told within milliseconds of an end.
+    if one.done && core.shared.is_some() {
+        return;
     }
-    core.ledger.still_owed(later);
+    let time = Timestamp::now();
+    let at = Timestamp::from_microsecond(one.at_us).unwrap_or(time);
+    let all = scopes_of(key, now, one.user.as_deref(), &one.tags);
+    let counts = |scope: &Scope| {
+        let budgets = scope.budgets.iter().filter(|budget| {
+            core.since.of(&scope.name, budget) <= one.began_us && budget.counts(at, time)
+        });
+        let budgets: Vec<Budget> = budgets.cloned().collect();
+        (!budgets.is_empty()).then(|| Scope {
+            name: scope.name.clone(),
+            budgets: budgets.into(),
+        })
+    };
+    let scopes: Vec<Scope> = all.iter().filter_map(counts).collect();
+    if scopes.is_empty() {
+        return;
+    }
+    let alone = core.shared.is_none();
+    core.budgets.charge(&scopes, one.pico, (at, time), alone);
+    if let Some(shared) = &core.shared {
+        shared.charge(&scopes, one.pico);
+    }
 }
 
 fn scopes_of<'k>(

@@ -84,6 +84,8 @@ struct Worker<'s> {
     batch: Batch,
     live: Live,
     leaving: VecDeque<Leaving>,
+    /// Those that are in the database, and go when the budgets are kept with them.
+    left: Vec<Leaving>,
     bodies: bodies::Writer,
     beside: Beside,
     /// See [`erasure::newest`].
@@ -113,6 +115,7 @@ impl<'s> Worker<'s> {
             batch: Batch::default(),
             live: Live::default(),
             leaving: VecDeque::new(),
+            left: Vec::new(),
             bodies: bodies::Writer::default(),
             beside: Beside {
                 fields: sums::Fields::new(&shared.usage_metadata),
@@ -187,14 +190,21 @@ impl<'s> Worker<'s> {
             if whole && self.batch.is_empty() {
                 self.shared.tallies.torn.fetch_add(leaving.torn, Relaxed);
                 if let Some(done) = self.leaving.pop_front() {
-                    done.remove();
+                    self.shared.owed.read(done.name());
+                    self.left.push(done);
                 }
             }
         }
-        if self.batch.is_empty() && self.looked.is_some() {
-            self.shared.recovered.store(true, Relaxed);
-        }
+        self.let_go();
         !self.batch.is_empty()
+    }
+
+    /// Deletes the journals of ended processes that nobody needs any more.
+    fn let_go(&mut self) {
+        let owed = &self.shared.owed;
+        for done in self.left.extract_if(.., |left| owed.lets_go(left.name())) {
+            done.remove();
+        }
     }
 
     fn has_bodies(&self) -> bool {
@@ -255,7 +265,12 @@ impl<'s> Worker<'s> {
     async fn look(&mut self) {
         if self.leaving.is_empty() {
             match Leftover::find(self.shared.journal.root()) {
-                Ok(found) => self.leaving.extend(found.into_iter().map(Leaving::new)),
+                Ok(found) => {
+                    for left in found {
+                        self.shared.owed.take_up(left.name());
+                        self.leaving.push_back(Leaving::new(left));
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "journals of ended processes can't be looked for")
                 }
@@ -400,7 +415,8 @@ impl<'s> Worker<'s> {
         }
         self.questions.close();
         self.reads.shutdown().await;
-        let all = self.batch.is_empty() && self.live.is_done(&self.shared.journal);
+        let kept = self.shared.kept_us.load(Relaxed);
+        let all = self.batch.is_empty() && self.live.is_done(&self.shared.journal, kept);
         self.shared.journal.close(all);
         if let Some(database) = self.database
             && let Err(error) = database.close().await
@@ -441,7 +457,7 @@ async fn write(
     match within(PATIENCE, put).await {
         Ok(new) => {
             count(shared, batch, new);
-            owe(shared, batch, &batch.rows, new);
+            owe(shared, batch, &batch.rows);
         }
         Err(error) if tables::is_poison(&error) => {
             one_by_one(shared, database, batch, beside).await?
@@ -470,18 +486,10 @@ fn count(shared: &Shared, batch: &Batch, new: u64) {
     tally.fetch_add(new, Relaxed);
 }
 
-/// Has exchanges of an ended process charged: those that were interrupted, whose rows are all new (what was there before
-/// was charged by then), and those whose ends came after the budgets were kept last.
-fn owe(shared: &Shared, batch: &Batch, rows: &[Row], new: u64) {
-    if batch.interrupted {
-        if new == rows.len() as u64 {
-            shared.owed.put(rows);
-        }
-    } else if batch.left {
-        let known = shared.known_us;
-        shared
-            .owed
-            .put(rows.iter().filter(|row| row.end_us() > known));
+/// Has exchanges of an ended process charged.
+fn owe(shared: &Shared, batch: &Batch, rows: &[Row]) {
+    if let Some(run) = &batch.left {
+        shared.owed.put(run, rows);
     }
 }
 
@@ -498,7 +506,7 @@ async fn one_by_one(
         match within(PATIENCE, put).await {
             Ok(new) => {
                 count(shared, batch, new);
-                owe(shared, batch, std::slice::from_ref(row), new);
+                owe(shared, batch, std::slice::from_ref(row));
             }
             Err(error) if tables::is_poison(&error) => {
                 tracing::error!(id = row.id, request = row.request_id, %error, "a record can't be in the ledger");

@@ -22,8 +22,8 @@ pub struct Batch {
     pub actions: Vec<Action>,
     /// The rows are of exchanges whose ends nobody knows.
     pub interrupted: bool,
-    /// The rows are of a process that has ended.
-    pub left: bool,
+    /// The rows are of a process that has ended: the name of its folder.
+    pub left: Option<Box<str>>,
     bytes: usize,
 }
 
@@ -36,7 +36,7 @@ impl Batch {
         self.rows.clear();
         self.actions.clear();
         self.interrupted = false;
-        self.left = false;
+        self.left = None;
         self.bytes = 0;
     }
 
@@ -161,11 +161,12 @@ impl Live {
         journal.release(self.number);
     }
 
-    /// Returns whether every admission has its end, and all was read.
-    pub fn is_done(&self, journal: &Journal) -> bool {
+    /// Returns whether every admission has its end, all was read, and all that it cost is in the budgets that are kept.
+    pub fn is_done(&self, journal: &Journal, kept_us: i64) -> bool {
         let extent = journal.extent();
         let read = self.segment.as_ref().map_or(0, Segment::position);
         self.open.is_empty()
+            && self.last_end_us <= kept_us
             && (extent.last == 0 || self.number == extent.last && read >= extent.end)
     }
 }
@@ -203,6 +204,11 @@ impl Leaving {
         }
     }
 
+    /// Returns the name of its folder.
+    pub fn name(&self) -> &str {
+        self.leftover.name()
+    }
+
     /// Reads on. Returns whether nothing is left; what was read before must be written by then. The exchanges without an
     /// end come last, when every end that there is has been written.
     pub fn read(&mut self, batch: &mut Batch) -> bool {
@@ -216,7 +222,7 @@ impl Leaving {
                 }
             }
         }
-        batch.left = true;
+        batch.left = Some(self.name().into());
         loop {
             if let Some(segment) = &mut self.segment {
                 while let Some(entry) = next(segment, u64::MAX) {

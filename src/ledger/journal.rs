@@ -255,6 +255,13 @@ impl Journal {
         inner.failure.clone()
     }
 
+    /// Returns the name of this process's folder.
+    pub fn run(&self) -> Option<Box<str>> {
+        let inner = self.inner.lock();
+        let name = inner.run.as_ref()?.dir.file_name()?;
+        Some(name.to_str()?.into())
+    }
+
     /// Returns the file of a segment of this process.
     pub fn segment(&self, number: u64) -> Option<PathBuf> {
         let inner = self.inner.lock();

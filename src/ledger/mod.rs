@@ -52,8 +52,8 @@ use bodies::Body;
 use drain::Question;
 use entry::{Id, Kind};
 use journal::{Journal, Refusal};
-pub use owed::Interrupted;
 use owed::Owed;
+pub use owed::{Interrupted, Runs};
 
 /// Where the ledger is, below `state.dir`, when it is in SQLite.
 const FOLDER: &str = "ledger";
@@ -147,11 +147,8 @@ struct Shared {
     counter: AtomicU64,
     questions: mpsc::Sender<(Question, Reply)>,
     owed: Owed,
-    /// Up to when the budgets know what ended processes spent, and what this one did: microseconds since 1970.
-    known_us: i64,
+    /// Up to when the budgets are kept with what this process spent: microseconds since 1970.
     kept_us: AtomicI64,
-    /// The journals of ended processes are in the database.
-    recovered: AtomicBool,
     tallies: Tallies,
     stops: AtomicBool,
     stop: Notify,
@@ -237,13 +234,14 @@ impl Ledger {
         settings: &Settings,
         master: &Secret,
     ) -> Self {
-        Self::start_after(i64::MAX, state_dir, location, settings, master)
+        let all = (i64::MAX, &Runs::new());
+        Self::start_after(all, state_dir, location, settings, master)
     }
 
-    /// As [`Ledger::start`], where the budgets know what was spent up to `known_us`, in microseconds since 1970: what ended
-    /// processes spent later is owed.
+    /// As [`Ledger::start`], where the budgets know what was spent up to `known_us`, in microseconds since 1970, and of
+    /// some ended processes what `runs` says: what they spent later is owed.
     pub fn start_after(
-        known_us: i64,
+        (known_us, runs): (i64, &Runs),
         state_dir: &Path,
         location: Location,
         settings: &Settings,
@@ -253,6 +251,8 @@ impl Ledger {
             return Self::off();
         }
         let (ask, questions) = mpsc::channel(MOST_QUESTIONS);
+        // Before this process has one of its own.
+        let there = segments::runs(&state_dir.join(journal::FOLDER));
         let shared = Arc::new(Shared {
             journal: Journal::open(state_dir, settings),
             state_dir: state_dir.to_path_buf(),
@@ -269,10 +269,8 @@ impl Ledger {
             process: u128::from(fastrand::u64(..1 << 40)) << 40,
             counter: AtomicU64::new(0),
             questions: ask,
-            owed: Owed::default(),
-            known_us,
+            owed: Owed::new(known_us, runs, there),
             kept_us: AtomicI64::new(known_us),
-            recovered: AtomicBool::new(false),
             tallies: Tallies::default(),
             stops: AtomicBool::new(false),
             stop: Notify::new(),
@@ -412,30 +410,52 @@ impl Ledger {
             .unwrap_or_else(|_| Err(Failure::Unavailable("the ledger has ended".into())))
     }
 
-    /// Takes note that the budgets are kept with what was spent up to `kept_us`: the journal of that may go.
-    pub fn budgets_kept(&self, kept_us: i64) {
+    /// Takes note that the budgets are kept with what this process spent up to `kept_us`, and with what is said of ended
+    /// ones: the journals of that may go.
+    pub fn budgets_kept(&self, kept_us: i64, runs: &Runs) {
         if let Some(shared) = &self.shared {
             shared.kept_us.store(kept_us, Relaxed);
+            shared.owed.kept(runs);
+            if !runs.is_empty() {
+                shared.journal.wake();
+            }
         }
     }
 
-    /// Returns whether nothing of ended processes is left to be charged.
-    pub fn has_recovered(&self) -> bool {
-        let shared = self.shared.as_ref();
-        shared.is_none_or(|shared| shared.recovered.load(Relaxed) && shared.owed.is_empty())
+    /// Returns whether a process on the same state directory began after this one and runs, as at a hand-over: what is spent
+    /// is kept by that one, which will take up what this one leaves.
+    pub fn has_heir(&self) -> bool {
+        let Some(shared) = &self.shared else {
+            return false;
+        };
+        let Some(own) = shared.journal.run() else {
+            return false;
+        };
+        let root = shared.journal.root();
+        let others = segments::runs(root).into_iter();
+        let mut later = others.filter(|name| *name > own && !shared.owed.has(name));
+        later.any(|name| segments::is_held(&root.join(&*name)))
     }
 
-    /// Gives out what is to be charged; each once.
-    pub fn owed(&self) -> Vec<Interrupted> {
-        let shared = self.shared.as_ref();
-        shared.map_or_else(Vec::new, |shared| shared.owed.take())
+    /// Returns what `sums` reads of the budgets, and up to when each ended process is in it.
+    pub fn known<T>(&self, sums: impl FnOnce() -> T) -> (Runs, T) {
+        match &self.shared {
+            Some(shared) => shared.owed.known(sums),
+            None => (Runs::new(), sums()),
+        }
     }
 
-    /// Takes back what can't be charged yet.
-    pub fn still_owed(&self, rest: Vec<Interrupted>) {
+    /// Gives out what is owed of each process that has ended; `charge` tells whether it is charged now.
+    pub fn charge_owed(&self, charge: impl FnMut(&[Interrupted]) -> bool) {
         if let Some(shared) = &self.shared {
-            shared.owed.keep(rest);
+            shared.owed.charge(charge);
         }
+    }
+
+    /// Returns a number that grows with each exchange.
+    pub fn exchanges(&self) -> u64 {
+        let shared = self.shared.as_ref();
+        shared.map_or(0, |shared| shared.counter.load(Relaxed))
     }
 
     pub fn health(&self) -> Health {

@@ -96,6 +96,20 @@ impl Segment {
     }
 }
 
+/// Returns the names of the folders of processes, of those that run too.
+pub fn runs(root: &Path) -> Vec<Box<str>> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let names = names.filter(|name| name.starts_with(RUN));
+    names.map(String::into_boxed_str).collect()
+}
+
+/// Returns whether the process of a folder runs, or somebody takes up what it left.
+pub fn is_held(dir: &Path) -> bool {
+    let lock = File::open(dir.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// The folder of a process that has ended; held while this lives.
 pub struct Leftover {
     pub dir: PathBuf,
@@ -149,6 +163,12 @@ impl Leftover {
         Ok(found)
     }
 
+    /// Returns the folder's name.
+    pub fn name(&self) -> &str {
+        let name = self.dir.file_name().and_then(|name| name.to_str());
+        name.unwrap_or_default()
+    }
+
     /// Returns its segments in their order.
     pub fn segments(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
@@ -164,8 +184,7 @@ impl Leftover {
 
     /// Gives it a name by which it is not found again.
     pub fn put_aside(self) -> io::Result<()> {
-        let name = self.dir.file_name().and_then(|name| name.to_str());
-        let name = format!("unread-{}", name.unwrap_or_default());
+        let name = format!("unread-{}", self.name());
         std::fs::rename(&self.dir, self.dir.with_file_name(name))
     }
 

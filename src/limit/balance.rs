@@ -52,15 +52,22 @@ impl Balance {
         }
         self.spent = self.spent.saturating_add(pico);
         let seconds = now.as_second();
-        let at = match (every, rolling) {
-            (Every::Ever, _) => 0,
-            (every, true) => step(every, seconds),
+        let last = self.steps.len().checked_sub(1);
+        // As a rule it is the last; of a rolling window what a process spent that has ended may lie before.
+        let found = match (every, rolling, last) {
+            (Every::Ever, _, None) => Err((0, 0)),
+            (every, true, _) => {
+                let at = step(every, seconds);
+                let found = self.steps.binary_search_by_key(&at, |(at, _)| *at);
+                found.map_err(|next| (next, at))
+            }
             // Any time within the period does; the first is kept.
-            (_, false) => self.steps.last().map_or(seconds, |(at, _)| *at),
+            (_, false, None) => Err((0, seconds)),
+            (Every::Ever, _, Some(last)) | (_, false, Some(last)) => Ok(last),
         };
-        match self.steps.last_mut().filter(|(last, _)| *last >= at) {
-            Some((_, spent)) => *spent = spent.saturating_add(pico),
-            None => self.steps.push((at, pico)),
+        match found {
+            Ok(at) => self.steps[at].1 = self.steps[at].1.saturating_add(pico),
+            Err((next, at)) => self.steps.insert(next, (at, pico)),
         }
     }
 

@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
 use parking_lot::Mutex;
 
-use super::balance::{Balance, STEPS};
+use super::balance::{self, Balance, STEPS};
 use super::named;
 use super::shared::Lot;
 
@@ -34,6 +34,22 @@ pub struct Budget {
     pub rolling: bool,
     /// Where days begin.
     pub zone: TimeZone,
+    /// When it was made, where that is known by itself; see [`since`](super::since).
+    pub since: Option<Timestamp>,
+}
+
+impl Budget {
+    /// Returns whether what was spent `at` a time counts now.
+    pub fn counts(&self, at: Timestamp, now: Timestamp) -> bool {
+        match (self.every, self.rolling) {
+            (Every::Ever, _) => true,
+            (every, true) => {
+                let first = Balance::first_step(every, now.as_second());
+                balance::step(every, at.as_second()) >= first
+            }
+            (_, false) => at.as_second() >= balance::period(self, now).0,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -302,18 +318,37 @@ impl Budgets {
         })
     }
 
-    /// Counts what was spent without having been reserved: by a request whose process was killed.
-    pub fn charge(&self, scopes: &[Scope], pico: u64, now: Timestamp) {
+    /// Counts what was spent without having been reserved, by a request whose process was killed, `at` a time that
+    /// [counts](Budget::counts) for all of these.
+    ///
+    /// The listener is told where this node counts `alone`.
+    pub fn charge(
+        &self,
+        scopes: &[Scope],
+        pico: u64,
+        (at, now): (Timestamp, Timestamp),
+        alone: bool,
+    ) {
+        let listener = self.listener.get().filter(|_| alone);
+        let mut spendings = Vec::new();
         let mut held = self.held.lock();
         for scope in scopes {
             for budget in scope.budgets.iter() {
                 let account = Account::new(&scope.name, budget);
                 let balance = held.entry(&account);
                 balance.advance(budget, now);
-                balance.spend((account.every, account.rolling), pico, now);
+                let before = balance.spent;
+                balance.spend((account.every, account.rolling), pico, at.min(now));
+                if listener.is_some() {
+                    let after = balance.spent;
+                    spendings.push(Spending::of(&account, budget.most_pico, (before, after)));
+                }
             }
         }
         drop(held);
+        if let Some(listener) = listener {
+            spendings.iter().for_each(listener);
+        }
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 

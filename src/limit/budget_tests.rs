@@ -12,6 +12,7 @@ fn budget(most_pico: u64, every: Every) -> Budget {
         every,
         rolling: false,
         zone: TimeZone::UTC,
+        since: None,
     }
 }
 

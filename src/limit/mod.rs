@@ -22,6 +22,7 @@ mod limits;
 pub mod named;
 pub mod overload;
 pub mod shared;
+pub mod since;
 pub mod spent;
 
 pub use headers::{RateHeaders, Text};

@@ -62,14 +62,27 @@ impl Named {
 
 /// Returns whether an account is one of those: there may be any number.
 pub fn is_named(scope: &str) -> bool {
-    Dimension::ALL.into_iter().any(|dimension| {
-        let name = dimension.name();
-        let begins = |text: &str| {
-            text.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(':'))
-        };
-        begins(scope) || scope.split_once('/').is_some_and(|(_, rest)| begins(rest))
-    })
+    of_all(scope).is_some()
+}
+
+/// Returns what all accounts of those begin with that stand beside one: of all end users, or of all tags, of the same keys.
+pub fn of_all(scope: &str) -> Option<&str> {
+    let (_, _, who) = parted(scope)?;
+    Some(&scope[..scope.len() - who.len()])
+}
+
+/// Returns of whose keys an account is (`None`: of all), which kind of name it has, and the name.
+pub fn parted(scope: &str) -> Option<(Option<&str>, Dimension, &str)> {
+    let named = |text: &'_ str| {
+        let of = |of: Dimension| Some((of, text.strip_prefix(of.name())?.strip_prefix(':')?.len()));
+        Dimension::ALL.into_iter().find_map(of)
+    };
+    let who = |length: usize| &scope[scope.len() - length..];
+    if let Some((of, length)) = named(scope) {
+        return Some((None, of, who(length)));
+    }
+    let (on, rest) = scope.split_once('/')?;
+    named(rest).map(|(of, length)| (Some(on), of, who(length)))
 }
 
 /// Adds the accounts of a request's end user and tags to `scopes`.
@@ -171,5 +184,7 @@ mod tests {
         for name in ["key:team-a", "organisation:org_1", "end_users:1", "tag"] {
             assert!(!is_named(name), "{name}");
         }
+        assert_eq!(of_all("end_user:a/tag:b"), Some("end_user:"));
+        assert_eq!(of_all("org_1/end_user:42"), Some("org_1/end_user:"));
     }
 }

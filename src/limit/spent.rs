@@ -1,13 +1,16 @@
 //! What is spent of budgets, over restarts: one small file, replaced as a whole.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::budget::Spent;
+use super::since::Times;
 
 /// The file's name in `state.dir`.
 pub const FILE: &str = "budgets.json";
@@ -18,6 +21,12 @@ pub struct Kept {
     /// Microseconds since 1970: whatever ended before it is in the sums. What ended later may be missing, and stands in the
     /// journal.
     pub as_of_us: i64,
+    /// The same of processes that had ended, by their journals' folders: what they spent may not be charged yet.
+    #[serde(default)]
+    pub runs: BTreeMap<Box<str>, i64>,
+    /// Since when budgets of the configuration file are there; `None`: nobody has looked.
+    #[serde(default)]
+    pub since: Option<Times>,
     pub spent: Vec<Spent>,
 }
 
@@ -38,12 +47,19 @@ pub fn load(dir: &Path) -> io::Result<Kept> {
     Ok(
         match serde_json::from_slice(&text).map_err(io::Error::other)? {
             Read::Now(kept) => kept,
+            // Then with all that was spent, as a rule.
             Read::Before(spent) => Kept {
-                as_of_us: i64::MAX,
+                as_of_us: Timestamp::now().as_microsecond(),
                 spent,
+                ..Kept::default()
             },
         },
     )
+}
+
+/// Puts a file that can't be read out of the way of the next one: somebody may want to look at it.
+pub fn put_aside(dir: &Path) -> io::Result<()> {
+    fs::rename(dir.join(FILE), dir.join("budgets.json.unread"))
 }
 
 /// Writes beside the file and renames: whoever is killed leaves the old one or the new one, never half of one.

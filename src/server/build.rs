@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::sync::{mpsc, watch};
 
 use super::refresh;
+use super::spent::of_file;
 use crate::access::{Keys, Tokens};
 use crate::cache::Cache;
 use crate::cache::second::Second;
@@ -25,7 +27,8 @@ use crate::limit::Limiter;
 use crate::limit::budget::Budgets;
 use crate::limit::overload::MOST_INFLIGHT;
 use crate::limit::shared::Shared;
-use crate::limit::spent;
+use crate::limit::since::Since;
+use crate::limit::spent::{self, Kept};
 use crate::observe::metrics::Metrics;
 use crate::observe::writer::Writer;
 use crate::provider::{Credential, Provider, catalogue};
@@ -228,19 +231,21 @@ fn directory(snapshot: &Snapshot) -> (Directory, Secret) {
     (directory, master)
 }
 
-/// Takes up what was spent before, and tells up to when that is, in microseconds since 1970.
-fn budgets(dir: &Path) -> (Arc<Budgets>, i64) {
+/// Takes up what was spent before; what else was kept with it is returned.
+fn budgets(dir: &Path) -> (Arc<Budgets>, Kept) {
     let budgets = Arc::new(Budgets::default());
-    match spent::load(dir) {
-        Ok(kept) => {
-            budgets.restore(kept.spent);
-            (budgets, kept.as_of_us)
+    let mut kept = spent::load(dir).unwrap_or_else(|error| {
+        tracing::error!(%error, file = spent::FILE, "what was spent of budgets is not known; they begin anew");
+        if let Err(error) = spent::put_aside(dir) {
+            tracing::error!(%error, "it can't be put aside");
         }
-        Err(error) => {
-            tracing::error!(%error, file = spent::FILE, "what was spent of budgets is not known; they begin anew");
-            (budgets, i64::MAX)
+        Kept {
+            as_of_us: Timestamp::now().as_microsecond(),
+            ..Kept::default()
         }
-    }
+    });
+    budgets.restore(std::mem::take(&mut kept.spent));
+    (budgets, kept)
 }
 
 /// Builds what routing needs of a snapshot, with nothing running: for a dry run.
@@ -292,9 +297,9 @@ impl Parts {
         );
         metrics.set_generation(snapshot.generation);
         metrics.add(super::state::Kept::new(kept.clone()));
-        let (budgets, budgets_known_us) = budgets(&snapshot.state_dir);
+        let (budgets, known) = budgets(&snapshot.state_dir);
         let ledger = Ledger::start_after(
-            budgets_known_us,
+            (known.as_of_us, &known.runs),
             &snapshot.state_dir,
             snapshot.database.clone(),
             &snapshot.ledger,
@@ -312,7 +317,11 @@ impl Parts {
             routing: state,
             limiter: Limiter::new(),
             budgets,
-            budgets_known_us,
+            since: Since::new(
+                known.since,
+                of_file(snapshot),
+                Timestamp::now().as_microsecond(),
+            ),
             cache: ArcSwap::from_pointee(cache_of(snapshot, second.as_ref())),
             second,
             writer: Writer::start(snapshot.records.clone(), metrics.clone())?,
@@ -357,6 +366,8 @@ impl Parts {
                 }
             }
         }
+        core.since
+            .follow(of_file(snapshot), Timestamp::now().as_microsecond());
         core.state.configure(snapshot.responses.clone());
         if let Err(error) = crate::observe::log::set_level(&snapshot.log_level) {
             tracing::warn!(error, "log.level is not changed");

@@ -13,9 +13,9 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
 use super::build::{Parts, Pools, Start};
+use super::spent::Spent;
 use crate::config::{Mistake, Store, watch};
-use crate::gateway::{Core, charge_interrupted};
-use crate::limit::spent;
+use crate::gateway::Core;
 use crate::provider::catalogue;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -113,23 +113,8 @@ impl Control {
         core.limiter.sweep(Instant::now());
     }
 
-    /// Keeps what is spent of budgets, where something was since `kept`.
-    fn keep_spent(&self, kept: &mut u64) {
-        let core = &self.link.core;
-        let as_of_us = jiff::Timestamp::now().as_microsecond();
-        let changes = core.budgets.changes();
-        if changes == *kept {
-            core.ledger.budgets_kept(as_of_us);
-            return;
-        }
-        *kept = changes;
-        let core = core.clone();
-        // One tick's writing is over before the next as a rule, and a late one only writes the newer state.
-        tokio::task::spawn_blocking(move || keep_spent(&core));
-    }
-
     /// After the last request, or at the end of the drain time, the process ends.
-    async fn drain(&self) {
+    async fn drain(&self, spent: &Spent) {
         let core = &self.link.core;
         let until = Instant::now() + core.now.load().snapshot.server.drain;
         core.drain.store(Arc::new(Some(until)));
@@ -148,6 +133,8 @@ impl Control {
         }
         core.writer.flush_and_stop(Duration::from_secs(5));
         core.state.close(Duration::from_secs(5));
+        // What the journal holds goes with it where the budgets are kept with that.
+        spent.keep();
         core.ledger.close(Duration::from_secs(5));
         if let Some(shared) = &core.shared {
             shared.close(Duration::from_secs(2));
@@ -156,35 +143,13 @@ impl Control {
         if let Some(redis) = &core.redis {
             redis.close(Duration::from_secs(2));
         }
-        keep_spent(core);
+        spent.keep();
         tracing::info!("stopped");
         #[expect(
             clippy::disallowed_methods,
             reason = "Pingora would sleep the whole grace period, idle or not"
         )]
         std::process::exit(0);
-    }
-}
-
-fn keep_spent(core: &Core) {
-    static WRITING: Mutex<()> = Mutex::new(());
-    // Two writers at once would rename each other's half-written file.
-    let _one = WRITING.lock();
-    // Before the sums: what is settled meanwhile may be counted once more after a kill, never less.
-    let now_us = jiff::Timestamp::now().as_microsecond();
-    // What ended processes spent may still have to be charged: until then the time is theirs.
-    let recovered = core.ledger.has_recovered();
-    let as_of_us = if recovered {
-        now_us
-    } else {
-        core.budgets_known_us
-    };
-    let spent = core.budgets.spent();
-    let dir = core.now.load().snapshot.state_dir.clone();
-    match spent::save(&dir, &spent::Kept { as_of_us, spent }) {
-        Ok(()) if recovered => core.ledger.budgets_kept(now_us),
-        Ok(()) => {}
-        Err(error) => tracing::error!(%error, "what is spent of budgets is not kept"),
     }
 }
 
@@ -245,7 +210,7 @@ impl BackgroundService for Control {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0u32;
-        let mut kept = self.link.core.budgets.changes();
+        let spent = Arc::new(Spent::new(self.link.core.clone()));
         let mut credentials = self.link.core.directory.view().credentials_changed();
         let watched = file_watched(&_watch);
         loop {
@@ -273,8 +238,7 @@ impl BackgroundService for Control {
                 },
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
-                    charge_interrupted(&self.link.core);
-                    self.keep_spent(&mut kept);
+                    spent.tick();
                     let changed = self.link.core.directory.view().credentials_changed();
                     if std::mem::replace(&mut credentials, changed) != changed {
                         let link = self.link.clone();
@@ -287,7 +251,7 @@ impl BackgroundService for Control {
             }
         }
         drop(warm);
-        self.drain().await;
+        self.drain(&spent).await;
     }
 }
 

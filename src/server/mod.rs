@@ -14,6 +14,7 @@ pub mod routes;
 mod share;
 mod shared;
 mod signin;
+mod spent;
 pub mod state;
 
 use std::io::Read;

@@ -195,3 +195,34 @@ fn limits_of_models_and_budgets_of_end_users_are_attached_like_others() {
     let name = format!("team '{} for lab/*'", tree.team);
     assert!(refused.text().contains(&name), "{}", refused.text());
 }
+
+#[test]
+fn a_budget_that_is_made_is_charged_with_nothing_from_before() {
+    let mut lab = lab();
+    let tree = tree(&lab.strait, "acme");
+    let first = json!({"on": tree.key, "usd": 1, "every": "ever"});
+    let first = format!("budgets/{}", id(&make(&lab.strait, "budgets", first)));
+    let mut body = chat("fast", "hi");
+    body["max_tokens"] = json!(100);
+    // Each is of a second of its own.
+    let second = || std::thread::sleep(std::time::Duration::from_millis(1100));
+    let spent = |strait: &Strait, budget: &str| {
+        let shown = call(strait, OPERATOR, "GET", budget, &Value::Null);
+        shown.json()["spent_usd"].clone()
+    };
+    // What can't be kept is charged from the journal.
+    let beside = lab.strait.dir.path().join("state/budgets.json.new");
+    std::fs::create_dir(&beside).unwrap();
+    assert_eq!(ask_body(&lab.strait, &tree.secret, &body).status, 200);
+    second();
+    let later = json!({"on": tree.team, "usd": 1, "every": "ever"});
+    let later = format!("budgets/{}", id(&make(&lab.strait, "budgets", later)));
+    assert_eq!(ask_body(&lab.strait, &tree.secret, &body).status, 200);
+    lab.strait.signal("KILL");
+    lab.strait.wait_exit(std::time::Duration::from_secs(10));
+    std::fs::remove_dir(&beside).unwrap();
+    lab.strait.restart();
+    eventually("both are charged", || {
+        spent(&lab.strait, &first) == "0.02" && spent(&lab.strait, &later) == "0.01"
+    });
+}

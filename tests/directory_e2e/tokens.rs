@@ -205,6 +205,26 @@ fn a_token_in_a_place_of_the_directory_is_held_to_what_stands_there() {
 }
 
 #[test]
+fn what_a_token_spent_right_before_a_kill_is_charged_to_its_place() {
+    let signer = Signer::new("one", "ES256");
+    let mut lab = trusting(&[&signer]);
+    let tree = tree(&lab.strait, "acme");
+    let budget = json!({"on": tree.team, "usd": 1, "every": "ever"});
+    let budget = format!("budgets/{}", id(&make(&lab.strait, "budgets", budget)));
+    let roles = json!({"roles": ["x", "placed"]});
+    let claims = json!({"groups": null, "realm_access": roles, "strait_project": tree.project});
+    let token = signer.token(&lab.claims(claims));
+    let body = json!({"model": "fast", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(ask_body(&lab.strait, &token, &body).status, 200);
+    lab.strait.signal("KILL");
+    lab.strait.restart();
+    eventually("it is charged", || {
+        let shown = call(&lab.strait, OPERATOR, "GET", &budget, &Value::Null);
+        shown.status == 200 && shown.json()["spent_usd"] == "0.01"
+    });
+}
+
+#[test]
 fn an_issuer_may_be_any_name_whose_keys_are_told_and_name_no_users() {
     let (signer, second) = (Signer::new("one", "RS256"), Signer::new("two", "EdDSA"));
     let (idp, provider) = (Idp::start(&signer), mock(CENT));

@@ -4,6 +4,7 @@
 mod budgets;
 #[path = "../common/mod.rs"]
 mod common;
+mod kept;
 mod models;
 mod named;
 mod secrets;

@@ -339,6 +339,7 @@ fn whatever_requests_cost_nodes_together_spend_no_more_than_there_is() {
             every: Every::Month,
             rolling: false,
             zone: jiff::tz::TimeZone::UTC,
+            since: None,
         };
         let scope = |name: &str, most| Scope {
             name: name.into(),

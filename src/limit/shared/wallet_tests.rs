@@ -12,6 +12,7 @@ fn budget() -> Budget {
         every: Every::Ever,
         rolling: false,
         zone: jiff::tz::TimeZone::UTC,
+        since: None,
     }
 }
 
