@@ -62,7 +62,7 @@ use crate::error::{Error, Kind, Result};
 use crate::jwt::{self, Issuer, Issuers};
 use crate::ledger::alert::Alerts;
 use crate::ledger::{Ledger, Reserved};
-use crate::limit::budget::Budgets;
+use crate::limit::budget::{Budgets, Reservation};
 use crate::limit::overload::Turn;
 use crate::limit::shared::Shared;
 use crate::limit::since::Since;
@@ -585,9 +585,12 @@ impl Gateway {
             }
             None => None,
         };
-        // What it will cost can't be known: it is spent when it is known.
         x.record.user.clone_from(&head.controls.user);
-        spending::hold(head.key.as_deref(), now, || 0, x).await?;
+        let key = head.key.as_deref();
+        match raw::may_cost(session.req_header()) {
+            true => spending::hold_some(key, now, x).await?,
+            false => spending::hold(key, now, || 0, x).await?,
+        }
         let until = x.started + crate::provider::Timeouts::default().total;
         let gate = self.core.routing.gates.all.clone();
         let all = queue::slot(&self.core, &gate, Scope::Server, &turn, until, x).await?;
@@ -598,7 +601,11 @@ impl Gateway {
             }
             None => None,
         };
-        admission::admit(raw.asked_first(), Reserved::default(), x).await?;
+        let reserved = Reserved {
+            pico: x.held.as_ref().map_or(0, Reservation::pico),
+            ..Reserved::default()
+        };
+        admission::admit(raw.asked_first(), reserved, x).await?;
         raw.admitted(permit, std::mem::take(limits), (all, own));
         x.record.client_protocol = "raw";
         if let Some(body) = body {

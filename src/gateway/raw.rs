@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
@@ -547,6 +547,16 @@ impl Raw {
         x.record.unpriced = unpriced;
         x.record.usage = Some(usage);
     }
+}
+
+/// Returns whether a request may cost something: what only reads or deletes makes nothing, a session that begins with a
+/// reading may.
+pub fn may_cost(head: &RequestHeader) -> bool {
+    let reads = matches!(
+        head.method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
+    );
+    !reads || head.headers.contains_key(http::header::UPGRADE)
 }
 
 /// Returns whether a key may use a model that is named as its provider names it.

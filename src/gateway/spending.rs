@@ -23,6 +23,9 @@ use crate::routing::choose::Choice;
 /// Output of a model whose limit is not known, when the request sets none.
 const UNKNOWN_OUTPUT: u64 = 4096;
 
+/// Held for a request that is passed on unread: ten cents.
+const UNREAD: u64 = cost::PICO / 10;
+
 /// Refuses a key whose budget is spent, or that of somebody it belongs to: before the cache, because what is kept is for
 /// those who may ask.
 pub fn check(key: Option<&Key>, now: &Now, x: &Exchange) -> Result<()> {
@@ -52,9 +55,27 @@ pub async fn hold(
     }
     let most = most();
     let held = x.core.budgets.reserve(&scopes, most, Timestamp::now());
-    let mut held = held.map_err(|over| refused(&over, x))?;
+    let held = held.map_err(|over| refused(&over, x))?;
+    share(&scopes, held, x).await
+}
+
+/// Holds a little for a request that is passed on unread, in every budget that it is spent from: what it will cost nobody
+/// knows before its end, and so no more of them are under way at once than there is money for as many.
+pub async fn hold_some(key: Option<&Key>, now: &Now, x: &mut Exchange) -> Result<()> {
+    let scopes = scopes(key, now, x);
+    if scopes.is_empty() {
+        return Ok(());
+    }
+    let budgets = &x.core.budgets;
+    let held = budgets.reserve_some(&scopes, UNREAD, Timestamp::now());
+    let held = held.map_err(|over| refused(&over, x))?;
+    share(&scopes, held, x).await
+}
+
+/// Has what is held counted by all nodes together.
+async fn share(scopes: &[Scope], mut held: Reservation, x: &mut Exchange) -> Result<()> {
     if let Some(shared) = &x.core.shared {
-        match shared.budgets(&scopes, most).await {
+        match shared.budgets(scopes, held.pico()).await {
             Ok(lot) => held.share(lot),
             Err(Short::Refused(over)) => return Err(refused(&over, x)),
             Err(Short::Away) => return Err(limits::away("Budgets")),

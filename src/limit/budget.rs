@@ -25,6 +25,9 @@ pub const MOST_ACCOUNTS: usize = 200_000;
 /// Of those so many may be of end users and tags, which whoever asks can make up: keys and teams find room all the same.
 pub const MOST_NAMED: usize = 150_000;
 
+/// So many requests whose cost nobody knows fit into any budget at once, at least.
+const PART: u64 = 20;
+
 /// How much may be spent, over what time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
@@ -283,6 +286,27 @@ impl Budgets {
         pico: u64,
         now: Timestamp,
     ) -> Result<Reservation, Box<Over>> {
+        self.hold(scopes, pico, false, now)
+    }
+
+    /// Holds some of `pico` in every budget of `scopes`, for a request whose cost nobody knows: of each a [`PART`] at most,
+    /// and no more than there is. Only where there is nothing left it says so.
+    pub fn reserve_some(
+        self: &Arc<Self>,
+        scopes: &[Scope],
+        pico: u64,
+        now: Timestamp,
+    ) -> Result<Reservation, Box<Over>> {
+        self.hold(scopes, pico, true, now)
+    }
+
+    fn hold(
+        self: &Arc<Self>,
+        scopes: &[Scope],
+        mut pico: u64,
+        some: bool,
+        now: Timestamp,
+    ) -> Result<Reservation, Box<Over>> {
         let mut held = self.held.lock();
         let mut accounts = Vec::new();
         let mut most = Vec::new();
@@ -296,8 +320,15 @@ impl Budgets {
                 let balance = held.entry(&account);
                 balance.advance(budget, now);
                 let taken = balance.spent.saturating_add(balance.reserved);
+                if some {
+                    let part = (budget.most_pico / PART).max(1);
+                    pico = pico
+                        .min(part)
+                        .min(budget.most_pico.saturating_sub(taken).max(1));
+                }
                 if taken >= budget.most_pico || taken.saturating_add(pico) > budget.most_pico {
-                    return Err(Box::new(over(scope, budget, balance, pico, false)));
+                    let asked = if some { 0 } else { pico };
+                    return Err(Box::new(over(scope, budget, balance, asked, false)));
                 }
                 accounts.push(account);
                 most.push(budget.most_pico);

@@ -7,6 +7,7 @@ mod common;
 mod kept;
 mod models;
 mod named;
+mod native;
 mod secrets;
 mod shared;
 
