@@ -385,7 +385,7 @@ impl Gateway {
         x.phase(Phase::Access, x.started);
         match endpoint {
             Endpoint::OwnKey => {
-                let body = own_key::describe(head.key.as_deref(), &self.core);
+                let body = own_key::describe(head.key.as_deref(), now, x);
                 let headers = vec![(http::header::CONTENT_TYPE, reply::JSON)];
                 Ok(reply::whole(session, x, 200, headers, body).await)
             }

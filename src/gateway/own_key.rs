@@ -1,21 +1,29 @@
-//! `GET /v1/key`: what the key that asks may use, and what it and those it belongs to have spent.
+//! `GET /v1/key`: what the key that asks may use, and what it, those it belongs to and those it names have spent.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::Core;
+use super::{Core, Exchange, Now, spending};
 use crate::access::Key;
 use crate::limit::Which;
 use crate::limit::budget::Scope;
+use crate::limit::named;
 use crate::provider::cost;
 
-/// Returns the answer's body.
-pub fn describe(key: Option<&Key>, core: &Core) -> Bytes {
+/// Returns the answer's body: for the end user and the tags that the request names, too.
+pub fn describe(key: Option<&Key>, now: &Now, x: &Exchange) -> Bytes {
+    let core = &x.core;
+    let scopes = spending::scopes(key, now, x);
+    let budgets: Value = scopes
+        .iter()
+        .flat_map(|scope| standing(scope, core))
+        .collect();
     let Some(key) = key else {
         // Nobody needs a key here.
-        return Bytes::from_static(
-            b"{\"object\":\"key\",\"id\":null,\"limits\":[],\"budgets\":[]}\n",
-        );
+        let mut text =
+            json!({"object": "key", "id": null, "limits": [], "budgets": budgets}).to_string();
+        text.push('\n');
+        return text.into();
     };
     let mut all = Map::new();
     all.insert("object".into(), "key".into());
@@ -39,8 +47,7 @@ pub fn describe(key: Option<&Key>, core: &Core) -> Bytes {
         Value::Object(one)
     });
     all.insert("limits".into(), limits.collect());
-    let budgets = key.spends.iter().flat_map(|scope| standing(scope, core));
-    all.insert("budgets".into(), budgets.collect());
+    all.insert("budgets".into(), budgets);
     let mut text = Value::Object(all).to_string();
     text.push('\n');
     text.into()
@@ -48,10 +55,19 @@ pub fn describe(key: Option<&Key>, core: &Core) -> Bytes {
 
 fn standing(scope: &Scope, core: &Core) -> Vec<Value> {
     let standing = core.budgets.standing(scope, jiff::Timestamp::now());
-    let (_, on) = scope.name.split_once(':').unwrap_or(("", &scope.name));
+    let (on, named) = match named::parted(&scope.name) {
+        Some((on, of, who)) => {
+            let key = |on| str::strip_prefix(on, "key:").unwrap_or(on);
+            (on.map(key), Some((of.name(), who)))
+        }
+        None => {
+            let (_, on) = scope.name.split_once(':').unwrap_or(("", &scope.name));
+            (Some(on), None)
+        }
+    };
     let one = |standing: crate::limit::budget::Standing| {
         // As text, to the last digit.
-        json!({
+        let mut one = json!({
             "on": on,
             "every": standing.every.name(),
             "rolling": standing.rolling,
@@ -59,7 +75,11 @@ fn standing(scope: &Scope, core: &Core) -> Vec<Value> {
             "spent_usd": cost::usd(standing.spent_pico),
             "reserved_usd": cost::usd(standing.reserved_pico),
             "resets": standing.resets.map(|at| at.to_string()),
-        })
+        });
+        if let Some((of, who)) = named {
+            one[of] = who.into();
+        }
+        one
     };
     standing.into_iter().map(one).collect()
 }

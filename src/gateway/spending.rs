@@ -87,7 +87,7 @@ async fn share(scopes: &[Scope], mut held: Reservation, x: &mut Exchange) -> Res
 
 /// Returns whose budgets the request is spent from: the key's and those of all that it belongs to, and those of the
 /// end user and the tags that it names.
-fn scopes<'k>(key: Option<&'k Key>, now: &Now, x: &Exchange) -> Cow<'k, [Scope]> {
+pub fn scopes<'k>(key: Option<&'k Key>, now: &Now, x: &Exchange) -> Cow<'k, [Scope]> {
     scopes_of(key, now, x.record.user.as_deref(), &x.record.tags)
 }
 

@@ -111,3 +111,49 @@ fn the_user_in_the_body_is_the_end_user_in_every_protocol() {
         200
     );
 }
+
+#[test]
+fn a_key_is_told_of_the_budgets_of_whom_its_request_names() {
+    let provider = mock(CENT);
+    let budgets = "budget = [{ usd = 1.0, every = \"day\" }, { end_user = \"*\", usd = 0.5, every = \"day\" }, \
+                   { tag = \"batch\", usd = 0.25, every = \"month\" }]";
+    let all = "\n[[budgets]]\nend_user = \"eve\"\nusd = 0.75\nevery = \"hour\"\n";
+    let strait = Strait::start(&(kept::config(&provider, budgets) + all));
+    let mut body = Dialect::OpenAi.body("fast", "hi", false);
+    body["max_tokens"] = json!(100);
+    let named = [("x-strait-user", "eve"), ("x-strait-tags", "batch,other")];
+    let path = Dialect::OpenAi.path();
+    assert_eq!(kept::post(&strait, path, &named, &body).status, 200);
+    eventually("it is spent", || kept::spent(&strait) == [1.0]);
+    let shown = |headers: &[(&str, &str)]| {
+        let told = kept::told(&strait, headers);
+        let budgets = told["budgets"].as_array().unwrap().iter();
+        let mut shown: Vec<String> = budgets
+            .map(|one| {
+                let of = [
+                    &one["on"],
+                    &one["end_user"],
+                    &one["tag"],
+                    &one["usd"],
+                    &one["spent_usd"],
+                ];
+                of.map(|one| one.as_str().unwrap_or("-").to_owned())
+                    .join(" ")
+            })
+            .collect();
+        shown.sort_unstable();
+        shown
+    };
+    assert_eq!(shown(&[]), ["team-a - - 1 0.01"]);
+    assert_eq!(
+        shown(&named),
+        [
+            "- eve - 0.75 0.01",
+            "team-a - - 1 0.01",
+            "team-a - batch 0.25 0.01",
+            "team-a eve - 0.5 0.01",
+        ]
+    );
+    let other = [("x-strait-user", "adam")];
+    assert_eq!(shown(&other), ["team-a - - 1 0.01", "team-a adam - 0.5 0"]);
+}
