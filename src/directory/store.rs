@@ -63,6 +63,8 @@ pub struct Change {
     pub body: String,
     /// In place of what was there; `None` leaves it.
     pub secret: Option<String>,
+    /// The request that changes it, where it may be sent again.
+    pub once: Option<Once>,
 }
 
 /// Which objects are listed.
@@ -164,20 +166,10 @@ pub async fn create(connection: &mut Connection, new: &New) -> Outcome<Object> {
     let mut transaction = connection.begin().await?;
     let version = count_on(&mut transaction).await?;
     let now = Timestamp::now().as_second();
-    if let Some(once) = &new.once {
-        if let Some(made) = made(&mut transaction, once, now).await? {
-            return Ok(Err(made));
-        }
-        sqlx::query(
-            "INSERT INTO idempotency (caller, key, request, object, at) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(once.caller.as_str())
-        .bind(once.key.as_str())
-        .bind(once.request.as_str())
-        .bind(new.id.as_str())
-        .bind(now)
-        .execute(&mut *transaction)
-        .await?;
+    if let Some(once) = &new.once
+        && let Some(refused) = again(&mut transaction, once, &new.id, now).await?
+    {
+        return Ok(Err(refused));
     }
     let above = match &new.parent {
         None => String::new(),
@@ -228,6 +220,29 @@ pub async fn create(connection: &mut Connection, new: &New) -> Outcome<Object> {
     Ok(Ok(object))
 }
 
+/// Returns what a request that was sent before has made; one that is new is noted with its object.
+async fn again(
+    transaction: &mut Transaction<'_, sqlx::Any>,
+    once: &Once,
+    object: &str,
+    now: i64,
+) -> Sql<Option<Refused>> {
+    if let Some(made) = made(transaction, once, now).await? {
+        return Ok(Some(made));
+    }
+    sqlx::query(
+        "INSERT INTO idempotency (caller, key, request, object, at) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(once.caller.as_str())
+    .bind(once.key.as_str())
+    .bind(once.request.as_str())
+    .bind(object)
+    .bind(now)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(None)
+}
+
 /// Returns what a request that was sent before has made.
 async fn made(
     transaction: &mut Transaction<'_, sqlx::Any>,
@@ -257,6 +272,12 @@ async fn made(
 pub async fn update(connection: &mut Connection, change: &Change) -> Outcome<Object> {
     let mut transaction = connection.begin().await?;
     let version = count_on(&mut transaction).await?;
+    let now = Timestamp::now().as_second();
+    if let Some(once) = &change.once
+        && let Some(refused) = again(&mut transaction, once, &change.id, now).await?
+    {
+        return Ok(Err(refused));
+    }
     let Some(before) = get(&mut transaction, &change.id).await? else {
         return Ok(Err(Refused::NotFound));
     };
@@ -266,7 +287,7 @@ pub async fn update(connection: &mut Connection, change: &Change) -> Outcome<Obj
     let object = Object {
         name: change.name.clone(),
         version,
-        changed: Timestamp::now().as_second(),
+        changed: now,
         body: change.body.clone(),
         secret: change.secret.clone().or(before.secret),
         ..before

@@ -281,7 +281,7 @@ impl Asked<'_> {
         }
         new.name = named(&body, &new.id);
         new.body = Value::Object(body).to_string();
-        new.once = self.once(kind)?;
+        new.once = self.once(kind.name())?;
         let made = self.directory.create(new).await;
         let (object, again) = match made {
             Ok(object) => (object, false),
@@ -368,6 +368,7 @@ impl Asked<'_> {
             name: named(&body, &before.id),
             body: Value::Object(body).to_string(),
             secret,
+            once: None,
         });
         let object = object.await.map_err(failed)?;
         Ok(Reply::json(shown(&object))
@@ -433,7 +434,8 @@ impl Asked<'_> {
         }
     }
 
-    fn once(&self, kind: Kind) -> Result<Option<Once>, Fault> {
+    /// Returns what tells whether the same was asked before. `what` is what the body says it of.
+    fn once(&self, what: &str) -> Result<Option<Once>, Fault> {
         let Some(key) = self.once else {
             return Ok(None);
         };
@@ -444,8 +446,8 @@ impl Asked<'_> {
             ));
         }
         let mut said = ring::digest::Context::new(&ring::digest::SHA256);
-        // One key for two kinds of object is two requests, whatever their bodies.
-        said.update(kind.name().as_bytes());
+        // One key for two kinds of object, or for two objects, is two requests, whatever their bodies.
+        said.update(what.as_bytes());
         said.update(b"\n");
         said.update(self.body);
         let digest = said.finish();

@@ -85,6 +85,10 @@ fn parameters(route: &Route) -> Vec<Value> {
         let says = "The etag that was read: refused when it has changed since";
         parameter("header", "If-Match", says, json!({"type": "string"}))
     };
+    let once = |says: &str| {
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": 255});
+        parameter("header", "Idempotency-Key", says, schema)
+    };
     match route.does {
         Does::List(_) => {
             let limit = json!({"type": "integer", "minimum": 1, "maximum": 100, "default": 20});
@@ -97,10 +101,15 @@ fn parameters(route: &Route) -> Vec<Value> {
         }
         Does::Create(_) => {
             let says = "Sent again with the same key within a day, the request makes nothing more: what it made is shown as it is now, without the secret";
-            let schema = json!({"type": "string", "minLength": 1, "maxLength": 255});
-            all.push(parameter("header", "Idempotency-Key", says, schema));
+            all.push(once(says));
         }
-        Does::Change(_) | Does::RotateKey | Does::MakeToken | Does::DropToken => all.push(etag()),
+        Does::Change(_) | Does::DropToken => all.push(etag()),
+        Does::RotateKey | Does::MakeToken => {
+            all.push(etag());
+            all.push(once(
+                "Sent again with the same key within a day, the request changes nothing more: the object is shown as it is now, without the secret",
+            ));
+        }
         Does::Delete(_) => {
             all.push(etag());
             let says = "What belongs to it goes too";

@@ -130,6 +130,61 @@ fn a_request_that_is_sent_again_makes_nothing_more() {
 }
 
 #[test]
+fn a_secret_is_replaced_once_however_often_the_request_is_sent() {
+    let lab = lab();
+    let strait = &lab.strait;
+    let tree = tree(strait, "acme");
+    let (person, _) = person(strait, &tree.organisation, "viewer", &tree.team);
+    let shown = |path: &str| call(strait, OPERATOR, "GET", path, &Value::Null).json();
+    let key = format!("keys/{}", tree.key);
+    for (path, action, secret) in [
+        (key.clone(), "rotate", "key"),
+        (format!("users/{person}"), "token", "token"),
+    ] {
+        let before = shown(&path)["etag"].as_str().unwrap().to_owned();
+        let name = format!("once-{action}");
+        let once = [("idempotency-key", &*name), ("if-match", &*before)];
+        let action = format!("{path}/{action}");
+        let first = with(strait, &once, "POST", &action, &json!({}));
+        assert_eq!(first.status, 200, "{}", first.text());
+        let again = with(strait, &once, "POST", &action, &json!({}));
+        assert_eq!(again.status, 200, "{}", again.text());
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        let (first, again) = (first.json(), again.json());
+        assert!(
+            first[secret].is_string() && first["note"].is_null(),
+            "{first}"
+        );
+        assert!(
+            again[secret].is_null() && again["note"].is_string(),
+            "{again}"
+        );
+        assert_eq!(first["etag"], again["etag"], "nothing more was changed");
+        assert_eq!(shown(&path)["etag"], first["etag"]);
+        let other = with(strait, &once, "POST", &action, &json!({"grace": 1}));
+        assert!([400, 422].contains(&other.status), "{}", other.text());
+        // Another request, of what has changed since.
+        let late = [("idempotency-key", "late"), ("if-match", &*before)];
+        let late = with(strait, &late, "POST", &action, &json!({}));
+        assert_eq!(late.status, 412, "{}", late.text());
+        let next = [("idempotency-key", &*format!("next-{action}"))];
+        let next = with(strait, &next, "POST", &action, &json!({}));
+        assert_eq!(next.status, 200, "{}", next.text());
+        assert_ne!(next.json()["etag"], first["etag"]);
+    }
+    let rotated = at_once(6, |_| {
+        let once = [("idempotency-key", "at-once")];
+        let rotated = with(strait, &once, "POST", &format!("{key}/rotate"), &json!({}));
+        assert_eq!(rotated.status, 200, "{}", rotated.text());
+        rotated.json()["key"].as_str().map(str::to_owned)
+    });
+    let mut secrets = rotated.into_iter().flatten();
+    let secret = secrets.next().expect("one was shown it");
+    assert_eq!(secrets.next(), None, "and no other");
+    assert_eq!(ask(strait, &secret, "fast").status, 200);
+}
+
+#[test]
 fn pages_show_everything_once_in_the_order_of_creation() {
     let lab = lab();
     let strait = &lab.strait;

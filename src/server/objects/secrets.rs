@@ -3,21 +3,27 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Asked, Done, failed, unescaped};
+use super::{Asked, Done, SHOWN, failed, unescaped};
+use crate::directory::Failed;
 use crate::directory::schema::{self, Kind};
+use crate::directory::store::{Change, Object, Once, Refused};
 use crate::directory::token;
 use crate::directory::view::{KeySecret, TokenSecret};
+use crate::secret::Secret;
 use crate::server::reply::{Fault, Reply};
 
 /// How long the secret before holds, unless it is said.
 const GRACE: i64 = 3600;
 const MOST_GRACE: u64 = 30 * 24 * 3600;
+/// What a repeated request is told in place of a token.
+const TOLD: &str = "The token was shown once, in the answer to the first request. Where that was lost, make another: POST /admin/v1/users/{id}/token.";
+
 impl Asked<'_> {
     pub(super) async fn rotate(&self) -> Done {
         self.not_of_file(Kind::Key)?;
         let object = self.find(Kind::Key).await?;
         self.permit_on(&object).await?;
-        self.check_match(&object)?;
+        let once = self.may_repeat("rotate", &object)?;
         let body = match self.body.is_empty() {
             true => Map::new(),
             false => self.object()?,
@@ -48,9 +54,53 @@ impl Asked<'_> {
                 .filter(|_| grace > 0)
                 .map(|before| (before.digest, until)),
         };
-        let body = serde_json::from_str(&object.body).unwrap_or_default();
-        let mut reply = self.write(&object, body, Some(secret.write())).await?;
-        reply.insert("key", key.expose().into());
+        self.replace(&object, secret.write(), once, ("key", key))
+            .await
+    }
+
+    /// Checks what the request was to find. One that may be a repeated one doesn't find it any more, if it is: it is
+    /// told so when it is looked up.
+    fn may_repeat(&self, what: &str, object: &Object) -> Result<Option<(Once, bool)>, Fault> {
+        let fits = self.check_match(object);
+        match self.once(&format!("{what} {}", object.id))? {
+            Some(once) => Ok(Some((once, fits.is_ok()))),
+            None => fits.map(|()| None),
+        }
+    }
+
+    /// Puts another secret in place of that of an object, and shows it where this is not a repeated request.
+    async fn replace(
+        &self,
+        object: &Object,
+        secret: String,
+        once: Option<(Once, bool)>,
+        (name, shown): (&str, Secret),
+    ) -> Done {
+        let fits = once.as_ref().is_none_or(|(_, fits)| *fits);
+        let changed = self.directory.update(Change {
+            id: object.id.clone(),
+            // No object is of that one.
+            version: if fits { object.version } else { i64::MIN },
+            name: object.name.clone(),
+            body: object.body.clone(),
+            secret: Some(secret),
+            once: once.map(|(once, _)| once),
+        });
+        let (object, again) = match changed.await {
+            Ok(object) => (object, false),
+            Err(Failed::Refused(Refused::Made(object))) => (*object, true),
+            Err(other) => return Err(failed(other)),
+        };
+        let mut reply = Reply::json(super::shown::shown(&object))
+            .with_version(object.version)
+            .of(&object);
+        if again {
+            let note = if name == "key" { SHOWN } else { TOLD };
+            reply.insert("note", note.into());
+            reply.insert(name, Value::Null);
+            return Ok(reply.with_header("idempotency-replayed", "true"));
+        }
+        reply.insert(name, shown.expose().into());
         Ok(reply)
     }
 
@@ -79,7 +129,10 @@ impl Asked<'_> {
         if !self.caller.is(&object.id) {
             self.permit_on(&object).await?;
         }
-        self.check_match(&object)?;
+        let once = match make {
+            true => self.may_repeat("token", &object)?,
+            false => self.check_match(&object).map(|()| None)?,
+        };
         let until = match self.body.is_empty() {
             true => None,
             false => token_end(&self.object()?, make)?,
@@ -92,12 +145,11 @@ impl Asked<'_> {
         });
         // No digest is empty: nothing is that token.
         let secret = secret.as_ref().map(TokenSecret::write).unwrap_or_default();
-        let body = serde_json::from_str(&object.body).unwrap_or_default();
-        let mut reply = self.write(&object, body, Some(secret)).await?;
         if make {
-            reply.insert("token", token.expose().into());
+            return self.replace(&object, secret, once, ("token", token)).await;
         }
-        Ok(reply)
+        let body = serde_json::from_str(&object.body).unwrap_or_default();
+        self.write(&object, body, Some(secret)).await
     }
 }
 
