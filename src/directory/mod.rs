@@ -42,8 +42,8 @@ pub const MASTER: &str = "master-key";
 const MOST_WAITING: usize = 256;
 /// A token's use is noted once in so many seconds.
 const NOTE_EVERY: i64 = 60;
-/// Nobody waits longer for a change.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Who asks waits so much longer than the thread does for the database.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// What the directory is opened with.
 #[derive(Debug, Clone)]
@@ -68,6 +68,8 @@ pub struct Directory {
     uses: Arc<DashMap<Box<str>, i64>>,
     health: Arc<Mutex<Option<String>>>,
     asks: mpsc::Sender<Ask>,
+    /// Nobody waits longer, for a change or for what is there.
+    patience: Duration,
     signals: Arc<Signals>,
 }
 
@@ -110,6 +112,22 @@ enum Ask {
     Uses(Vec<String>, Reply<Vec<Option<i64>>>),
 }
 
+impl Ask {
+    /// Returns whether nobody waits for the answer any more.
+    fn is_left(&self) -> bool {
+        match self {
+            Ask::Get(_, reply) => reply.is_closed(),
+            Ask::List(_, reply) => reply.is_closed(),
+            Ask::Create(_, reply) | Ask::Update(_, reply) => reply.is_closed(),
+            Ask::Delete { reply, .. } | Ask::EndSessions(_, reply) => reply.is_closed(),
+            Ask::OpenSession(_, reply) | Ask::EndSession(_, reply) => reply.is_closed(),
+            Ask::Session(_, reply) => reply.is_closed(),
+            Ask::NoteUse(..) => false,
+            Ask::Uses(_, reply) => reply.is_closed(),
+        }
+    }
+}
+
 impl Directory {
     /// Starts its thread, and waits a moment for the first look.
     pub fn start(settings: Settings) -> Self {
@@ -136,10 +154,12 @@ impl Directory {
             uses: Arc::default(),
             health: Arc::default(),
             asks,
+            patience: worker::patience(&location) + MARGIN,
             signals: Arc::default(),
         };
         let worker = worker::Worker {
             view,
+            patience: worker::patience(&location),
             location,
             fingerprints: [("pepper", pepper), ("master-key", master)],
             health: directory.health.clone(),
@@ -285,7 +305,7 @@ impl Directory {
         if self.asks.try_send(ask(reply)).is_err() {
             return Err(Failed::Away);
         }
-        match tokio::time::timeout(PATIENCE, answered).await {
+        match tokio::time::timeout(self.patience, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Failed::Away),
         }

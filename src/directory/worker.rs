@@ -13,7 +13,7 @@ use super::view::View;
 use super::{Ask, Failed, Reply, Signals, seal, token};
 use crate::secret::Secret;
 use crate::state::Location;
-use crate::state::database::{Connection, PATIENCE, is_away, within};
+use crate::state::database::{Connection, is_away, within};
 
 /// How long a start waits for the first look.
 pub const FIRST_LOOK: Duration = Duration::from_secs(10);
@@ -21,16 +21,29 @@ pub const FIRST_LOOK: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Between two tries to reach the database.
 const TRY_EVERY: Duration = Duration::from_secs(1);
+/// Statements here touch few rows. A server that does not answer one within this is away, and its connection is given up.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// A file may be written to by another thread or process, for which SQLite waits by itself.
+const FILE_PATIENCE: Duration = Duration::from_secs(10);
 /// Rows read at a time.
 const PAGE: i64 = 1000;
 
 pub struct Worker {
     pub view: Arc<View>,
     pub location: Location,
+    pub patience: Duration,
     pub fingerprints: [(&'static str, Secret); 2],
     pub health: Arc<Mutex<Option<String>>>,
     pub signals: Arc<Signals>,
     pub asked: mpsc::Receiver<Ask>,
+}
+
+/// Returns how long a statement may take.
+pub fn patience(location: &Location) -> Duration {
+    match location {
+        Location::Dir(_) => FILE_PATIENCE,
+        Location::Server(_) => PATIENCE,
+    }
 }
 
 /// How far the view is.
@@ -103,7 +116,7 @@ impl Worker {
         for (name, secret) in &self.fingerprints {
             let mine = token::hex(&seal::derive(secret, "strait fingerprint"));
             let kept = store::fingerprint(&mut connection, name, &mine);
-            if within(PATIENCE, kept).await.map_err(failed)? != mine {
+            if within(self.patience, kept).await.map_err(failed)? != mine {
                 return Err(format!(
                     "the {name} of this node is not that of the others: give all of them the same (state.pepper, state.master_key)"
                 ));
@@ -139,7 +152,7 @@ impl Worker {
         connection: &mut Connection,
         seen: &mut Option<Seen>,
     ) -> Result<(), sqlx::Error> {
-        let version = within(PATIENCE, store::version(connection)).await?;
+        let version = within(self.patience, store::version(connection)).await?;
         let known = seen.as_ref().filter(|seen| {
             // What was removed is not remembered for ever.
             let limit = Duration::from_secs(store::REMOVED_FOR.unsigned_abs());
@@ -160,7 +173,7 @@ impl Worker {
         let mut after = String::new();
         loop {
             let page = store::changed(connection, since.unwrap_or(-1), &after, PAGE);
-            let page = within(PATIENCE, page).await?;
+            let page = within(self.patience, page).await?;
             for object in &page {
                 gone.remove(object.id.as_str());
                 self.view.put(object);
@@ -171,13 +184,13 @@ impl Worker {
             }
         }
         if let Some(since) = since {
-            let removed = within(PATIENCE, store::removed(connection, since)).await?;
+            let removed = within(self.patience, store::removed(connection, since)).await?;
             gone.extend(removed.into_iter().map(String::into_boxed_str));
         }
         for id in &gone {
             self.view.remove(id);
         }
-        let closed = within(PATIENCE, store::closed(connection)).await?;
+        let closed = within(self.patience, store::closed(connection)).await?;
         self.view.load(closed);
         *seen = Some(Seen {
             version,
@@ -193,21 +206,25 @@ impl Worker {
         connection: &mut Connection,
         seen: &mut Option<Seen>,
     ) -> Result<(), sqlx::Error> {
+        if ask.is_left() {
+            // Whoever asked was told that there is no answer: what is done now would come as a surprise.
+            return Ok(());
+        }
         match ask {
             Ask::Get(id, reply) => {
-                let found = within(PATIENCE, store::get(connection, &id)).await;
+                let found = within(self.patience, store::get(connection, &id)).await;
                 reply_with(reply, found.map(Ok))
             }
             Ask::List(query, reply) => {
-                let found = within(PATIENCE, store::list(connection, &query)).await;
+                let found = within(self.patience, store::list(connection, &query)).await;
                 reply_with(reply, found.map(Ok))
             }
             Ask::Create(new, reply) => {
-                let done = within(PATIENCE, store::create(connection, &new)).await;
+                let done = within(self.patience, store::create(connection, &new)).await;
                 self.changed(reply, done, connection, seen).await
             }
             Ask::Update(change, reply) => {
-                let done = within(PATIENCE, store::update(connection, &change)).await;
+                let done = within(self.patience, store::update(connection, &change)).await;
                 self.changed(reply, done, connection, seen).await
             }
             Ask::Delete {
@@ -216,28 +233,29 @@ impl Worker {
                 all,
                 reply,
             } => {
-                let done = within(PATIENCE, store::delete(connection, &id, version, all)).await;
+                let done =
+                    within(self.patience, store::delete(connection, &id, version, all)).await;
                 self.changed(reply, done, connection, seen).await
             }
             Ask::OpenSession(new, reply) => {
-                let done = within(PATIENCE, session::open(connection, &new)).await;
+                let done = within(self.patience, session::open(connection, &new)).await;
                 reply_with(reply, done.map(Ok))
             }
             Ask::Session(id, reply) => {
-                let found = within(PATIENCE, session::find(connection, &id)).await;
+                let found = within(self.patience, session::find(connection, &id)).await;
                 reply_with(reply, found.map(Ok))
             }
             Ask::EndSession(id, reply) => {
-                let done = within(PATIENCE, session::end(connection, &id)).await;
+                let done = within(self.patience, session::end(connection, &id)).await;
                 reply_with(reply, done.map(Ok))
             }
             Ask::EndSessions(subject, reply) => {
                 let done = session::end_all(connection, subject.as_deref());
-                let done = within(PATIENCE, done).await;
+                let done = within(self.patience, done).await;
                 reply_with(reply, done.map(Ok))
             }
             Ask::NoteUse(id, at) => {
-                let noted = within(PATIENCE, session::note_use(connection, &id, at)).await;
+                let noted = within(self.patience, session::note_use(connection, &id, at)).await;
                 match noted {
                     Err(error) if is_away(&error) => return Err(error),
                     Err(error) => tracing::warn!(%error, "the use of a token is not noted"),
@@ -246,7 +264,7 @@ impl Worker {
                 Ok(())
             }
             Ask::Uses(ids, reply) => {
-                let found = within(PATIENCE, session::uses(connection, &ids)).await;
+                let found = within(self.patience, session::uses(connection, &ids)).await;
                 reply_with(reply, found.map(Ok))
             }
         }

@@ -34,6 +34,8 @@ const TRY_AFTER: Duration = Duration::from_millis(200);
 const TRY_EVERY: Duration = Duration::from_secs(10);
 /// Folders of ended processes and rows that are over are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// A database that says nothing for this long is not asked to erase.
+const ERASE_PATIENCE: Duration = Duration::from_secs(2);
 /// A stopping process tries this often.
 const LAST_TRIES: usize = 3;
 
@@ -328,6 +330,9 @@ impl<'s> Worker<'s> {
     }
 
     async fn answer(&mut self, question: Question, reply: Reply) {
+        let Some(reply) = reply.hear() else {
+            return;
+        };
         let Some(database) = &self.database else {
             let detail = self.shared.tallies.detail.lock().clone();
             let why = detail.unwrap_or_else(|| "the database is not open yet".into());
@@ -361,6 +366,15 @@ impl<'s> Worker<'s> {
 
     /// Deletes what is kept of a user, in the journals too: a row that is found there again would come back.
     async fn erase(&mut self, user: &str) -> Result<Erased, Failure> {
+        // Who asks waits: one that is away is not tried for long.
+        let mut failed = false;
+        if let Some(database) = &mut self.database
+            && within(ERASE_PATIENCE, database.writer.ping())
+                .await
+                .is_err()
+        {
+            self.database = None;
+        }
         // What is left after these is found erased when it is written.
         self.shared.journal.flush();
         for _ in 0..gone::MOST_CHUNKS {
@@ -368,10 +382,11 @@ impl<'s> Worker<'s> {
                 break;
             }
             self.step().await;
+            failed = self.database.is_none();
         }
         // A connection that has been idle may be gone: another one is tried.
         for _ in 0..2 {
-            if self.database.is_none() {
+            if self.database.is_none() && !failed {
                 self.step().await;
             }
             let Some(database) = &mut self.database else {

@@ -59,6 +59,8 @@ pub use owed::{Interrupted, Runs};
 const FOLDER: &str = "ledger";
 /// Questions that may wait for the database.
 const MOST_QUESTIONS: usize = 256;
+/// They wait this long at most before they are looked at.
+const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// The `[ledger]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +159,19 @@ struct Shared {
     end: Condvar,
 }
 
-type Reply = oneshot::Sender<Result<drain::Told, Failure>>;
+/// How a question is answered.
+struct Reply {
+    /// Told when the question is looked at.
+    heard: oneshot::Sender<()>,
+    reply: oneshot::Sender<Result<drain::Told, Failure>>,
+}
+
+impl Reply {
+    /// Says that the question is looked at; whoever has left is answered by nobody.
+    fn hear(self) -> Option<oneshot::Sender<Result<drain::Told, Failure>>> {
+        self.heard.send(()).ok().map(|()| self.reply)
+    }
+}
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -402,10 +416,17 @@ impl Ledger {
         let Some(shared) = &self.shared else {
             return Err(Failure::Off);
         };
+        let (heard, taken) = oneshot::channel();
         let (reply, told) = oneshot::channel();
         let crowded = || Failure::Unavailable("too many questions wait for the ledger".into());
+        let reply = Reply { heard, reply };
         let asked = shared.questions.try_send((question, reply));
         asked.map_err(|_| crowded())?;
+        // While it is written to, the ledger may wait for its database for long; who asks may not.
+        if tokio::time::timeout(MOST_WAIT, taken).await.is_err() {
+            let why = "the ledger's database did not answer";
+            return Err(Failure::Unavailable(why.into()));
+        }
         told.await
             .unwrap_or_else(|_| Err(Failure::Unavailable("the ledger has ended".into())))
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::common::at_once;
 use crate::common::postgres::Postgres;
 
 const PEPPER: &str = "the-pepper-of-all-nodes-0123456789";
@@ -145,5 +146,49 @@ fn names_are_unique_over_all_nodes_and_of_two_changes_at_once_one_is_made() {
     assert!(
         statuses.iter().all(|status| matches!(status, 201 | 409)),
         "{statuses:?}"
+    );
+}
+
+#[test]
+fn a_database_that_says_nothing_is_said_to_be_away_before_it_speaks_again() {
+    let provider = mock(CENT);
+    let postgres = Postgres::start();
+    let strait = node(&provider, &postgres.database(), PEPPER);
+    let tree = tree(&strait, "acme");
+    let key = format!("keys/{}", tree.key);
+    let made = json!({"name": "late", "project": tree.project});
+    let asks = [
+        ("GET", "keys", &Value::Null),
+        ("GET", &key, &Value::Null),
+        ("GET", "records", &Value::Null),
+        ("GET", "usage", &Value::Null),
+        ("GET", "audit", &Value::Null),
+        ("POST", "keys", &made),
+        ("DELETE", "records?user=eve", &Value::Null),
+    ];
+    postgres.freeze(true);
+    let statuses = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            at_once(asks.len(), |at| {
+                let (method, path, body) = asks[at];
+                call(&strait, OPERATOR, method, path, body).status
+            })
+        });
+        let served = ask(&strait, &tree.secret, "fast").status;
+        assert_eq!(served, 200, "who asks models is served");
+        // Who still waited then would be answered.
+        std::thread::sleep(Duration::from_secs(15));
+        postgres.freeze(false);
+        asked.join().unwrap()
+    });
+    assert_eq!(statuses, [503; 7]);
+    eventually("it answers again", || {
+        call(&strait, OPERATOR, "GET", "keys", &Value::Null).status == 200
+    });
+    let keys = call(&strait, OPERATOR, "GET", "keys", &Value::Null);
+    assert!(
+        !keys.text().contains("late"),
+        "what was refused is not done later: {}",
+        keys.text()
     );
 }
