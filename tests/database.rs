@@ -13,7 +13,7 @@ use common::{Strait, chat, eventually, mock};
 use jiff::Timestamp;
 use strait::secret::Secret;
 use strait::state::database::{self, Database};
-use strait::state::{Location, Put, Settings, State, Stored};
+use strait::state::{Asker, Location, Put, Settings, State, Stored};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -34,6 +34,7 @@ fn stored(id: &str) -> Stored {
         previous: None,
         input: r#"[{"role":"user","content":"héllo"}]"#.into(),
         response: format!(r#"{{"id":"{id}","output":[{{"id":"item_{id}","type":"message"}}]}}"#),
+        asker: Asker::default(),
     }
 }
 
@@ -97,6 +98,18 @@ fn answers_are_kept_in_postgresql_as_in_a_file() {
         let state = State::open(location.clone(), Settings::default()).unwrap();
         assert_eq!(state.counts().expired, 1);
         assert_eq!(get(&state, "resp_1").unwrap().status, "failed");
+        let mut hers = stored("hers");
+        hers.asker.user = "eve".into();
+        hers.asker.at_us = Timestamp::now().as_microsecond();
+        state.responses().put(hers.clone());
+        assert!(state.flush(SOON));
+        assert_eq!(block(state.responses().erase("eve")).unwrap(), 1);
+        assert_eq!(get(&state, "hers"), None);
+        // Another node had it still.
+        let other = State::open(location.clone(), Settings::default()).unwrap();
+        other.responses().put(hers);
+        assert!(other.close(SOON));
+        assert_eq!(get(&state, "hers"), None);
         assert!(state.close(SOON));
         let state = State::open(location, small).unwrap();
         assert_eq!(state.counts().rows, 0);

@@ -298,6 +298,27 @@ fn rows_are_paged_exported_and_erased() {
     assert_eq!(open.status, 401, "only with the token");
 }
 
+#[test]
+fn the_kept_answers_of_an_end_user_are_erased_with_their_rows() {
+    let mock = mock("[[rule]]\nsteps = [{ text = \"hello\" }]\n");
+    let strait = Strait::start(&lab(&mock));
+    let respond = |user: &str| {
+        let body = serde_json::json!({"model": "fast", "input": "my secret", "user": user});
+        let answer = strait.post("/v1/responses", &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["id"].as_str().unwrap().to_owned()
+    };
+    let (hers, his) = (respond("eve"), respond("adam"));
+    let status = |id: &str| strait.client().get(&format!("/v1/responses/{id}")).status;
+    assert_eq!((status(&hers), status(&his)), (200, 200));
+    rows(&strait, 2);
+    let erased = strait.admin("DELETE", "/admin/v1/records?user=eve", "");
+    assert_eq!(erased.status, 200, "{}", erased.text());
+    let told = erased.json();
+    assert_eq!((&told["rows"], &told["responses"]), (&1.into(), &1.into()));
+    assert_eq!((status(&hers), status(&his)), (404, 200));
+}
+
 fn verify(dir: &Path) -> (bool, String) {
     let told = Command::new(env!("CARGO_BIN_EXE_strait"))
         .env_clear()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use strait::error::Kind;
-use strait::state::{Put, Settings, State, Stored};
+use strait::state::{Asker, Put, Settings, State, Stored};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -31,6 +31,7 @@ fn stored(id: &str) -> Stored {
         previous: None,
         input: r#"[{"role":"user","content":"hi"}]"#.into(),
         response: format!(r#"{{"id":"{id}","output":[]}}"#),
+        asker: Asker::default(),
     }
 }
 
@@ -116,6 +117,48 @@ fn what_is_deleted_is_gone_whether_it_was_queued_or_written() {
     state.close(SOON);
     let state = open(dir.path());
     assert!(get(&state, "queued").is_none() && get(&state, "written").is_none());
+}
+
+#[test]
+fn the_answers_of_a_user_are_erased_whether_they_were_queued_or_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(dir.path());
+    let of = |id: &str, user: &str| {
+        let mut one = stored(id);
+        one.asker.user = user.into();
+        one.asker.at_us = now() * 1_000_000;
+        state.responses().put(one)
+    };
+    of("written", "eve");
+    of("another's", "adam");
+    of("nobody's", "");
+    assert!(state.flush(SOON));
+    of("queued", "eve");
+    assert_eq!(block(state.responses().erase("eve")).unwrap(), 2);
+    for gone in ["written", "queued"] {
+        assert!(get(&state, gone).is_none(), "{gone}");
+    }
+    for kept in ["another's", "nobody's"] {
+        assert!(get(&state, kept).is_some(), "{kept}");
+    }
+    assert_eq!(block(state.responses().erase("eve")).unwrap(), 0);
+    // What somebody still had of them from before is not kept, and what they ask from now on is.
+    of("late", "eve");
+    let mut new = stored("new");
+    new.asker.user = "eve".into();
+    new.asker.at_us = (now() + 60) * 1_000_000;
+    state.responses().put(new);
+    assert!(state.flush(SOON));
+    assert!(get(&state, "late").is_none() && get(&state, "new").is_some());
+    assert_eq!(block(state.responses().erase("")).unwrap(), 0);
+    assert!(get(&state, "nobody's").is_some());
+    assert!(state.close(SOON));
+    let names = ["strait.db", "strait.db-wal"].map(|name| dir.path().join(name));
+    for file in names.iter().filter(|file| file.exists()) {
+        let bytes = std::fs::read(file).unwrap();
+        let found = bytes.windows(7).any(|some| some == b"written");
+        assert!(!found, "{} has it still", file.display());
+    }
 }
 
 #[test]

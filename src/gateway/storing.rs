@@ -6,6 +6,7 @@ use super::{Core, Exchange, responses};
 use crate::codec::json;
 use crate::codec::sse::Splitter;
 use crate::error::{Error, Result};
+use crate::state::Asker;
 
 use super::through::MOST_FRAME;
 
@@ -80,7 +81,10 @@ impl Storing {
             &self.asked,
             response,
             |created| kept.expiry(created),
-            x.record.at.as_second(),
+            Asker {
+                user: x.record.user.clone().unwrap_or_default(),
+                at_us: x.record.at.as_microsecond(),
+            },
         );
         if let Some(stored) = stored {
             // What becomes of it is counted there.

@@ -6,7 +6,7 @@
 //! | `GET records?start&end&limit&after` | rows, the newest first |
 //! | `GET records/export?format=jsonl\|csv&limit&after` | rows, the oldest first; `x-strait-next` is the next page's `after` |
 //! | `GET records/{id}/body` | what was said in an exchange, where that is kept |
-//! | `DELETE records?user=U` | deletes what is kept of an end user, on every node |
+//! | `DELETE records?user=U` | deletes what is kept of an end user, on every node, kept answers of `/v1/responses` too |
 //! | `GET audit?limit&before&actor&action` | administrative actions, the last first |
 //!
 //! Rows and sums are narrowed by `key`, `user`, `model` and the others of [`search::FIELDS`], by `status`, by `tag` and by
@@ -18,7 +18,6 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Map, Value, json};
 
-use super::Ledger;
 use super::answer::{Answer, Refusal, json_answer, unexpected};
 use super::audit;
 use super::csv::csv_line;
@@ -30,6 +29,8 @@ use super::parameters::Parameters;
 use super::row::{COLUMNS, Cell, Row};
 use super::search::{self, Filter};
 use super::usage::{self, Group, Resolution, Series, Sums};
+use super::{Failure, Ledger};
+use crate::state::State;
 
 const PREFIX: &str = "/admin/v1/";
 /// Rows of a page.
@@ -122,7 +123,7 @@ fn body_of(rest: &str) -> Option<&str> {
 }
 
 /// Answers a request.
-pub async fn answer(ledger: &Ledger, asked: Asked<'_>) -> Answer {
+pub async fn answer(ledger: &Ledger, state: &State, asked: Asked<'_>) -> Answer {
     let Asked { accept, within, .. } = asked;
     let parameters = Parameters::read(asked.query.unwrap_or_default());
     let deletes = asked.method == Method::DELETE;
@@ -133,7 +134,7 @@ pub async fn answer(ledger: &Ledger, asked: Asked<'_>) -> Answer {
     }
     let outcome = match rest {
         "usage" => told_usage(ledger, parameters, within, accept).await,
-        "records" if deletes => erase(ledger, parameters, asked.actor).await,
+        "records" if deletes => erase(ledger, state, parameters, asked.actor).await,
         "records" => told_rows(ledger, parameters, within).await,
         "records/export" => export(ledger, parameters, within, accept).await,
         "audit" => told_audit(ledger, parameters, within).await,
@@ -297,20 +298,25 @@ async fn export(
     })
 }
 
-async fn erase(ledger: &Ledger, mut parameters: Parameters, actor: &str) -> Outcome {
+async fn erase(ledger: &Ledger, state: &State, mut parameters: Parameters, actor: &str) -> Outcome {
     let user = parameters.take("user").filter(|user| !user.is_empty());
     parameters.end()?;
     let Some(user) = user else {
         return Err(Refusal::parameter("user", "must name the end user"));
     };
+    if !ledger.is_on() {
+        return Err(Failure::Off.into());
+    }
+    let responses = state.responses().erase(&user).await;
+    let responses = responses.map_err(|error| Failure::Unavailable(error.message.into_owned()))?;
     let Told::Erased(Erased { rows, bodies }) = ledger.ask(Question::Erase(user)).await? else {
         return Err(unexpected());
     };
-    let gone = json!({"rows": rows, "bodies": bodies});
+    let mut gone = json!({"rows": rows, "bodies": bodies, "responses": responses});
     // Not who: the log is for ever.
     ledger.audit(actor, "records.erase", "user", &gone);
-    let told = json!({"object": "erased", "rows": rows, "bodies": bodies});
-    Ok(json_answer(200, &told))
+    gone["object"] = "erased".into();
+    Ok(json_answer(200, &gone))
 }
 
 async fn told_body(
@@ -473,7 +479,9 @@ mod tests {
             actor: "operator",
             within: None,
         };
-        answer(&Ledger::off(), asked).await
+        let dir = tempfile::tempdir().expect("a folder");
+        let state = State::open(dir.path(), Default::default()).expect("a database");
+        answer(&Ledger::off(), &state, asked).await
     }
 
     #[tokio::test]

@@ -230,7 +230,7 @@ impl Admin {
             actor: caller.name(),
             within: caller.sees(least),
         };
-        let told = ledger::answer(ledger, asked).await;
+        let told = ledger::answer(ledger, &self.link.core.state, asked).await;
         let mut answer = Response::new(told.body);
         *answer.status_mut() = StatusCode::from_u16(told.status).unwrap_or_default();
         let headers = answer.headers_mut();

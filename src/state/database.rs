@@ -106,6 +106,11 @@ const MIGRATIONS: &[(i64, &str, Text)] = &[
         "signin",
         Text::Both(include_str!("../../migrations/0011_signin.sql")),
     ),
+    (
+        12,
+        "response_users",
+        Text::Both(include_str!("../../migrations/0012_response_users.sql")),
+    ),
 ];
 
 /// Every version that there was; their numbers may have gaps.

@@ -10,6 +10,7 @@
 //! What nodes share at once, and may lose, is in [`redis`].
 
 pub mod database;
+pub mod erasure;
 mod queue;
 pub mod redis;
 pub mod responses;
@@ -23,7 +24,7 @@ use arc_swap::ArcSwap;
 use crate::error::{Error, Kind, Result};
 pub use database::{FILE, Location};
 use queue::Queue;
-pub use responses::{Chain, Put, Responses, Stored};
+pub use responses::{Asker, Chain, Put, Responses, Stored};
 use worker::Tallies;
 
 /// What the `[state]` table says of the gateway's own secrets; each is made and kept in `state.dir` where it is not said.

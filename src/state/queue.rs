@@ -39,19 +39,26 @@ pub enum Job {
     Put(u64, Arc<Stored>),
     /// Tells whether there was one; nothing when it can't be told.
     Delete(u64, Key, oneshot::Sender<bool>),
+    /// Of an end user all that was put before. Always a batch of its own.
+    Erase(Erase),
+}
+
+/// Who is to be forgotten.
+pub struct Erase {
+    pub user: Box<str>,
+    /// Told when it begins.
+    pub heard: oneshot::Sender<()>,
+    /// Told how many there were; nothing when it can't be told.
+    pub gone: oneshot::Sender<u64>,
 }
 
 impl Job {
-    pub fn key(&self) -> Key {
+    /// Returns the number and the key of a write.
+    fn write(&self) -> Option<(u64, Key)> {
         match self {
-            Job::Put(_, stored) => Key::new(&stored.tenant, &stored.id),
-            Job::Delete(_, key, _) => key.clone(),
-        }
-    }
-
-    fn number(&self) -> u64 {
-        match self {
-            Job::Put(number, _) | Job::Delete(number, ..) => *number,
+            Job::Put(number, stored) => Some((*number, Key::new(&stored.tenant, &stored.id))),
+            Job::Delete(number, key, _) => Some((*number, key.clone())),
+            Job::Erase(_) => None,
         }
     }
 
@@ -59,6 +66,7 @@ impl Job {
         match self {
             Job::Put(_, stored) => stored.bytes(),
             Job::Delete(_, key, _) => key.id.len(),
+            Job::Erase(erase) => erase.user.len(),
         }
     }
 }
@@ -116,9 +124,11 @@ impl Inner {
             || self.bytes.saturating_add(more) > MOST_BYTES
     }
 
-    fn push(&mut self, key: Key, stored: Option<Arc<Stored>>, job: Job) {
+    fn push(&mut self, stored: Option<Arc<Stored>>, job: Job) {
         self.bytes += job.bytes();
-        self.waiting.insert(key, (job.number(), stored));
+        if let Some((number, key)) = job.write() {
+            self.waiting.insert(key, (number, stored));
+        }
         self.jobs.push_back(job);
     }
 }
@@ -132,7 +142,7 @@ impl Queue {
         }
         inner.numbers += 1;
         let job = Job::Put(inner.numbers, stored.clone());
-        inner.push(job.key(), Some(stored), job);
+        inner.push(Some(stored), job);
         drop(inner);
         self.filled.notify_one();
         true
@@ -146,11 +156,35 @@ impl Queue {
         }
         let (tell, told) = oneshot::channel();
         inner.numbers += 1;
-        let job = Job::Delete(inner.numbers, key.clone(), tell);
-        inner.push(key, None, job);
+        let job = Job::Delete(inner.numbers, key, tell);
+        inner.push(None, job);
         drop(inner);
         self.filled.notify_one();
         Some(told)
+    }
+
+    /// Returns where it will be told that it begins, and how many there were; `None` when there was no room.
+    pub fn erase(&self, user: &str) -> Option<(oneshot::Receiver<()>, oneshot::Receiver<u64>)> {
+        let mut inner = self.inner.lock();
+        if inner.is_full(0) {
+            return None;
+        }
+        let (heard, begins) = oneshot::channel();
+        let (gone, told) = oneshot::channel();
+        let user = user.into();
+        inner.push(None, Job::Erase(Erase { user, heard, gone }));
+        drop(inner);
+        self.filled.notify_one();
+        Some((begins, told))
+    }
+
+    /// Returns whether somebody waits for an end user to be erased.
+    pub fn erases(&self) -> bool {
+        let waits = |job: &Job| match job {
+            Job::Erase(erase) => !erase.heard.is_closed(),
+            Job::Put(..) | Job::Delete(..) => false,
+        };
+        self.inner.lock().jobs.iter().any(waits)
     }
 
     /// Returns what a write that still waits says of a key.
@@ -204,11 +238,18 @@ impl Queue {
         let mut inner = self.inner.lock();
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH_JOBS && bytes < BATCH_BYTES {
+            let alone = matches!(inner.jobs.front(), Some(Job::Erase(_)));
+            if alone && !batch.is_empty() {
+                break;
+            }
             let Some(job) = inner.jobs.pop_front() else {
                 break;
             };
             bytes += job.bytes();
             batch.push(job);
+            if alone {
+                break;
+            }
         }
         inner.writing = batch.len();
         batch
@@ -220,10 +261,10 @@ impl Queue {
 
     /// Ends a batch, whether it was written or lost: from now on the database answers for it.
     pub fn done(&self, batch: &[Job]) {
-        let keys: Vec<(Key, u64)> = batch.iter().map(|job| (job.key(), job.number())).collect();
+        let keys: Vec<(u64, Key)> = batch.iter().filter_map(Job::write).collect();
         let bytes: usize = batch.iter().map(Job::bytes).sum();
         let mut inner = self.inner.lock();
-        for (key, number) in keys {
+        for (number, key) in keys {
             let is_last = inner
                 .waiting
                 .get(&key)

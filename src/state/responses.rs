@@ -19,6 +19,8 @@ const CHUNK: i64 = 500;
 const MOST_ITEMS: usize = 1000;
 /// Nobody waits longer for an answer of the database.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Whoever has an end user forgotten doesn't wait longer until that begins.
+const ERASE_PATIENCE: Duration = Duration::from_secs(5);
 /// What a row takes beside its texts.
 const ROW: usize = 200;
 
@@ -43,6 +45,16 @@ pub struct Stored {
     pub input: String,
     /// The whole answer, a JSON object.
     pub response: String,
+    pub asker: Asker,
+}
+
+/// Who asked, and when: it is written, and never read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The end user; empty for nobody.
+    pub user: String,
+    /// Microseconds since 1970.
+    pub at_us: i64,
 }
 
 impl Stored {
@@ -114,6 +126,7 @@ impl Stored {
             previous: row.try_get(7)?,
             input: row.try_get(8)?,
             response: row.try_get(9)?,
+            asker: Asker::default(),
         })
     }
 }
@@ -248,6 +261,16 @@ impl<'s> Responses<'s> {
         }
     }
 
+    /// Deletes the answers of an end user, on whichever node they were made, and returns how many there were. Errors: the
+    /// database can't be asked, and some may be left.
+    pub async fn erase(&self, user: &str) -> Result<u64> {
+        let (heard, gone) = self.shared.queue.erase(user).ok_or_else(unavailable)?;
+        match tokio::time::timeout(ERASE_PATIENCE, heard).await {
+            Ok(Ok(())) => gone.await.map_err(|_| unavailable()),
+            Ok(Err(_)) | Err(_) => Err(unavailable()),
+        }
+    }
+
     /// Returns the conversation that ends with `id`.
     ///
     /// Errors: an answer in it is not kept (any more), or it is longer than [`Chain::MOST_LINKS`] or larger than
@@ -307,14 +330,15 @@ fn not_found(id: &str, is_first: bool) -> Error {
 
 type Sql<T> = std::result::Result<T, sqlx::Error>;
 
-pub(super) async fn insert(connection: &mut Connection, stored: &Stored) -> Sql<()> {
+pub(super) async fn insert(connection: &mut Connection, stored: &Stored, mask: &str) -> Sql<()> {
     sqlx::query(
         "INSERT INTO responses \
-         (tenant, id, created, expires, bytes, model, status, maker, previous, input, response) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+         (tenant, id, created, expires, bytes, model, status, maker, previous, input, response, user_mask) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
          ON CONFLICT (tenant, id) DO UPDATE SET created = excluded.created, expires = excluded.expires, \
          bytes = excluded.bytes, model = excluded.model, status = excluded.status, maker = excluded.maker, \
-         previous = excluded.previous, input = excluded.input, response = excluded.response",
+         previous = excluded.previous, input = excluded.input, response = excluded.response, \
+         user_mask = excluded.user_mask",
     )
     .bind(&stored.tenant)
     .bind(&stored.id)
@@ -327,6 +351,7 @@ pub(super) async fn insert(connection: &mut Connection, stored: &Stored) -> Sql<
     .bind(&stored.previous)
     .bind(&stored.input)
     .bind(&stored.response)
+    .bind(mask)
     .execute(&mut *connection)
     .await?;
     let mut items = Vec::new();
@@ -343,6 +368,34 @@ pub(super) async fn insert(connection: &mut Connection, stored: &Stored) -> Sql<
         .await?;
     }
     Ok(())
+}
+
+/// Deletes one that this transaction has written where its user was erased since it was asked for.
+pub(super) async fn again(connection: &mut Connection, stored: &Stored, mask: &str) -> Sql<()> {
+    sqlx::query(
+        "DELETE FROM responses WHERE tenant = $1 AND id = $2 AND EXISTS \
+         (SELECT 1 FROM erasures WHERE user_mask = $3 AND before_us > $4)",
+    )
+    .bind(&stored.tenant)
+    .bind(&stored.id)
+    .bind(mask)
+    .bind(stored.asker.at_us)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Deletes some of a user's; returns how many.
+pub(super) async fn erase(connection: &mut Connection, mask: &str) -> Sql<u64> {
+    sqlx::query(
+        "DELETE FROM responses WHERE (tenant, id) IN \
+         (SELECT tenant, id FROM responses WHERE user_mask = $1 AND user_mask <> '' LIMIT $2)",
+    )
+    .bind(mask)
+    .bind(CHUNK)
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected())
 }
 
 /// Returns whether there was one.

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
-use super::database::{self, Connection, Database, FILE, Location, PATIENCE};
-use super::queue::{By, Job, Read};
+use super::database::{self, Connection, Database, FILE, Location, PATIENCE, Turn};
+use super::erasure::{self, Mask};
+use super::queue::{By, Erase, Job, Read};
 use super::{Counts, Dropped, Health, Shared, responses};
 
 /// How long a start waits for the first try to open the database.
@@ -24,6 +25,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const GRACE_STEP: Duration = Duration::from_millis(200);
 /// A server is asked this often whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(2);
+/// A server that says nothing for this long is not asked to erase.
+const ERASE_PATIENCE: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Chunks that one sweep deletes at most, so that writes don't wait long.
 const MOST_CHUNKS: usize = 20;
@@ -158,7 +161,7 @@ async fn serve(
     let mut pause = TRY_AFTER;
     loop {
         match open(location).await {
-            Ok(mut database) => {
+            Ok((mut database, mask)) => {
                 sweep(shared, &mut database).await;
                 shared.tallies.is_well();
                 if complained {
@@ -166,7 +169,7 @@ async fn serve(
                 }
                 let _ = tell.send(Ok(()));
                 (complained, pause) = (false, TRY_AFTER);
-                let end = work(shared, &mut database).await;
+                let end = work(shared, &mut database, &mask).await;
                 if end == End::Told {
                     if let Err(error) = database.close().await {
                         tracing::warn!(%error, "the state database is not closed cleanly");
@@ -207,13 +210,17 @@ enum End {
     Away,
 }
 
-/// Waits before the next try; nobody who asks meanwhile gets an answer.
+/// Waits before the next try; nobody who asks meanwhile gets an answer. Whoever is to be forgotten is not let wait long.
 async fn wait(shared: &Shared, pause: Duration) -> End {
-    let pause = tokio::time::sleep(pause);
-    tokio::pin!(pause);
+    let until = tokio::time::Instant::now() + pause;
     loop {
+        let soon = tokio::time::Instant::now() + TRY_AFTER;
+        let next = match shared.queue.erases() {
+            true => until.min(soon),
+            false => until,
+        };
         tokio::select! {
-            () = &mut pause => return End::Away,
+            () = tokio::time::sleep_until(next) => return End::Away,
             () = shared.queue.filled() => {}
         }
         drop(shared.queue.take_reads());
@@ -224,7 +231,7 @@ async fn wait(shared: &Shared, pause: Duration) -> End {
 }
 
 /// Opens the database, with a second look when another process has just made it.
-async fn open(location: &Location) -> Result<Database, String> {
+async fn open(location: &Location) -> Result<(Database, Mask), String> {
     const TRIES: usize = 3;
     if let Location::Dir(dir) = location {
         std::fs::create_dir_all(dir)
@@ -235,8 +242,13 @@ async fn open(location: &Location) -> Result<Database, String> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match Database::open(location).await {
-            Ok(database) => return Ok(database),
+        let opened = async {
+            let mut database = Database::open(location).await?;
+            let mask = database::within(PATIENCE, Mask::read(&mut database.writer)).await?;
+            Ok((database, mask))
+        };
+        match opened.await {
+            Ok(opened) => return Ok(opened),
             Err(error) if tries < TRIES && !database::is_away(&error) => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -251,7 +263,7 @@ async fn open(location: &Location) -> Result<Database, String> {
     }
 }
 
-async fn work(shared: &Shared, database: &mut Database) -> End {
+async fn work(shared: &Shared, database: &mut Database, mask: &Mask) -> End {
     // The start has swept already.
     let every = |period| {
         let first = tokio::time::Instant::now() + period;
@@ -270,7 +282,7 @@ async fn work(shared: &Shared, database: &mut Database) -> End {
         let stops = shared.queue.stops();
         let batch = shared.queue.take_jobs();
         if !batch.is_empty() {
-            if write(shared, database, batch).await == Err(End::Away) {
+            if write(shared, database, mask, batch).await == Err(End::Away) {
                 return End::Away;
             }
             while reads.try_join_next().is_some() {}
@@ -339,19 +351,31 @@ async fn answer(readers: &database::Pool, read: Read) {
 
 /// Writes a batch in one transaction, with one more try, and then each write for itself: one that the database refuses
 /// takes no other along. Errors: the server is away, and the batch is lost.
-async fn write(shared: &Shared, database: &mut Database, batch: Vec<Job>) -> Result<(), End> {
+async fn write(
+    shared: &Shared,
+    database: &mut Database,
+    mask: &Mask,
+    mut batch: Vec<Job>,
+) -> Result<(), End> {
     const AGAIN_AFTER: Duration = Duration::from_millis(100);
+    if matches!(batch.first(), Some(Job::Erase(_))) {
+        shared.queue.done(&batch);
+        return match batch.pop() {
+            Some(Job::Erase(one)) => erase(shared, database, mask, one).await,
+            Some(Job::Put(..) | Job::Delete(..)) | None => Ok(()),
+        };
+    }
     let tallies = &shared.tallies;
-    let mut outcome = transact(&mut database.writer, &batch).await;
+    let mut outcome = transact(&mut database.writer, mask, &batch).await;
     if let Err(error) = &outcome {
         if database::is_away(error) && database.is_server() {
             if revive(shared, database).await {
-                outcome = transact(&mut database.writer, &batch).await;
+                outcome = transact(&mut database.writer, mask, &batch).await;
             }
         } else {
             renew(error, database).await;
             tokio::time::sleep(AGAIN_AFTER).await;
-            outcome = transact(&mut database.writer, &batch).await;
+            outcome = transact(&mut database.writer, mask, &batch).await;
         }
     }
     let mut end = Ok(());
@@ -367,7 +391,7 @@ async fn write(shared: &Shared, database: &mut Database, batch: Vec<Job>) -> Res
                 batch.iter().map(|_| None).collect()
             } else {
                 renew(&error, database).await;
-                one_by_one(database, &batch).await
+                one_by_one(database, mask, &batch).await
             }
         }
     };
@@ -404,10 +428,10 @@ async fn renew(error: &sqlx::Error, database: &mut Database) {
 }
 
 /// Writes each for itself; `None` for what is refused.
-async fn one_by_one(database: &mut Database, batch: &[Job]) -> Vec<Option<bool>> {
+async fn one_by_one(database: &mut Database, mask: &Mask, batch: &[Job]) -> Vec<Option<bool>> {
     let mut existed = Vec::with_capacity(batch.len());
     for job in batch {
-        let one = transact(&mut database.writer, std::slice::from_ref(job)).await;
+        let one = transact(&mut database.writer, mask, std::slice::from_ref(job)).await;
         if let Err(error) = &one {
             renew(error, database).await;
         }
@@ -417,23 +441,80 @@ async fn one_by_one(database: &mut Database, batch: &[Job]) -> Vec<Option<bool>>
 }
 
 /// Returns for each job whether there was one to delete.
-async fn transact(writer: &mut Connection, batch: &[Job]) -> Result<Vec<bool>, sqlx::Error> {
+async fn transact(
+    writer: &mut Connection,
+    mask: &Mask,
+    batch: &[Job],
+) -> Result<Vec<bool>, sqlx::Error> {
     database::within(PATIENCE, async {
         let mut transaction = writer.begin().await?;
         let mut existed = Vec::with_capacity(batch.len());
+        let mut users = Vec::new();
         for job in batch {
             existed.push(match job {
                 Job::Put(_, stored) => {
-                    responses::insert(&mut transaction, stored).await?;
+                    let mask = mask.of(&stored.asker.user);
+                    responses::insert(&mut transaction, stored, &mask).await?;
+                    if !mask.is_empty() {
+                        users.push((stored, mask));
+                    }
                     false
                 }
                 Job::Delete(_, key, _) => responses::remove(&mut transaction, key).await?,
+                Job::Erase(_) => false,
             });
+        }
+        if !users.is_empty() {
+            // Whoever erases waits until these are seen, or has noted it where these look.
+            Turn::Together.take(&mut transaction).await?;
+        }
+        for (stored, mask) in users {
+            responses::again(&mut transaction, stored, &mask).await?;
         }
         transaction.commit().await?;
         Ok(existed)
     })
     .await
+}
+
+/// Deletes the answers of a user. Errors: the server is away.
+async fn erase(
+    shared: &Shared,
+    database: &mut Database,
+    mask: &Mask,
+    one: Erase,
+) -> Result<(), End> {
+    // Whoever asked has left, and was told that it is not done.
+    if one.heard.send(()).is_err() {
+        return Ok(());
+    }
+    let there = database::within(ERASE_PATIENCE, database.writer.ping());
+    let erased = match there.await {
+        Ok(()) => erasure::erase_responses(&mut database.writer, &mask.of(&one.user)).await,
+        Err(error) => Err(error),
+    };
+    match erased {
+        Ok(gone) => {
+            if let Err(error) = database.scrub().await {
+                tracing::warn!(%error, "whose answers were erased is in the database's log until it is written over");
+            }
+            shared.tallies.deleted.fetch_add(gone, Relaxed);
+            let _ = one.gone.send(gone);
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the kept answers of a user can't be deleted");
+            shared.tallies.is_ill(&error);
+            // Nobody waits for what comes now.
+            drop(one.gone);
+            if !database.is_server() {
+                renew(&error, database).await;
+            } else if database::is_away(&error) && !revive(shared, database).await {
+                return Err(End::Away);
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Deletes what is over and what is too much, and looks how much there is.

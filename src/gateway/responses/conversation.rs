@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::codec::json::{self, JsonError, JsonErrorKind, Member};
 use crate::codec::splice::Edits;
 use crate::error::{Error, Kind, Result};
-use crate::state::{Chain, Stored};
+use crate::state::{Asker, Chain, Stored};
 
 /// Answers and requests deeper than this are refused at the door.
 const MOST_DEPTH: usize = 128;
@@ -105,8 +105,9 @@ pub fn keep(
     body: &[u8],
     response: Bytes,
     expiry: impl FnOnce(i64) -> i64,
-    now: i64,
+    asker: Asker,
 ) -> Option<Stored> {
+    let now = asker.at_us.div_euclid(1_000_000);
     let asked = asked(body).ok()?;
     let request = members(body).ok()?;
     let mut items = Items::default();
@@ -135,6 +136,7 @@ pub fn keep(
         previous: asked.previous.map(Cow::into_owned),
         input: String::from_utf8(items.close()).ok()?,
         response: String::from_utf8(response.into()).ok()?,
+        asker,
     })
 }
 

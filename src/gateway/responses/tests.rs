@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::listing::list;
 use super::*;
-use crate::state::{Chain, Settings};
+use crate::state::{Asker, Chain, Settings};
 
 fn stored(id: &str, previous: Option<&str>, input: Value, output: Value) -> Stored {
     Stored {
@@ -18,6 +18,7 @@ fn stored(id: &str, previous: Option<&str>, input: Value, output: Value) -> Stor
         previous: previous.map(Into::into),
         input: input.to_string(),
         response: json!({"id": id, "object": "response", "output": output}).to_string(),
+        asker: Asker::default(),
     }
 }
 
@@ -174,13 +175,17 @@ fn what_is_kept_is_the_new_input_and_the_whole_answer() {
     let response = Bytes::from_static(
         br#"{"id":"resp_1","created_at":77,"model":"gpt-5-2025","status":"incomplete","output":[]}"#,
     );
+    let asker = Asker {
+        user: "eve".into(),
+        at_us: 100_500_000,
+    };
     let kept = keep(
         "a",
         "openai/main",
         body,
         response.clone(),
         |at| at + 10,
-        100,
+        asker.clone(),
     )
     .expect("a response");
     assert_eq!(
@@ -196,10 +201,12 @@ fn what_is_kept_is_the_new_input_and_the_whole_answer() {
             previous: Some("resp_0".into()),
             input: r#"[{"type":"message","role":"user","content":"hi"}]"#.into(),
             response: String::from_utf8(response.to_vec()).expect("text"),
+            asker,
         }
     );
     for broken in ["{}", "[]", r#"{"id":7}"#, "{", r#"{"id":""}"#] {
-        let kept = keep("a", "", body, broken.as_bytes().to_vec().into(), |at| at, 0);
+        let response = broken.as_bytes().to_vec().into();
+        let kept = keep("a", "", body, response, |at| at, Asker::default());
         assert_eq!(kept, None, "{broken}");
     }
 }
