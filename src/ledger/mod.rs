@@ -431,54 +431,6 @@ impl Ledger {
             .unwrap_or_else(|_| Err(Failure::Unavailable("the ledger has ended".into())))
     }
 
-    /// Takes note that the budgets are kept with what this process spent up to `kept_us`, and with what is said of ended
-    /// ones: the journals of that may go.
-    pub fn budgets_kept(&self, kept_us: i64, runs: &Runs) {
-        if let Some(shared) = &self.shared {
-            shared.kept_us.store(kept_us, Relaxed);
-            shared.owed.kept(runs);
-            if !runs.is_empty() {
-                shared.journal.wake();
-            }
-        }
-    }
-
-    /// Returns whether a process on the same state directory began after this one and runs, as at a hand-over: what is spent
-    /// is kept by that one, which will take up what this one leaves.
-    pub fn has_heir(&self) -> bool {
-        let Some(shared) = &self.shared else {
-            return false;
-        };
-        let Some(own) = shared.journal.run() else {
-            return false;
-        };
-        let root = shared.journal.root();
-        let others = segments::runs(root).into_iter();
-        let mut later = others.filter(|name| *name > own && !shared.owed.has(name));
-        later.any(|name| segments::is_held(&root.join(&*name)))
-    }
-
-    /// Returns what `sums` reads of the budgets, and up to when each ended process is in it.
-    pub fn known<T>(&self, sums: impl FnOnce() -> T) -> (Runs, T) {
-        match &self.shared {
-            Some(shared) => shared.owed.known(sums),
-            None => (Runs::new(), sums()),
-        }
-    }
-
-    /// Gives out what is owed of each process that has ended; `charge` tells whether it is charged now.
-    pub fn charge_owed(&self, charge: impl FnMut(&[Interrupted]) -> bool) {
-        if let Some(shared) = &self.shared {
-            shared.owed.charge(charge);
-        }
-    }
-
-    /// Returns a number that grows with each exchange.
-    pub fn exchanges(&self) -> u64 {
-        let shared = self.shared.as_ref();
-        shared.map_or(0, |shared| shared.counter.load(Relaxed))
-    }
-
     pub fn health(&self) -> Health {
         let Some(shared) = &self.shared else {
             return Health {
