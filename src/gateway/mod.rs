@@ -155,6 +155,8 @@ impl ProxyHttp for Gateway {
         if session.as_downstream().get_keepalive().is_some() {
             session.set_keepalive(Some(IDLE_CLIENT));
         }
+        // Who sends the next request before this one is answered is no client that has left.
+        session.as_downstream_mut().set_pipelining_enabled(true);
         let outcome = self.handle(session, x).await;
         match outcome {
             Err(error) if x.committed => {
