@@ -38,7 +38,7 @@ use pingora::services::listening::Service;
 use crate::config::{Snapshot, Store};
 use crate::gateway::Gateway;
 use crate::limit::overload::Queue;
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 use build::Parts;
 pub use build::dry;
@@ -267,14 +267,8 @@ fn admin_token(snapshot: &Snapshot) -> std::io::Result<Secret> {
         return Ok(token.clone());
     }
     let path = snapshot.state_dir.join("admin-token");
-    match read_token(&path)? {
-        Some(token) => Ok(token),
-        None => {
-            let token = new_token()?;
-            write_private(&path, token.expose())?;
-            tracing::info!(file = %path.display(), "made an admin token");
-            Ok(token)
-        }
+    if let Some(token) = read_token(&path)? {
+        return Ok(token);
     }
 }
 
@@ -287,30 +281,12 @@ fn read_token(path: &Path) -> std::io::Result<Option<Secret>> {
     };
     let text = text.trim();
     Ok((!text.is_empty()).then(|| Secret::new(text)))
-}
-
-fn new_token() -> std::io::Result<Secret> {
-    use ring::rand::SecureRandom;
-    let mut bytes = [0u8; 32];
-    ring::rand::SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| std::io::Error::other("no random numbers"))?;
-    let mut text = String::with_capacity(64);
-    for byte in bytes {
-        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+    // What is empty says nothing: whoever emptied it, or a disk that was full, wants another one.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
     }
-    Ok(Secret::new(text))
-}
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")
+    let token = secret::make(&path)?;
+    tracing::info!(file = %path.display(), "made an admin token");
+    Ok(token)
 }
