@@ -150,6 +150,14 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
         process(&snapshot),
     );
     let phases = server.watch_execution_phase();
+    if upgrade {
+        // Pingora ends the process, and says nothing, where nobody comes.
+        let socket = snapshot.state_dir.join("upgrade.sock");
+        tracing::info!(
+            socket = %socket.display(),
+            "waiting for the running process to hand over its sockets: send it SIGQUIT; this one ends in 5 s if it doesn't"
+        );
+    }
     server.bootstrap();
     let mut proxy = pingora::proxy::ProxyServiceBuilder::new(
         &server.configuration,
@@ -250,13 +258,16 @@ fn tls_settings(tls: &Tls) -> pingora::Result<TlsSettings> {
 
 /// Pingora panics where it can't listen: say it kindly first.
 fn can_listen(snapshot: &Snapshot) -> Result<(), (String, std::io::Error)> {
+    // Held until all are: two that are the same, or of which one covers the other, don't go together.
+    let mut held = Vec::new();
     for address in snapshot
         .server
         .listen
         .iter()
         .chain([&snapshot.admin.listen])
     {
-        std::net::TcpListener::bind(address.as_str()).map_err(|error| (address.clone(), error))?;
+        let listener = std::net::TcpListener::bind(address.as_str());
+        held.push(listener.map_err(|error| (address.clone(), error))?);
     }
     Ok(())
 }
@@ -270,6 +281,14 @@ fn admin_token(snapshot: &Snapshot) -> std::io::Result<Secret> {
     if let Some(token) = read_token(&path)? {
         return Ok(token);
     }
+    // What is empty says nothing: whoever emptied it, or a disk that was full, wants another one.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    let token = secret::make(&path)?;
+    tracing::info!(file = %path.display(), "made an admin token");
+    Ok(token)
 }
 
 fn read_token(path: &Path) -> std::io::Result<Option<Secret>> {
@@ -281,12 +300,4 @@ fn read_token(path: &Path) -> std::io::Result<Option<Secret>> {
     };
     let text = text.trim();
     Ok((!text.is_empty()).then(|| Secret::new(text)))
-    // What is empty says nothing: whoever emptied it, or a disk that was full, wants another one.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        Err(_) | Ok(()) => {}
-    }
-    let token = secret::make(&path)?;
-    tracing::info!(file = %path.display(), "made an admin token");
-    Ok(token)
 }
