@@ -403,6 +403,114 @@ fn an_address_that_is_taken_is_named() {
     }
 }
 
+#[test]
+fn two_addresses_of_which_one_covers_the_other_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free().port();
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nopen = true\nlisten = [\"127.0.0.1:{port}\", \"127.0.0.2:{port}\", \"0.0.0.0:{port}\"]\n[admin]\nlisten = \"{}\"\n",
+            free()
+        ),
+    );
+    let (code, _, err) = run(dir.path(), &[], "");
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("0.0.0.0") && !err.contains("panicked"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_certificate_needs_its_own_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = common::authority::Authority::new();
+    let (ours, other) = (authority.local(), authority.local());
+    let files = [("cert.pem", ours.cert), ("key.pem", other.key)];
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let listen = format!("listen = [\"{}\"]", free());
+    write(
+        dir.path(),
+        &format!("[server]\n{listen}\ntls = {{ cert = \"cert.pem\", key = \"key.pem\" }}\n"),
+    );
+    let (code, out, _) = run(dir.path(), &["check"], "");
+    assert_eq!(code, Some(1), "{out}");
+    assert!(
+        out.contains("strait.toml:3:") && out.contains("key is not the key of cert"),
+        "{out}"
+    );
+    assert_eq!(run(dir.path(), &[], "").0, Some(1), "nor does it serve");
+    std::fs::write(dir.path().join("key.pem"), ours.key).unwrap();
+    let (code, out, _) = run(dir.path(), &["check"], "");
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn a_hand_over_that_nobody_takes_part_in_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{}\"]\n[admin]\nlisten = \"{}\"\n",
+            free(),
+            free()
+        ),
+    );
+    let (code, _, err) = run(dir.path(), &["serve", "--upgrade"], "");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("SIGQUIT"), "{err}");
+}
+
+#[test]
+fn an_admin_token_that_was_never_written_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{addr}\"]\n[admin]\nlisten = \"{admin}\"\n[state]\ndir = \"state\"\n"
+        ),
+    );
+    // As a disk that was full leaves it.
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    std::fs::write(dir.path().join("state/admin-token"), "").unwrap();
+    let _running = Running::start(dir.path(), &[], &[], admin);
+    let token = std::fs::read_to_string(dir.path().join("state/admin-token")).unwrap();
+    let value = format!("Bearer {}", token.trim());
+    let answer =
+        Client::new(admin).request("GET", "/admin/v1/status", &[("authorization", &value)], b"");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn a_database_that_can_not_be_read_is_no_fault_of_the_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{addr}\"]\n[admin]\nlisten = \"{admin}\"\n[state]\ndir = \"state\"\n"
+        ),
+    );
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let text = "not a database, but somebody's notes\n".repeat(100);
+    std::fs::write(dir.path().join("state/strait.db"), text).unwrap();
+    let _running = Running::start(dir.path(), &[], &[], admin);
+    for key in [&[][..], &[("authorization", "Bearer any")]] {
+        let body = common::chat("demo/echo", "hello").to_string();
+        let answer = Client::new(addr).post("/v1/chat/completions", key, body.as_bytes());
+        // There may be keys in it: nobody is let in, and whoever asks again later may be.
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "state_unavailable");
+        assert!(answer.header("retry-after").is_some());
+    }
+    let log = read(dir.path(), "err");
+    assert!(!log.contains("everyone who can connect"), "{log}");
+}
+
 fn echoes(addr: SocketAddr) {
     for dialect in Dialect::ALL {
         for stream in [false, true] {
