@@ -336,6 +336,9 @@ impl Delivery<'_> {
             let going = rest.go_on(self.ask, &mut pump, outcome, streams, session, x);
             (outcome, spent) = Box::pin(going).await;
         }
+        if let Err(error) = &mut outcome {
+            meta.candidate().provider.mask(error);
+        }
         let seen = pump.through.seen();
         let Seen {
             usage,
