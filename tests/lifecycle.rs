@@ -689,3 +689,84 @@ fn explain_asks_for_a_key_at_a_path_as_a_request_would() {
     }
     assert!(mock.calls().is_empty());
 }
+
+/// Asks again and again, on connections that are kept where they can be, until told to stop; returns how often, and
+/// every answer that was not a good one.
+fn ask_on(addr: SocketAddr, stop: &std::sync::atomic::AtomicBool) -> (usize, Vec<String>) {
+    let body = Dialect::OpenAi
+        .body("demo/echo", "hello there", false)
+        .to_string();
+    let headers = [("content-type", "application/json")];
+    let (mut good, mut bad) = (0, Vec::new());
+    let mut wire: Option<Wire> = None;
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let is_new = wire.is_none();
+        let mut one = wire.take().unwrap_or_else(|| Wire::open(addr));
+        let length = body.len().to_string();
+        let head = [headers[0], ("content-length", &*length)];
+        let head = common::wire::head_of("POST", "/v1/chat/completions", &head);
+        let sent = one.send(&[head.as_bytes(), body.as_bytes()].concat());
+        match sent.and_then(|()| one.answer()) {
+            Ok(answer) if answer.status == 200 => {
+                good += 1;
+                wire = (answer.header("connection") != Some("close")).then_some(one);
+            }
+            Ok(answer) => bad.push(format!("{}: {}", answer.status, answer.text())),
+            // A kept connection may be closed between two requests; a new one must be served.
+            Err(_) if !is_new => {}
+            Err(error) => bad.push(error.to_string()),
+        }
+    }
+    (good, bad)
+}
+
+#[test]
+fn a_hand_over_under_load_fails_no_request_and_cuts_no_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    let provider = slow("200ms");
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{addr}\"]\ndrain = \"30s\"\n[admin]\nlisten = \"{admin}\"\n[state]\ndir = \"state\"\n{}",
+            lab(&provider)
+        ),
+    );
+    let mut old = Running::start(dir.path(), &[], &[], admin);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| ask_on(addr, &stop)))
+            .collect();
+        let body = Dialect::OpenAi.body("lab/x", "hi", true).to_string();
+        let path = Dialect::OpenAi.path();
+        let mut stream = Client::new(addr)
+            .send("POST", path, &[], body.as_bytes())
+            .unwrap();
+        let begun = stream.until("data: ");
+        let new = program(dir.path(), &["serve", "--upgrade"])
+            .spawn()
+            .unwrap();
+        let mut new = Running(new);
+        eventually("the new process waits for the sockets", || {
+            dir.path().join("state/upgrade.sock").exists()
+        });
+        old.signal("QUIT");
+        assert!(old.end().success(), "{}", read(dir.path(), "err"));
+        let rest = stream.whole().unwrap();
+        let said = format!("{begun}{}", rest.text());
+        assert!(said.trim_end().ends_with("data: [DONE]"), "{said}");
+        eventually("the new process is ready", || {
+            let ready = Client::new(admin).try_get("/health/ready");
+            ready.is_ok_and(|answer| answer.status == 200)
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for asked in asking {
+            let (good, bad) = asked.join().unwrap();
+            assert!(bad.is_empty(), "{bad:?}, {good} good");
+            assert!(good > 0);
+        }
+        assert!(new.0.try_wait().unwrap().is_none(), "the new one goes on");
+    });
+}
