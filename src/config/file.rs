@@ -217,9 +217,12 @@ fn tls_pair(pair: &server::Tls) -> Result<(), String> {
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
         .map(|_| ())
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => "key is not the key of cert".into(),
-            other => show("cert and key", &other),
+        .map_err(|error| {
+            if matches!(error, rustls::Error::InconsistentKeys(_)) {
+                "key is not the key of cert".into()
+            } else {
+                show("cert and key", &error)
+            }
         })
 }
 
