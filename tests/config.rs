@@ -676,6 +676,7 @@ const CASES: &[Case] = &[
     ("variable with a line break", "[providers.openai]\nkey = \"env:BROKEN\"", 2, "providers.openai.key", "holds a line break", None),
     ("no name of a variable", "[providers.openai]\nkey = \"env:\"", 2, "providers.openai.key", "env: must be followed by the name", None),
     ("a reference in capitals", "[providers.openai]\nkey = \"ENV:NAME\"", 2, "providers.openai.key", "in lower case", Some("\"env:…\"")),
+    ("a reference misspelt", "[providers.openai]\nkey = \"evn:NAME\"", 2, "providers.openai.key", "of a kind that there isn't", Some("\"env:…\"")),
     ("no file", "[providers.openai]\nkey = \"file:/nonexistent\"", 2, "providers.openai.key", "/nonexistent can't be read", None),
     ("a file that never ends", "[providers.openai]\nkey = \"file:/dev/zero\"", 2, "providers.openai.key", "is not a file", None),
     ("no credentials", "[providers.openai]\nkey = \"credential:k\"", 2, "providers.openai.key", "CREDENTIALS_DIRECTORY is not set", None),

@@ -112,6 +112,19 @@ capabilities = ["fly"]
 [[catalogue.models]]
 provider = "lab"
 id = "X"
+[[catalogue.models]]
+provider = "lab"
+id = "z"
+context = "large"
+[[catalogue.models]]
+provider = "lab"
+id = "tiered"
+mode = "chat"
+tiers = [{ abvoe = 1000, price = { in = 1.0, out = 2.0 } }]
+[[catalogue.models]]
+provider = "lab"
+id = "moody"
+mode = 1
 "#;
     let error = read(text).unwrap_err();
     for (line, wanted) in [
@@ -122,8 +135,11 @@ id = "X"
         (6, "unknown key"),
         (7, "must be given"),
         (12, "did you mean price"),
-        (13, "fly"),
+        (16, "capabilities: `capabilities` has \"fly\""),
         (19, "given twice"),
+        (23, "models[4].context: "),
+        (28, "tiers: unknown key abvoe (did you mean above?)"),
+        (32, "mode: must be a word"),
     ] {
         let at = format!("strait.toml:{line}:");
         assert!(
@@ -133,7 +149,7 @@ id = "X"
             "line {line}: {wanted} in\n{error}"
         );
     }
-    assert_eq!(error.lines().count(), 9, "{error}");
+    assert_eq!(error.lines().count(), 12, "{error}");
 }
 
 #[test]

@@ -154,7 +154,9 @@ fn uncommented() -> String {
 fn the_examples_of_the_reference_are_right_and_show_the_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let pem = dir.path().join("x.pem");
-    std::fs::write(&pem, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let both = [made.cert.pem(), made.signing_key.serialize_pem()].concat();
+    std::fs::write(&pem, both).unwrap();
     let mut text = uncommented();
     for file in [
         "/etc/strait/cert.pem",

@@ -207,6 +207,55 @@ fn firehose() -> (Provider, Arc<AtomicU64>, Arc<AtomicBool>) {
 }
 
 #[test]
+fn a_provider_that_always_has_more_is_let_go_when_the_time_is_over() {
+    for dialect in Dialect::ALL {
+        let (firehose, written, broken) = firehose();
+        let strait = Strait::start(&provider(&firehose.url()));
+        let body = dialect.body("lab/x", "hello", true).to_string();
+        let headers = [("x-strait-timeout", "1s")];
+        let answer = strait
+            .client()
+            .post(dialect.path(), &headers, body.as_bytes());
+        assert_eq!(answer.status, 200);
+        let text = answer.text();
+        let end: String = text.chars().rev().take(400).collect();
+        let end: String = end.chars().rev().collect();
+        assert!(end.contains("timer: total"), "{dialect:?}: {end}");
+        assert!(answer.complete, "the client is told, and not cut off");
+        assert!(written.load(Ordering::Relaxed) < OFFERED);
+        eventually("the provider is let go", || broken.load(Ordering::Relaxed));
+    }
+}
+
+#[test]
+fn a_provider_that_leaves_its_body_open_is_not_waited_for() {
+    let open = Provider::answering(|_, socket| {
+        socket.write_all(STREAM.as_bytes())?;
+        for (delta, finish) in [("{\"content\":\"all of it\"}", "null"), ("{}", "\"stop\"")] {
+            let frame = format!(
+                "data: {{\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"x\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}]}}\n\n"
+            );
+            chunk(socket, frame.as_bytes())?;
+        }
+        chunk(socket, b"data: [DONE]\n\n")?;
+        // And no last chunk, until the other side has had enough.
+        let _ = std::io::Read::read(socket, &mut [0]);
+        Err(std::io::ErrorKind::ConnectionAborted.into())
+    });
+    let idle = "timeouts = { idle = \"1s\" }\n";
+    let strait = Strait::start(&format!("{}{idle}", provider(&open.url())));
+    for dialect in Dialect::ALL {
+        let body = dialect.body("lab/x", "hello", true).to_string();
+        let answer = strait.client().post(dialect.path(), &[], body.as_bytes());
+        assert_eq!(dialect.said(&answer).text, "all of it");
+        assert!(!answer.text().contains("error"), "{}", answer.text());
+    }
+    for record in strait.records(2) {
+        assert_eq!(record["error"], serde_json::Value::Null, "{record}");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_read_holds_the_provider_back_and_costs_no_memory() {
     for dialect in Dialect::ALL {
         let (firehose, written, broken) = firehose();

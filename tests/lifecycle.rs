@@ -403,6 +403,114 @@ fn an_address_that_is_taken_is_named() {
     }
 }
 
+#[test]
+fn two_addresses_of_which_one_covers_the_other_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free().port();
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nopen = true\nlisten = [\"127.0.0.1:{port}\", \"127.0.0.2:{port}\", \"0.0.0.0:{port}\"]\n[admin]\nlisten = \"{}\"\n",
+            free()
+        ),
+    );
+    let (code, _, err) = run(dir.path(), &[], "");
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("0.0.0.0") && !err.contains("panicked"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_certificate_needs_its_own_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = common::authority::Authority::new();
+    let (ours, other) = (authority.local(), authority.local());
+    let files = [("cert.pem", ours.cert), ("key.pem", other.key)];
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let listen = format!("listen = [\"{}\"]", free());
+    write(
+        dir.path(),
+        &format!("[server]\n{listen}\ntls = {{ cert = \"cert.pem\", key = \"key.pem\" }}\n"),
+    );
+    let (code, out, _) = run(dir.path(), &["check"], "");
+    assert_eq!(code, Some(1), "{out}");
+    assert!(
+        out.contains("strait.toml:3:") && out.contains("key is not the key of cert"),
+        "{out}"
+    );
+    assert_eq!(run(dir.path(), &[], "").0, Some(1), "nor does it serve");
+    std::fs::write(dir.path().join("key.pem"), ours.key).unwrap();
+    let (code, out, _) = run(dir.path(), &["check"], "");
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
+fn a_hand_over_that_nobody_takes_part_in_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{}\"]\n[admin]\nlisten = \"{}\"\n",
+            free(),
+            free()
+        ),
+    );
+    let (code, _, err) = run(dir.path(), &["serve", "--upgrade"], "");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("SIGQUIT"), "{err}");
+}
+
+#[test]
+fn an_admin_token_that_was_never_written_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{addr}\"]\n[admin]\nlisten = \"{admin}\"\n[state]\ndir = \"state\"\n"
+        ),
+    );
+    // As a disk that was full leaves it.
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    std::fs::write(dir.path().join("state/admin-token"), "").unwrap();
+    let _running = Running::start(dir.path(), &[], &[], admin);
+    let token = std::fs::read_to_string(dir.path().join("state/admin-token")).unwrap();
+    let value = format!("Bearer {}", token.trim());
+    let answer =
+        Client::new(admin).request("GET", "/admin/v1/status", &[("authorization", &value)], b"");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn a_database_that_can_not_be_read_is_no_fault_of_the_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{addr}\"]\n[admin]\nlisten = \"{admin}\"\n[state]\ndir = \"state\"\n"
+        ),
+    );
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let text = "not a database, but somebody's notes\n".repeat(100);
+    std::fs::write(dir.path().join("state/strait.db"), text).unwrap();
+    let _running = Running::start(dir.path(), &[], &[], admin);
+    for key in [&[][..], &[("authorization", "Bearer any")]] {
+        let body = common::chat("demo/echo", "hello").to_string();
+        let answer = Client::new(addr).post("/v1/chat/completions", key, body.as_bytes());
+        // There may be keys in it: nobody is let in, and whoever asks again later may be.
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.json()["error"]["code"], "state_unavailable");
+        assert!(answer.header("retry-after").is_some());
+    }
+    let log = read(dir.path(), "err");
+    assert!(!log.contains("everyone who can connect"), "{log}");
+}
+
 fn echoes(addr: SocketAddr) {
     for dialect in Dialect::ALL {
         for stream in [false, true] {
@@ -580,4 +688,85 @@ fn explain_asks_for_a_key_at_a_path_as_a_request_would() {
         assert!(err.contains(named), "{args:?} {err}");
     }
     assert!(mock.calls().is_empty());
+}
+
+/// Asks again and again, on connections that are kept where they can be, until told to stop; returns how often, and
+/// every answer that was not a good one.
+fn ask_on(addr: SocketAddr, stop: &std::sync::atomic::AtomicBool) -> (usize, Vec<String>) {
+    let body = Dialect::OpenAi
+        .body("demo/echo", "hello there", false)
+        .to_string();
+    let headers = [("content-type", "application/json")];
+    let (mut good, mut bad) = (0, Vec::new());
+    let mut wire: Option<Wire> = None;
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let is_new = wire.is_none();
+        let mut one = wire.take().unwrap_or_else(|| Wire::open(addr));
+        let length = body.len().to_string();
+        let head = [headers[0], ("content-length", &*length)];
+        let head = common::wire::head_of("POST", "/v1/chat/completions", &head);
+        let sent = one.send(&[head.as_bytes(), body.as_bytes()].concat());
+        match sent.and_then(|()| one.answer()) {
+            Ok(answer) if answer.status == 200 => {
+                good += 1;
+                wire = (answer.header("connection") != Some("close")).then_some(one);
+            }
+            Ok(answer) => bad.push(format!("{}: {}", answer.status, answer.text())),
+            // A kept connection may be closed between two requests; a new one must be served.
+            Err(_) if !is_new => {}
+            Err(error) => bad.push(error.to_string()),
+        }
+    }
+    (good, bad)
+}
+
+#[test]
+fn a_hand_over_under_load_fails_no_request_and_cuts_no_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let (addr, admin) = (free(), free());
+    let provider = slow("200ms");
+    write(
+        dir.path(),
+        &format!(
+            "[server]\nlisten = [\"{addr}\"]\ndrain = \"30s\"\n[admin]\nlisten = \"{admin}\"\n[state]\ndir = \"state\"\n{}",
+            lab(&provider)
+        ),
+    );
+    let mut old = Running::start(dir.path(), &[], &[], admin);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| ask_on(addr, &stop)))
+            .collect();
+        let body = Dialect::OpenAi.body("lab/x", "hi", true).to_string();
+        let path = Dialect::OpenAi.path();
+        let mut stream = Client::new(addr)
+            .send("POST", path, &[], body.as_bytes())
+            .unwrap();
+        let begun = stream.until("data: ");
+        let new = program(dir.path(), &["serve", "--upgrade"])
+            .spawn()
+            .unwrap();
+        let mut new = Running(new);
+        eventually("the new process waits for the sockets", || {
+            dir.path().join("state/upgrade.sock").exists()
+        });
+        old.signal("QUIT");
+        assert!(old.end().success(), "{}", read(dir.path(), "err"));
+        let rest = stream.whole().unwrap();
+        let said = format!("{begun}{}", rest.text());
+        assert!(said.trim_end().ends_with("data: [DONE]"), "{said}");
+        eventually("the new process is ready", || {
+            let ready = Client::new(admin).try_get("/health/ready");
+            ready.is_ok_and(|answer| answer.status == 200)
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for asked in asking {
+            let (good, bad) = asked.join().unwrap();
+            assert!(bad.is_empty(), "{bad:?}, {good} good");
+            assert!(good > 0);
+        }
+        assert!(new.0.try_wait().unwrap().is_none(), "the new one goes on");
+    });
 }

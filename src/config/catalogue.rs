@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
-use super::mistake::{At, Wrong, nearest, quoted};
+use super::mistake::{At, Wrong, dotted, nearest, quoted};
 use super::provider::check_name;
 use super::read::{Parsed, Reader, Table, json, text};
 use super::units;
@@ -145,25 +145,62 @@ fn models(reader: &mut Reader<'_>, table: &Table<'_>) -> Vec<Override> {
             reader.mistakes.push(id.wrong("the model is given twice"));
             continue;
         }
-        let read = facts(value.get_ref())
-            .and_then(|facts| Override::read(&provider.value, &id.value, &facts));
-        match read {
-            Ok(model) => models.push(model),
-            Err(wrong) => reader.mistakes.push(row.place.wrong(wrong)),
-        }
+        let Some(map) = value.get_ref().as_table() else {
+            continue;
+        };
+        let read = |with: &dyn Fn(&str) -> bool| {
+            facts(map, with).and_then(|facts| Override::read(&provider.value, &id.value, &facts))
+        };
+        let wrong = match read(&|_| true) {
+            Ok(model) => {
+                models.push(model);
+                continue;
+            }
+            Err(wrong) => wrong,
+        };
+        // Read as a whole, it doesn't say which key it is: the one that is wrong alone, or that the others do without.
+        let is_guilty = |name: &str| read(&|one| one == name).is_err();
+        let is_missed = |name: &str| read(&|one| one != name).is_ok();
+        let key = None
+            .or_else(|| map.keys().find(|key| is_guilty(key.get_ref())))
+            .or_else(|| map.keys().find(|key| is_missed(key.get_ref())));
+        let Some(key) = key else {
+            reader.mistakes.push(row.place.wrong(understood(&wrong)));
+            continue;
+        };
+        let name: &str = key.get_ref();
+        let place = reader.place(key.span().start, dotted(&row.place.key, name));
+        let alone = read(&|one| one == name).err().unwrap_or(wrong);
+        reader.mistakes.push(place.wrong(understood(&alone)));
     }
     models
 }
 
-/// Returns the JSON of a row without its name.
-fn facts(row: &DeValue<'_>) -> Result<String, String> {
-    let Some(map) = row.as_table() else {
-        return Err("must be a table".into());
+/// Returns what the reader of rows says in the words of mistakes, with what was probably meant.
+fn understood(wrong: &str) -> Wrong {
+    let Some((name, expected)) = wrong
+        .strip_prefix("unknown field `")
+        .and_then(|rest| rest.split_once('`'))
+    else {
+        return match wrong {
+            "expected value" => "must be a word in quotes".into(),
+            _ if wrong.starts_with("data did not match any variant") => {
+                "must be a list of words in quotes".into()
+            }
+            other => other.into(),
+        };
     };
+    // Every other piece stands between backticks.
+    let known = expected.split('`').skip(1).step_by(2);
+    Wrong::suggest(format!("unknown key {name}"), nearest(name, known))
+}
+
+/// Returns the JSON of a row without its name, of the keys that are wanted.
+fn facts(map: &DeTable<'_>, wanted: &dyn Fn(&str) -> bool) -> Result<String, String> {
     let mut out = String::from("{");
     for (key, value) in map {
         let name: &str = key.get_ref();
-        if matches!(name, "provider" | "id") {
+        if matches!(name, "provider" | "id") || !wanted(name) {
             continue;
         }
         let value = match value.get_ref() {

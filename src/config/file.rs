@@ -167,10 +167,15 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> (server::Settings, At<Ve
             Some(PathBuf::from(path.value))
         };
         let (cert, key) = (file("cert"), file("key"));
-        Some(server::Tls {
+        let pair = server::Tls {
             cert: cert?,
             key: key?,
-        })
+        };
+        // Found by Pingora when it listens, it would be a panic.
+        if let Err(wrong) = tls_pair(&pair) {
+            reader.mistakes.push(tls.place.wrong(wrong));
+        }
+        Some(pair)
     });
     set(
         &mut settings.max_body,
@@ -194,6 +199,31 @@ fn server(reader: &mut Reader<'_>, root: &Table<'_>) -> (server::Settings, At<Ve
         settings,
         listen.unwrap_or_else(|| default_listen(table.place.missing("listen"))),
     )
+}
+
+/// Checks that connections can be served with a certificate and its key.
+fn tls_pair(pair: &server::Tls) -> Result<(), String> {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let show = |name: &str, error: &dyn std::fmt::Display| format!("{name} can't be used: {error}");
+    let chain = CertificateDer::pem_file_iter(&pair.cert).and_then(Iterator::collect);
+    let chain: Vec<_> = chain.map_err(|error| show("cert", &error))?;
+    if chain.is_empty() {
+        return Err("cert holds no certificate".into());
+    }
+    let key = PrivateKeyDer::from_pem_file(&pair.key).map_err(|error| show("key", &error))?;
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key))
+        .map(|_| ())
+        .map_err(|error| {
+            if matches!(error, rustls::Error::InconsistentKeys(_)) {
+                "key is not the key of cert".into()
+            } else {
+                show("cert and key", &error)
+            }
+        })
 }
 
 pub(super) fn set<T>(setting: &mut T, read: Option<At<T>>) {

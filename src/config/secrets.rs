@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeValue;
 
 use super::Env;
-use super::mistake::{Wrong, quoted};
+use super::mistake::{Wrong, nearest, quoted};
 use super::read::{Parsed, text};
 use crate::secret::Secret;
 
@@ -65,7 +65,13 @@ fn reference(written: &str) -> Parsed<Reference> {
                 "a reference to a secret is written in lower case",
                 Some(quoted(&format!("{known}:…"))),
             )),
-            None => Ok(Reference::Literal(Secret::new(written))),
+            None => match nearest(scheme, SCHEMES) {
+                Some(known) => Err(Wrong::suggest(
+                    "looks like a reference to a secret, of a kind that there isn't",
+                    Some(quoted(&format!("{known}:…"))),
+                )),
+                None => Ok(Reference::Literal(Secret::new(written))),
+            },
         },
         None => Ok(Reference::Literal(Secret::new(written))),
     }

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::provider::Credential;
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 use crate::state::{FILE, Location};
 use seal::Sealer;
 use session::Session;
@@ -315,8 +315,6 @@ impl Directory {
 /// Returns a secret of this node: what the configuration says, or what was made at the first start and is kept in the
 /// state directory, for nobody else to read.
 pub fn secret_of(dir: &Path, name: &str, configured: Option<&Secret>) -> std::io::Result<Secret> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
     if let Some(secret) = configured {
         return Ok(secret.clone());
     }
@@ -331,16 +329,5 @@ pub fn secret_of(dir: &Path, name: &str, configured: Option<&Secret>) -> std::io
         Err(error) => return Err(error),
     }
     std::fs::create_dir_all(dir)?;
-    let mut bytes = [0u8; 32];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-        .map_err(|_| std::io::Error::other("no random numbers"))?;
-    let text = token::hex(&bytes);
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    Ok(Secret::new(text))
+    secret::make(&path)
 }

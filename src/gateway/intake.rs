@@ -17,6 +17,9 @@ pub const MOST_DEPTH: usize = 128;
 /// A body that announces no length grows in steps; one that does is given room at once, up to this.
 const MOST_RESERVED: usize = 8 << 20;
 
+/// Compressions that a body may be said to have.
+const CODINGS: [&[u8]; 6] = [b"gzip", b"x-gzip", b"deflate", b"br", b"zstd", b"compress"];
+
 /// What the client asked of the gateway itself, in headers.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Controls {
@@ -211,6 +214,17 @@ fn duration(name: &HeaderName, value: &str) -> Result<Duration> {
 pub async fn body(session: &mut Session, most: u64, time: Duration) -> Result<Bytes> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let headers = &session.req_header().headers;
+    if let Some(coding) = headers.get(http::header::CONTENT_ENCODING)
+        && CODINGS
+            .iter()
+            .any(|known| coding.as_bytes().eq_ignore_ascii_case(known))
+    {
+        let name = http::header::CONTENT_ENCODING;
+        return Err(bad(
+            &name,
+            "names a compression: the body can't come compressed",
+        ));
+    }
     let announced = headers
         .get(http::header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());

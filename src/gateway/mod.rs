@@ -156,6 +156,8 @@ impl ProxyHttp for Gateway {
         if session.as_downstream().get_keepalive().is_some() {
             session.set_keepalive(Some(IDLE_CLIENT));
         }
+        // Who sends the next request before this one is answered is no client that has left.
+        session.as_downstream_mut().set_pipelining_enabled(true);
         let outcome = self.handle(session, x).await;
         match outcome {
             Err(error) if x.committed => {
@@ -294,6 +296,12 @@ fn with_raw<T>(
     let done = hook(&mut raw, x);
     x.raw = Some(raw);
     Some(done)
+}
+
+/// Returns the error of what only the state database knows, while it is away.
+fn unknowable(what: &str) -> Error {
+    let message = format!("{what}: the state database is away.");
+    Error::new(Kind::StateUnavailable, message).with_retry_after(Duration::from_secs(2))
 }
 
 /// What is known of a request before its body.
@@ -457,9 +465,8 @@ impl Gateway {
         } else {
             let query = asks.uri.query();
             let by_query = x.protocol == Protocol::Gemini;
-            let presented = access::presented(headers, query, by_query)?.ok_or_else(|| {
-                Error::new(Kind::InvalidKey, "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.")
-            })?;
+            let presented = access::presented(headers, query, by_query)?;
+            let presented = presented.ok_or_else(|| self.keyless(now))?;
             Some(self.bearer_of(now, &presented).await?)
         };
         let (key, subject) = match bearer {
@@ -482,6 +489,22 @@ impl Gateway {
         x.record.metadata.clone_from(&controls.metadata);
         rules::may_explain(&controls, key.as_deref())?;
         Ok(Head { controls, key })
+    }
+
+    /// Returns why nobody may ask without a key.
+    fn keyless(&self, now: &Now) -> Error {
+        if self.may_be_open(now) {
+            return unknowable("Whether a key is needed can't be known now");
+        }
+        let error =
+            "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.";
+        Error::new(Kind::InvalidKey, error)
+    }
+
+    /// Returns whether it isn't known yet if everybody may ask: the state database may hold keys, and can't be read.
+    fn may_be_open(&self, now: &Now) -> bool {
+        let required = now.snapshot.admin.keys;
+        now.is_open() && !required && !self.core.directory.view().is_loaded()
     }
 
     /// Finds who asks: by a token of an issuer that is trusted, or by a key.
@@ -517,11 +540,7 @@ impl Gateway {
                 Kind::Denied,
                 "The token is good, and stands for a place of the directory that is not there.",
             )),
-            None => {
-                let error = "The token can't be checked now: the state database is away.";
-                let error = Error::new(Kind::StateUnavailable, error);
-                Err(error.with_retry_after(Duration::from_secs(2)))
-            }
+            None => Err(unknowable("The token can't be checked now")),
         }
     }
 
@@ -538,10 +557,9 @@ impl Gateway {
             found @ (Found::Foreign | Found::Unknown | Found::Unready) => {
                 match (of_file(), found) {
                     (Some(key), _) => Ok(key),
-                    (None, Found::Unready) => {
-                        let error = "The API key can't be checked now: the state database is away.";
-                        let error = Error::new(Kind::StateUnavailable, error);
-                        Err(error.with_retry_after(Duration::from_secs(2)))
+                    (None, Found::Unready) => Err(unknowable("The API key can't be checked now")),
+                    (None, _) if self.may_be_open(now) => {
+                        Err(unknowable("Whether a key is needed can't be known now"))
                     }
                     (None, _) => refused("The API key is not known here."),
                 }

@@ -16,7 +16,7 @@ use crate::protocol::Protocol;
 use crate::protocol::continuation::Prefill;
 use crate::protocol::tap::Whole;
 use crate::protocol::usage::Usage;
-use crate::provider::Timeouts;
+use crate::provider::{Provider, Timeouts};
 use crate::routing::{Allowance, Candidate, Route};
 use crate::upstream;
 use crate::upstream::pool::Place;
@@ -88,6 +88,21 @@ pub struct Verbatim {
     pub status: u16,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub body: Bytes,
+}
+
+impl Lost {
+    /// Overwrites our own credentials where the provider repeats them.
+    pub fn mask(&mut self, provider: &Provider) {
+        provider.mask(&mut self.error);
+        let Some(verbatim) = &mut self.verbatim else {
+            return;
+        };
+        if let Some(masked) = provider.masked(&verbatim.body) {
+            verbatim.body = masked.into();
+        }
+        let headers = &mut verbatim.headers;
+        headers.retain(|(_, value)| provider.masked(value.as_bytes()).is_none());
+    }
 }
 
 impl From<Error> for Lost {

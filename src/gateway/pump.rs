@@ -133,6 +133,9 @@ impl Pump {
         };
         let wake = tokio::time::sleep(LOOK_EVERY.min(meta.timers.idle));
         tokio::pin!(wake);
+        let mut looked = Instant::now();
+        // Since when the provider is waited for: while a slow client took its time, the provider was held back.
+        let mut waiting = looked;
         loop {
             if self.gone && !self.keep.as_ref().is_some_and(Keep::has_followers) {
                 return Err(Error::new(
@@ -158,6 +161,14 @@ impl Pump {
                     }
                     self.through.feed(piece, &mut out);
                     self.give(std::mem::take(&mut out), meta, session, x).await;
+                    // Where there is always a next piece, the timer never gets its turn.
+                    waiting = self.last_write.max(now);
+                    if waiting >= meta.deadline || waiting - looked >= LOOK_EVERY {
+                        looked = waiting;
+                        if let Some(over) = self.over(waiting, waiting, meta, x) {
+                            return over;
+                        }
+                    }
                 }
                 Woke::Piece(Ok(None)) => {
                     self.through.end(&mut out);
@@ -188,22 +199,13 @@ impl Pump {
                 Woke::ClientLeft => self.gone = true,
                 Woke::Timer => {
                     let now = Instant::now();
-                    if now >= meta.deadline {
-                        return Err(Error::new(
-                            Kind::Timeout,
-                            "The total time for this request is over (timer: total).",
-                        ));
+                    // The client has all there is: a provider that leaves its body open is not waited for.
+                    if self.through.marked_done() {
+                        return Ok(());
                     }
-                    let drain = **x.core.drain.load();
-                    if drain.is_some_and(|until| until.saturating_duration_since(now) < LAST_WORDS)
-                    {
-                        return Err(Error::new(Kind::Overloaded, "The gateway is restarting."));
-                    }
-                    if now - self.last_read >= meta.timers.idle {
-                        return Err(Error::new(
-                            Kind::Timeout,
-                            "The provider went silent in its stream (timer: idle).",
-                        ));
+                    looked = now;
+                    if let Some(over) = self.over(now, waiting, meta, x) {
+                        return over;
                     }
                     if now - self.last_write >= PING_EVERY
                         && self.through.at_boundary()
@@ -212,7 +214,7 @@ impl Pump {
                         let ping = Bytes::from_static(protocol::ping_frame(x.protocol));
                         self.write(ping, session, x).await;
                     }
-                    let next = (self.last_read + meta.timers.idle).min(meta.deadline);
+                    let next = (waiting + meta.timers.idle).min(meta.deadline);
                     let ping = self.last_write.max(now - PING_EVERY / 2) + PING_EVERY;
                     let next = next
                         .min(ping)
@@ -222,6 +224,34 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Returns how a stream ends whose time is over, or that outlasts the process.
+    fn over(
+        &self,
+        now: Instant,
+        waiting: Instant,
+        meta: &Meta,
+        x: &Exchange,
+    ) -> Option<Result<(), Error>> {
+        let drain = **x.core.drain.load();
+        let is_last = |until: Instant| until.saturating_duration_since(now) < LAST_WORDS;
+        let (kind, message) = if now >= meta.deadline {
+            let message = "The total time for this request is over (timer: total).";
+            (Kind::Timeout, message)
+        } else if drain.is_some_and(is_last) {
+            (Kind::Overloaded, "The gateway is restarting.")
+        } else if now.saturating_duration_since(waiting) >= meta.timers.idle {
+            let message = "The provider went silent in its stream (timer: idle).";
+            (Kind::Timeout, message)
+        } else {
+            return None;
+        };
+        // What was whole stays whole.
+        Some(match self.through.finished() {
+            true => Ok(()),
+            false => Err(Error::new(kind, message)),
+        })
     }
 
     /// Returns the failure that the provider's stream has told, if any.

@@ -70,6 +70,8 @@ pub struct Raw {
     /// What the client gets instead of the provider's answer.
     instead: Option<Bytes>,
     refused: Option<Error>,
+    /// The answer is text, which may repeat what its provider was sent.
+    readable: bool,
 }
 
 /// How an answer is read while it passes.
@@ -129,6 +131,7 @@ pub async fn plan(
         reads: Reads::Nothing,
         instead: None,
         refused: None,
+        readable: false,
     };
     raw.check(query, asks.headers)?;
     if !pool.is_resolved() {
@@ -362,12 +365,12 @@ impl Raw {
             attempt.outcome = if status < 400 { "ok" } else { "status" };
         }
         self.learn(status, x);
-        for name in [
-            "set-cookie",
-            "openai-organization",
-            "openai-project",
-            "anthropic-organization-id",
-        ] {
+        let own = self.candidate().provider.clone();
+        let ours = |value: &http::HeaderValue| own.masked(value.as_bytes()).is_some();
+        let stay = head.headers.iter();
+        let stay = stay.filter(|(name, value)| stays_here(name) || ours(value));
+        let stay: Vec<HeaderName> = stay.map(|(name, _)| name.clone()).collect();
+        for name in &stay {
             head.remove_header(name);
         }
         if matches!(status, 401..=403) {
@@ -393,6 +396,7 @@ impl Raw {
         reply::name_request(head, x)?;
         let kind = head.headers.get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        self.readable = kind.starts_with("application/json") || kind.starts_with("text/");
         self.reads = match self.speaks {
             Some(protocol) if (200..300).contains(&status) => {
                 if kind.starts_with("text/event-stream") {
@@ -436,6 +440,10 @@ impl Raw {
             return;
         }
         let Some(piece) = piece else { return };
+        let readable = self.readable.then(|| &self.candidate().provider);
+        if let Some(masked) = readable.and_then(|provider| provider.masked(piece)) {
+            *piece = masked.into();
+        }
         x.record.response_bytes += piece.len() as u64;
         x.tell(piece);
         x.record.ttft.get_or_insert_with(|| x.started.elapsed());
@@ -596,6 +604,22 @@ fn speaks(path: &str) -> Option<Protocol> {
     } else {
         None
     }
+}
+
+/// Returns whether a header of the provider stays here: its cookies, and what names our account or our key.
+fn stays_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "set-cookie"
+            | "openai-organization"
+            | "openai-project"
+            | "anthropic-organization-id"
+            | "authorization"
+            | "proxy-authorization"
+            | "x-api-key"
+            | "api-key"
+            | "x-goog-api-key"
+    )
 }
 
 /// Returns whether a header of the client stays here: credentials, addresses, cookies and what is ours.

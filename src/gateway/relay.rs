@@ -238,19 +238,27 @@ impl Delivery<'_> {
                 ));
             }
             let left = meta.deadline.saturating_duration_since(Instant::now());
-            match tokio::time::timeout(meta.timers.idle.min(left), answer.read()).await {
-                Ok(Ok(piece)) => next = piece,
-                Ok(Err(_)) => {
+            let reading = tokio::time::timeout(meta.timers.idle.min(left), answer.read());
+            // A read that is always ready would never meet the timeout.
+            let read = match left {
+                Duration::ZERO => None,
+                _ => reading.await.ok(),
+            };
+            match read {
+                Some(Ok(piece)) => next = piece,
+                Some(Err(_)) => {
                     break Err(Error::new(
                         Kind::UpstreamBroken,
                         "The provider cut its answer.",
                     ));
                 }
-                Err(_) => {
-                    break Err(Error::new(
-                        Kind::Timeout,
-                        "The provider went silent in its answer (timer: idle).",
-                    ));
+                None => {
+                    let message = if left < meta.timers.idle {
+                        "The total time for this request is over (timer: total)."
+                    } else {
+                        "The provider went silent in its answer (timer: idle)."
+                    };
+                    break Err(Error::new(Kind::Timeout, message));
                 }
             }
         };
@@ -327,6 +335,9 @@ impl Delivery<'_> {
             let streams = (&mut answer, &mut *meta, &mut began);
             let going = rest.go_on(self.ask, &mut pump, outcome, streams, session, x);
             (outcome, spent) = Box::pin(going).await;
+        }
+        if let Err(error) = &mut outcome {
+            meta.candidate().provider.mask(error);
         }
         let seen = pump.through.seen();
         let Seen {

@@ -46,7 +46,12 @@ pub async fn whole(
     x.record.response_bytes = body.len() as u64;
     let read = session.as_downstream_mut().is_body_done();
     if !read {
-        session.set_keepalive(None);
+        if may_be_discarded(session) {
+            let downstream = session.as_downstream_mut();
+            downstream.set_close_on_response_before_downstream_finish(false);
+        } else {
+            session.set_keepalive(None);
+        }
     }
     let empty = head_only || body.is_empty();
     let head = ResponseHeader::from(head);
@@ -55,10 +60,22 @@ pub async fn whole(
         x.tell(&body);
         session.write_response_body(Some(body), true).await?;
     }
-    if !read {
-        discard(session).await;
+    if !read && !discard(session).await {
+        session.set_keepalive(None);
     }
     Ok(())
+}
+
+/// Returns whether a body that wasn't read is sure to come, and small enough to be thrown away for its connection.
+fn may_be_discarded(session: &Session) -> bool {
+    let headers = &session.req_header().headers;
+    // Who waits for leave to send it may take the answer for a no: what comes next is a body or another request.
+    if headers.contains_key(http::header::EXPECT) {
+        return false;
+    }
+    let length = headers.get(http::header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    length.is_none_or(|length: usize| length <= MOST_DISCARDED)
 }
 
 /// Makes the head of an answer, with the request's id.
@@ -103,19 +120,24 @@ pub fn header_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Reads what the client still sends, and forgets it.
-async fn discard(session: &mut Session) {
+/// Reads what the client still sends, and forgets it. Returns whether that was all.
+async fn discard(session: &mut Session) -> bool {
     let reading = async {
         let mut size = 0;
-        while let Ok(Some(piece)) = session.as_downstream_mut().read_request_body().await {
-            size += piece.len();
+        loop {
+            match session.as_downstream_mut().read_request_body().await {
+                Ok(Some(piece)) => size += piece.len(),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
             if size > MOST_DISCARDED {
-                break;
+                return false;
             }
         }
     };
     // Whoever is still sending after this gets the connection closed.
-    let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
+    let read = tokio::time::timeout(DISCARD_TIME, reading).await;
+    read.unwrap_or(false)
 }
 
 /// Writes an error in the client's protocol. `extra` are headers such as the limits'.

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod catalogue;
 pub mod cost;
+mod mask;
 pub mod platform;
 pub mod quirks;
 pub mod region;

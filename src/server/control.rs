@@ -278,7 +278,8 @@ impl Control {
             config = file,
             "serving"
         );
-        if now.keys.is_open() && now.tokens.is_empty() {
+        let closed = self.link.core.directory.view().is_closed();
+        if now.keys.is_open() && now.tokens.is_empty() && !closed {
             tracing::warn!("no client keys are configured: everyone who can connect is served");
         }
         let mut enabled: Vec<&str> = snapshot

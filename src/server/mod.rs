@@ -39,7 +39,7 @@ use pingora::services::listening::Service;
 use crate::config::{Snapshot, Store};
 use crate::gateway::Gateway;
 use crate::limit::overload::Queue;
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 use build::Parts;
 pub use build::dry;
@@ -151,6 +151,14 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
         process(&snapshot),
     );
     let phases = server.watch_execution_phase();
+    if upgrade {
+        // Pingora ends the process, and says nothing, where nobody comes.
+        let socket = snapshot.state_dir.join("upgrade.sock");
+        tracing::info!(
+            socket = %socket.display(),
+            "waiting for the running process to hand over its sockets: send it SIGQUIT; this one ends in 5 s if it doesn't"
+        );
+    }
     server.bootstrap();
     let mut proxy = pingora::proxy::ProxyServiceBuilder::new(
         &server.configuration,
@@ -251,13 +259,16 @@ fn tls_settings(tls: &Tls) -> pingora::Result<TlsSettings> {
 
 /// Pingora panics where it can't listen: say it kindly first.
 fn can_listen(snapshot: &Snapshot) -> Result<(), (String, std::io::Error)> {
+    // Held until all are: two that are the same, or of which one covers the other, don't go together.
+    let mut held = Vec::new();
     for address in snapshot
         .server
         .listen
         .iter()
         .chain([&snapshot.admin.listen])
     {
-        std::net::TcpListener::bind(address.as_str()).map_err(|error| (address.clone(), error))?;
+        let listener = std::net::TcpListener::bind(address.as_str());
+        held.push(listener.map_err(|error| (address.clone(), error))?);
     }
     Ok(())
 }
@@ -268,15 +279,17 @@ fn admin_token(snapshot: &Snapshot) -> std::io::Result<Secret> {
         return Ok(token.clone());
     }
     let path = snapshot.state_dir.join("admin-token");
-    match read_token(&path)? {
-        Some(token) => Ok(token),
-        None => {
-            let token = new_token()?;
-            write_private(&path, token.expose())?;
-            tracing::info!(file = %path.display(), "made an admin token");
-            Ok(token)
-        }
+    if let Some(token) = read_token(&path)? {
+        return Ok(token);
     }
+    // What is empty says nothing: whoever emptied it, or a disk that was full, wants another one.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    let token = secret::make(&path)?;
+    tracing::info!(file = %path.display(), "made an admin token");
+    Ok(token)
 }
 
 fn read_token(path: &Path) -> std::io::Result<Option<Secret>> {
@@ -288,30 +301,4 @@ fn read_token(path: &Path) -> std::io::Result<Option<Secret>> {
     };
     let text = text.trim();
     Ok((!text.is_empty()).then(|| Secret::new(text)))
-}
-
-fn new_token() -> std::io::Result<Secret> {
-    use ring::rand::SecureRandom;
-    let mut bytes = [0u8; 32];
-    ring::rand::SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| std::io::Error::other("no random numbers"))?;
-    let mut text = String::with_capacity(64);
-    for byte in bytes {
-        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-    }
-    Ok(Secret::new(text))
-}
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")
 }

@@ -1,10 +1,12 @@
 //! Secrets, planted everywhere and looked for in everything that is told.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 
 use serde_json::json;
 
 use super::common::dialect::Dialect;
+use super::common::provider::{Got, Provider, STREAM, chunk};
 use super::common::{self, Answer, Strait, mock};
 use super::post;
 
@@ -285,4 +287,78 @@ fn no_secret_is_ever_told() {
         PROVIDER.iter().all(|key| keys.contains_key(key)),
         "all were used: {keys:?}"
     );
+}
+
+/// What a provider that quotes whatever it was sent answers to each model.
+fn quoting(got: &Got, socket: &mut std::net::TcpStream) -> std::io::Result<()> {
+    let body: serde_json::Value = serde_json::from_slice(&got.body).unwrap_or_default();
+    let said = format!("what is {}?", got.header("authorization"));
+    if body["model"] == "stream" {
+        socket.write_all(STREAM.as_bytes())?;
+        let word = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"x","choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]}"#;
+        chunk(socket, format!("data: {word}\n\n").as_bytes())?;
+        let error = json!({"error": {"message": said, "type": "server_error"}});
+        chunk(socket, format!("data: {error}\n\n").as_bytes())?;
+        return chunk(socket, b"");
+    }
+    let (status, body) = match body["model"].as_str() {
+        Some("400") => (
+            400,
+            json!({"error": {"message": said, "type": "bad"}}).to_string(),
+        ),
+        Some("404") => (404, json!({"error": {"message": said}}).to_string()),
+        Some("200") => (
+            200,
+            json!({"error": {"message": said, "type": "server_error"}}).to_string(),
+        ),
+        Some(_) | None => (500, said.clone()),
+    };
+    let key = said.split(' ').nth(3).unwrap_or_default();
+    let head = format!(
+        "HTTP/1.1 {status} So\r\ncontent-type: application/json\r\nx-ratelimit-key: {key}\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(&[head.as_bytes(), body.as_bytes()].concat())
+}
+
+#[test]
+fn what_a_provider_repeats_of_our_key_goes_no_further() {
+    const KEY: &str = "PLANTED-provider-key-0123456789";
+    let provider = Provider::answering(quoting);
+    let strait = Strait::start(&format!(
+        "[providers.lab]\nprotocols = [\"openai-chat\"]\nbase_url = \"{}\"\nkey = \"{KEY}\"\n[log]\nlevel = \"trace\"\n",
+        provider.url()
+    ));
+    let mut told = Told(Vec::new());
+    for model in ["400", "404", "500", "200", "stream"] {
+        for dialect in Dialect::ALL {
+            let body = dialect.body(&format!("lab/{model}"), "hello", model == "stream");
+            let answer = strait.post(dialect.path(), &body);
+            told.add(format!("{model}, {dialect:?}"), &answer);
+        }
+        let body = common::chat(model, "hello");
+        let answer = strait.post("/lab/v1/chat/completions", &body);
+        assert!(
+            model == "stream" || answer.complete,
+            "{model}: as long as was told"
+        );
+        told.add(format!("{model}, natively"), &answer);
+    }
+    assert!(
+        provider
+            .take()
+            .iter()
+            .all(|got| got.header("authorization").ends_with(KEY))
+    );
+    let records = strait.records(told.0.len());
+    told.0.push(("records".into(), format!("{records:?}")));
+    told.0.push(("log".into(), strait.log()));
+    told.0.push(("metrics".into(), strait.metrics()));
+    let audited = strait.admin("GET", "/admin/v1/records", "");
+    told.add("the ledger", &audited);
+    for (place, text) in &told.0 {
+        assert!(!text.contains(KEY), "{place}: {text}");
+    }
+    let (_, shown) = &told.0[0];
+    assert!(shown.contains("what is Bearer ****"), "{shown}");
 }

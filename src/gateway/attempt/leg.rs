@@ -122,11 +122,12 @@ impl<'a> Hunt<'a> {
                 Err(Box::new((judgement, error.into())))
             }
             Tried::Lost {
-                lost,
+                mut lost,
                 judgement,
                 outcome,
                 told,
             } => {
+                lost.mask(&candidate.provider);
                 record.outcome = outcome;
                 record.retry_after_ms =
                     told.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
