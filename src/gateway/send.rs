@@ -149,7 +149,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         return hold.task(answer, events, x).await;
     }
     match (ask.envelope.stream, events) {
-        (true, true) => hold.stream(answer, x).await,
+        (true, true) => hold.stream(answer, None, x).await,
         (_, false) => hold.whole(answer, x).await,
         (false, true) => {
             answer.abandon().await;
