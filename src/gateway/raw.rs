@@ -536,7 +536,7 @@ impl Raw {
         let priced = self.now.table.resolve(&name).ok().and_then(|route| {
             let candidate = route.targets.first()?;
             x.record.model_known = &*candidate.label != "other";
-            account::priced(candidate, &usage)
+            account::priced(candidate, &usage, None)
         });
         let (pico, unpriced) = usage
             .reported

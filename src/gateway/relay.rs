@@ -165,6 +165,7 @@ impl Delivery<'_> {
     ) -> pingora::Result<()> {
         let taken = account::Taken {
             usage: whole.usage,
+            model: whole.model,
             output_chars: body.len() as u64,
             complete: true,
             generation: None,
@@ -256,10 +257,16 @@ impl Delivery<'_> {
         };
         x.record.response_bytes = size;
         let told = || api::usage(self.ask.api, meta.protocol, self.ask.body, &tail);
-        let usage = task.then(told).flatten().or_else(|| meta.usage.take());
+        let mut usage = task.then(told).flatten().or_else(|| meta.usage.take());
+        if let Some(usage) = usage.as_mut().filter(|usage| usage.total() == 0)
+            && self.ask.api == Api::Speech
+        {
+            usage.duration = api::sound::length(self.ask.body, &tail, size).unwrap_or_default();
+        }
         let taken = account::Taken {
             complete: usage.is_some(),
             usage,
+            model: None,
             output_chars: size,
             generation: None,
         };
@@ -331,11 +338,13 @@ impl Delivery<'_> {
         let seen = pump.through.seen();
         let Seen {
             usage,
+            model,
             output_chars,
             ..
         } = seen.clone();
         let taken = account::Taken {
             usage,
+            model,
             output_chars,
             complete: outcome.is_ok(),
             generation: Some(began.elapsed()),

@@ -219,6 +219,7 @@ async fn read(
             x.record.finish = whole.finish.map(relay::finish_name);
             let taken = account::Taken {
                 usage: whole.usage,
+                model: whole.model,
                 output_chars: body.len() as u64,
                 complete: true,
                 generation: None,
@@ -230,6 +231,7 @@ async fn read(
             x.record.response_bytes = held.len() as u64;
             let taken = account::Taken {
                 usage: None,
+                model: None,
                 output_chars: held.len() as u64,
                 complete: false,
                 generation: None,
@@ -285,6 +287,7 @@ async fn read(
     x.record.response_bytes = size as u64;
     let Seen {
         usage,
+        model,
         output_chars,
         finished,
         finish,
@@ -293,6 +296,7 @@ async fn read(
     x.record.finish = finish.map(relay::finish_name);
     let taken = account::Taken {
         usage,
+        model,
         output_chars,
         complete: finished,
         generation: Some(began.elapsed()),
