@@ -42,6 +42,39 @@ fn form(field: &str, name: &str, content: &[u8]) -> (String, Vec<u8>) {
 }
 
 #[test]
+fn what_is_no_chat_is_priced_by_what_its_answer_tells() {
+    let provider = Provider::answering(|got, socket| {
+        let body = if got.path.ends_with("/ocr") {
+            json!({"model": "mistral-ocr-latest", "pages": [], "usage_info": {"pages_processed": 12, "doc_size_bytes": 1}})
+        } else {
+            json!({"object": "list", "model": "mistral-embed", "data": [{"index": 0, "embedding": [0.5]}],
+                "usage": {"prompt_tokens": 1000, "total_tokens": 1000, "cost": 0.25}})
+        };
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        socket.write_all(&[head.as_bytes(), body.as_bytes()].concat())
+    });
+    let strait = Strait::start(&format!(
+        "[providers.mistral]\nbase_url = \"{}\"\nkey = \"k\"\n",
+        provider.url()
+    ));
+    // Twelve pages at 4 USD a thousand; a bill of the provider's own.
+    for (path, usd, count) in [("ocr", "0.048", 1), ("embeddings", "0.25", 2)] {
+        let answer = strait.post(&format!("/mistral/v1/{path}"), &json!({"model": "m"}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let records = strait.records(count);
+        assert_eq!(
+            records.last().unwrap()["cost_usd"],
+            usd,
+            "{path}: {records:?}"
+        );
+    }
+}
+
+#[test]
 fn an_upload_arrives_whole_and_without_the_clients_secrets() {
     let provider = mock("");
     let strait = gateway(&provider);

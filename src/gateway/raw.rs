@@ -7,6 +7,7 @@ mod counting;
 mod named;
 mod signed;
 mod standing;
+mod task;
 mod whom;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use http::{HeaderMap, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
+use self::task::Task;
 use super::reply::{self, Headers};
 use super::through::{self, Through};
 use super::watch::Watch;
@@ -67,6 +69,8 @@ pub struct Raw {
     reads: Reads,
     /// The protocol in which the provider's path answers, where it is one that is understood.
     speaks: Option<Protocol>,
+    /// What else it is for, where that is known.
+    task: Option<Task>,
     /// What the client gets instead of the provider's answer.
     instead: Option<Bytes>,
     refused: Option<Error>,
@@ -113,6 +117,7 @@ pub async fn plan(
         credential: 0,
         route: route.clone(),
         speaks: speaks(&path),
+        task: Task::of(&path),
         query: query.and_then(without_key),
         path,
         watch: None,
@@ -416,6 +421,12 @@ impl Raw {
                     Reads::Nothing
                 }
             }
+            None if self.task.is_some()
+                && (200..300).contains(&status)
+                && kind.starts_with("application/json") =>
+            {
+                Reads::Whole(Vec::new())
+            }
             Some(_) | None => Reads::Nothing,
         };
         x.waited += self
@@ -498,11 +509,17 @@ impl Raw {
                 let seen = through.seen();
                 (seen.usage, None, seen.finish)
             }
-            Reads::Whole(body) => {
-                let protocol = self.speaks.unwrap_or(Protocol::OpenaiChat);
-                let whole = tap::whole(protocol, body);
-                (whole.usage, whole.model, whole.finish)
-            }
+            Reads::Whole(body) => match (self.speaks, self.task) {
+                (None, Some(task)) => {
+                    let (usage, model) = task.read(body);
+                    (usage, model.or_else(|| self.named.last().cloned()), None)
+                }
+                (speaks, _) => {
+                    let protocol = speaks.unwrap_or(Protocol::OpenaiChat);
+                    let whole = tap::whole(protocol, body);
+                    (whole.usage, whole.model, whole.finish)
+                }
+            },
         };
         let in_path = || {
             let (_, rest) = self.path.split_once("/model/")?;
