@@ -24,6 +24,7 @@ use crate::observe::record::{CacheOutcome, Mode};
 use crate::protocol::api::{self, Api};
 use crate::protocol::chat::Finish;
 use crate::protocol::tap;
+use crate::protocol::{self, Shape};
 use crate::provider::cost;
 use crate::upstream;
 
@@ -164,9 +165,12 @@ impl Delivery<'_> {
         x: &mut Exchange,
     ) -> pingora::Result<()> {
         let taken = account::Taken {
+            output_chars: match &whole.usage {
+                Some(_) => 0,
+                None => said(self.ask, &body),
+            },
             usage: whole.usage,
             model: whole.model,
-            output_chars: body.len() as u64,
             complete: true,
             generation: None,
         };
@@ -373,6 +377,17 @@ impl Delivery<'_> {
         pump.finish(outcome, &seen, meta, self.ask, session, x)
             .await
     }
+}
+
+/// Returns the bytes of what a whole answer says, for who must estimate what it took: all of it, where that can't be
+/// read.
+pub fn said(ask: &Ask<'_>, body: &[u8]) -> u64 {
+    let all = body.len() as u64;
+    if ask.api != Api::Chat {
+        return all;
+    }
+    let answer = protocol::decode_response(ask.protocol, body, &Shape::default());
+    answer.map_or(all, |answer| Seen::of(&answer).output_chars)
 }
 
 /// Returns whether a stream ended by its provider's fault.

@@ -90,6 +90,20 @@ fn a_stream_is_known_by_its_first_bytes_too() {
 }
 
 #[test]
+fn a_stream_that_nobody_asked_for_is_summed() {
+    let events = "200 OK\r\ncontent-type: text/event-stream\r\n";
+    let provider = saying(events, chunks("default"));
+    let strait = gateway(&provider, "");
+    let [chat, claude] = both(&strait, "lab/m", false);
+    assert_eq!(chat.status, 200, "{}", chat.text());
+    assert_eq!(chat.json()["choices"][0]["message"]["content"], "hello");
+    assert_eq!(chat.json()["usage"]["prompt_tokens"], 1000);
+    assert_eq!(claude.status, 200, "{}", claude.text());
+    assert_eq!(claude.json()["content"][0]["text"], "hello");
+    assert_eq!(claude.json()["usage"]["output_tokens"], 100);
+}
+
+#[test]
 fn half_a_character_does_not_cost_the_answer() {
     let body = completion(&json!({})).to_string();
     let provider = saying(JSON, body.replace("hello", "hello \\ud83d"));
@@ -205,6 +219,21 @@ fn speech_is_billed_by_the_second_where_it_is_sold_so() {
     assert_eq!(answer.status, 200);
     let record = &strait.records(1)[0];
     assert_eq!(record["cost_usd"], "0.015", "{record}");
+}
+
+#[test]
+fn an_answer_without_usage_is_estimated_by_what_it_says() {
+    let body = completion(&json!({"usage": null}));
+    let provider = saying(JSON, body.to_string());
+    let strait = gateway(&provider, "");
+    both(&strait, "lab/m", false);
+    let body = json!({"model": "lab/m", "input": "hi"});
+    assert_eq!(strait.post("/v1/responses", &body).status, 200);
+    for record in strait.records(3) {
+        // Five letters, whatever the client's protocol puts around them.
+        assert_eq!(record["usage"]["output"], 2, "{record}");
+        assert_eq!(record["usage"]["estimated"], true, "{record}");
+    }
 }
 
 #[test]

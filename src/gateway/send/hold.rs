@@ -266,7 +266,11 @@ impl Hold<'_> {
             }
             let size = first.as_ref().map_or(body.len(), Bytes::len);
             if size > MOST_WHOLE {
-                if self.outgoing.shape.is_some() || self.ask.envelope.stream {
+                let streams = first
+                    .as_deref()
+                    .is_some_and(|first| self.begins_a_stream(first))
+                    || self.begins_a_stream(&body);
+                if streams || self.outgoing.shape.is_some() || self.ask.envelope.stream {
                     answer.abandon().await;
                     return broken(
                         "The provider's answer is too large to translate.",
@@ -284,6 +288,13 @@ impl Hold<'_> {
         }
         if body.starts_with(BYTE_ORDER_MARK) {
             body.advance(BYTE_ORDER_MARK.len());
+        }
+        // Some stream whatever they are asked for.
+        if !self.ask.envelope.stream
+            && self.begins_a_stream(&body)
+            && let Ok(summed) = form::stream_to_whole(&body, self.to, &Shape::default())
+        {
+            body = summed;
         }
         if self.outgoing.shape.is_some() || self.ask.envelope.stream {
             let own = || self.ask.shape(self.ask.wants_usage() || self.ask.keep);
