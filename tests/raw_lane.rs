@@ -334,6 +334,56 @@ fn a_realtime_session_is_passed_both_ways() {
     assert_eq!(refused.status, 403);
 }
 
+#[test]
+fn a_realtime_session_costs_what_its_answers_took() {
+    let provider = Provider::answering(|got, socket| {
+        assert_eq!(got.header("sec-websocket-extensions"), "");
+        socket.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n",
+        )?;
+        // gpt-realtime-2: 4 USD a million in, 24 out.
+        let usage = json!({"total_tokens": 1100, "input_tokens": 1000, "output_tokens": 100});
+        for event in [
+            json!({"type": "session.created", "session": {"model": "gpt-realtime-2"}}),
+            json!({"type": "response.done", "response": {"object": "realtime.response", "output": [], "usage": usage}}),
+            json!({"type": "response.done", "response": {"object": "realtime.response", "output": [], "usage": usage}}),
+            json!({"type": "over"}),
+        ] {
+            let text = event.to_string();
+            let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+            let head = if text.len() < 126 {
+                vec![0x81, length[1]]
+            } else {
+                vec![0x81, 126, length[0], length[1]]
+            };
+            socket.write_all(&[&head[..], text.as_bytes()].concat())?;
+        }
+        // Until the client leaves.
+        let _ = socket.read(&mut [0; 64]);
+        Err(std::io::ErrorKind::ConnectionAborted.into())
+    });
+    let strait = Strait::start(&format!(
+        "[providers.openai]\nbase_url = \"{}\"\nkey = \"k\"\n",
+        provider.url()
+    ));
+    let mut socket = Client::new(strait.addr).connect().unwrap();
+    let head = "GET /v1/realtime?model=gpt-realtime-2 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
+                upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                sec-websocket-extensions: permessage-deflate\r\n\r\n";
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    let mut piece = [0; 1024];
+    while !seen.windows(6).any(|window| window == b"\"over\"") {
+        let size = socket.read(&mut piece).unwrap();
+        assert!(size > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&piece[..size]);
+    }
+    drop(socket);
+    let record = &strait.records(1)[0];
+    assert_eq!(record["usage"]["input"], 2000, "{record}");
+    assert_eq!(record["cost_usd"], "0.0128", "{record}");
+}
+
 // Requests that are signed over their body.
 
 const CONVERSE: &str = r#"{"output":{"message":{"role":"assistant","content":[{"text":"hi"}]}},"stopReason":"end_turn","usage":{"inputTokens":11,"outputTokens":5,"totalTokens":16},"metrics":{"latencyMs":42}}"#;

@@ -6,6 +6,7 @@
 mod counting;
 mod named;
 mod signed;
+mod socket;
 mod standing;
 mod task;
 mod whom;
@@ -18,6 +19,7 @@ use http::{HeaderMap, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
+use self::socket::Socket;
 use self::task::Task;
 use super::reply::{self, Headers};
 use super::through::{self, Through};
@@ -83,6 +85,8 @@ enum Reads {
     /// AWS's event stream.
     Packed(Box<Through>),
     Whole(Vec<u8>),
+    /// A realtime session.
+    Socket(Box<Socket>),
 }
 
 /// Who asks, and what for.
@@ -399,6 +403,9 @@ impl Raw {
         let kind = head.headers.get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         self.reads = match self.speaks {
+            None if status == 101 && self.path.ends_with("/realtime") => {
+                Reads::Socket(Box::default())
+            }
             Some(protocol) if (200..300).contains(&status) => {
                 if kind.starts_with("text/event-stream") {
                     x.record.stream = true;
@@ -458,6 +465,7 @@ impl Raw {
                 self.reads = Reads::Nothing;
             }
             Reads::Whole(body) => body.extend_from_slice(piece),
+            Reads::Socket(socket) => socket.feed(piece),
         }
     }
 
@@ -503,6 +511,11 @@ impl Raw {
             Reads::Stream(tap) => {
                 tap.finish(&mut Vec::new());
                 (tap.usage.take(), tap.model.take(), tap.finish)
+            }
+            Reads::Socket(socket) => {
+                let model = socket.model.take();
+                let model = model.or_else(|| self.named.last().cloned());
+                (socket.usage.take(), model, None)
             }
             Reads::Packed(through) => {
                 through.end(&mut Vec::new());
@@ -621,6 +634,8 @@ fn stays(name: &HeaderName) -> bool {
                 | "forwarded"
                 | "x-real-ip"
                 | "via"
+                // What is compressed can't be accounted.
+                | "sec-websocket-extensions"
                 | "openai-organization"
                 | "openai-project"
         )
