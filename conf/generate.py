@@ -32,6 +32,9 @@ UNITS = {
 }
 
 
+# OpenAI's models that search before each answer, in chats, which don't say so.
+SEARCHES = "-search-"
+
 # Models of which the sources know the price alone, and the one before them, which can do the same.
 BEFORE = {"claude-fable-5.2": "claude-fable-5.1", "claude-mythos-5.2": "claude-mythos-5.1"}
 
@@ -104,6 +107,8 @@ def model_lines(models):
                 kept[key] = table
         if "ksearch" in row.get("unit", {}) and is_google(row) and row.get("search_unit") != "per_query":
             kept["search_per_prompt"] = True
+        if "ksearch" in row.get("unit", {}) and row["provider"] in ("openai", "azure") and SEARCHES in row["id"]:
+            kept["search_always"] = True
         if row["provider"] == "groq" and "second_in" in row.get("unit", {}):
             # Groq bills transcriptions as ten seconds at least.
             kept["least_seconds"] = 10

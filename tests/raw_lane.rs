@@ -42,6 +42,39 @@ fn form(field: &str, name: &str, content: &[u8]) -> (String, Vec<u8>) {
 }
 
 #[test]
+fn what_is_no_chat_is_priced_by_what_its_answer_tells() {
+    let provider = Provider::answering(|got, socket| {
+        let body = if got.path.ends_with("/ocr") {
+            json!({"model": "mistral-ocr-latest", "pages": [], "usage_info": {"pages_processed": 12, "doc_size_bytes": 1}})
+        } else {
+            json!({"object": "list", "model": "mistral-embed", "data": [{"index": 0, "embedding": [0.5]}],
+                "usage": {"prompt_tokens": 1000, "total_tokens": 1000, "cost": 0.25}})
+        };
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        socket.write_all(&[head.as_bytes(), body.as_bytes()].concat())
+    });
+    let strait = Strait::start(&format!(
+        "[providers.mistral]\nbase_url = \"{}\"\nkey = \"k\"\n",
+        provider.url()
+    ));
+    // Twelve pages at 4 USD a thousand; a bill of the provider's own.
+    for (path, usd, count) in [("ocr", "0.048", 1), ("embeddings", "0.25", 2)] {
+        let answer = strait.post(&format!("/mistral/v1/{path}"), &json!({"model": "m"}));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let records = strait.records(count);
+        assert_eq!(
+            records.last().unwrap()["cost_usd"],
+            usd,
+            "{path}: {records:?}"
+        );
+    }
+}
+
+#[test]
 fn an_upload_arrives_whole_and_without_the_clients_secrets() {
     let provider = mock("");
     let strait = gateway(&provider);
@@ -299,6 +332,56 @@ fn a_realtime_session_is_passed_both_ways() {
         b"",
     );
     assert_eq!(refused.status, 403);
+}
+
+#[test]
+fn a_realtime_session_costs_what_its_answers_took() {
+    let provider = Provider::answering(|got, socket| {
+        assert_eq!(got.header("sec-websocket-extensions"), "");
+        socket.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\r\n",
+        )?;
+        // gpt-realtime-2: 4 USD a million in, 24 out.
+        let usage = json!({"total_tokens": 1100, "input_tokens": 1000, "output_tokens": 100});
+        for event in [
+            json!({"type": "session.created", "session": {"model": "gpt-realtime-2"}}),
+            json!({"type": "response.done", "response": {"object": "realtime.response", "output": [], "usage": usage}}),
+            json!({"type": "response.done", "response": {"object": "realtime.response", "output": [], "usage": usage}}),
+            json!({"type": "over"}),
+        ] {
+            let text = event.to_string();
+            let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+            let head = if text.len() < 126 {
+                vec![0x81, length[1]]
+            } else {
+                vec![0x81, 126, length[0], length[1]]
+            };
+            socket.write_all(&[&head[..], text.as_bytes()].concat())?;
+        }
+        // Until the client leaves.
+        let _ = socket.read(&mut [0; 64]);
+        Err(std::io::ErrorKind::ConnectionAborted.into())
+    });
+    let strait = Strait::start(&format!(
+        "[providers.openai]\nbase_url = \"{}\"\nkey = \"k\"\n",
+        provider.url()
+    ));
+    let mut socket = Client::new(strait.addr).connect().unwrap();
+    let head = "GET /v1/realtime?model=gpt-realtime-2 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n\
+                upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                sec-websocket-extensions: permessage-deflate\r\n\r\n";
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut seen = Vec::new();
+    let mut piece = [0; 1024];
+    while !seen.windows(6).any(|window| window == b"\"over\"") {
+        let size = socket.read(&mut piece).unwrap();
+        assert!(size > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&piece[..size]);
+    }
+    drop(socket);
+    let record = &strait.records(1)[0];
+    assert_eq!(record["usage"]["input"], 2000, "{record}");
+    assert_eq!(record["cost_usd"], "0.0128", "{record}");
 }
 
 // Requests that are signed over their body.

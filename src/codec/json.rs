@@ -170,6 +170,15 @@ pub fn escape(text: &[u8]) -> Option<(char, usize)> {
     Some((short, 2))
 }
 
+/// Reads the escape of half a character that `text` begins with, as the character that stands for what can't be read.
+///
+/// Whoever cuts text between the halves of one writes such a thing, and JSON's grammar allows it.
+pub fn half(text: &[u8]) -> Option<(char, usize)> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    let is_half = (0xd800..0xe000).contains(&hex(digits)?);
+    is_half.then_some((char::REPLACEMENT_CHARACTER, 6))
+}
+
 /// Reads `\uXXXX`, or two of them that make one character.
 fn unicode(text: &[u8]) -> Option<(char, usize)> {
     let first = hex(text.get(2..6)?)?;

@@ -350,6 +350,7 @@ pub const SECTIONS: &[Section] = &[
             "multipliers",
             "fees",
             "search_per_prompt",
+            "search_always",
             "least_seconds",
             "capabilities",
             "lacks",

@@ -5,14 +5,18 @@ use std::time::{Duration, Instant};
 use super::ask::Ask;
 use super::outcome::Meta;
 use super::{Exchange, limits};
+use crate::codec::json;
 use crate::limit::Amount;
+use crate::protocol::api::Api;
 use crate::protocol::usage::Usage;
-use crate::provider::cost;
+use crate::provider::{catalogue, cost};
 use crate::routing::Candidate;
 
 /// What is known of an answer when it has been sent.
 pub struct Taken {
     pub usage: Option<Usage>,
+    /// Who answered, as the provider says.
+    pub model: Option<String>,
     pub output_chars: u64,
     /// The answer came to its proper end.
     pub complete: bool,
@@ -26,7 +30,7 @@ pub struct Taken {
 /// what went over the wire, and marked so: providers bill what they made, not what arrived.
 pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> Amount {
     let guess = taken.output_chars.div_ceil(4);
-    let usage = match taken.usage {
+    let mut usage = match taken.usage {
         Some(usage) if taken.complete => {
             let stats = &meta.candidate().stats;
             stats.finished(usage.output, taken.generation, Instant::now());
@@ -38,6 +42,12 @@ pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> A
             estimated: true,
             ..usage
         },
+        // What was heard is billed by time, which bare text doesn't tell.
+        None if matches!(ask.api, Api::Transcriptions | Api::Translations) => Usage {
+            duration: Duration::from_secs(ask.estimate.audio_seconds),
+            estimated: true,
+            ..Usage::default()
+        },
         None => Usage {
             input: ask.input_estimate(),
             output: guess,
@@ -45,8 +55,11 @@ pub fn provider(x: &mut Exchange, ask: &Ask<'_>, meta: &Meta, taken: Taken) -> A
             ..Usage::default()
         },
     };
+    if usage.tier.is_none() && meta.protocol.is_openai() {
+        usage.tier = asked_tier(ask);
+    }
     let amount = limits::counted(ask, &usage);
-    let (pico, unpriced) = price(meta, &usage);
+    let (pico, unpriced) = price(meta, &usage, taken.model.as_deref());
     x.record.cost_pico = Some(pico);
     x.record.unpriced = unpriced;
     x.record.usage = Some(usage);
@@ -61,17 +74,35 @@ pub fn saved(x: &mut Exchange, usage: Option<Usage>, cost_pico: Option<u64>) {
 }
 
 /// Returns the bill of `usage` in pico-dollars, and whether some of it has no known price.
-fn price(meta: &Meta, usage: &Usage) -> (u64, bool) {
+fn price(meta: &Meta, usage: &Usage, model: Option<&str>) -> (u64, bool) {
     let reported = usage.reported.map(|pico| (pico, false));
     reported
-        .or_else(|| priced(meta.candidate(), usage))
+        .or_else(|| priced(meta.candidate(), usage, model))
         .unwrap_or((0, true))
+}
+
+/// Returns the service tier that a client of OpenAI's protocols asks for. Many who copied them serve it and don't say
+/// so in their answers.
+pub fn asked_tier(ask: &Ask<'_>) -> Option<Box<str>> {
+    const NAME: &str = "service_tier";
+    if !ask.protocol.is_openai() {
+        return None;
+    }
+    // Few ask: the others are not read again.
+    memchr::memmem::find(ask.body, NAME.as_bytes())?;
+    let mut members = Vec::new();
+    json::members(ask.body, usize::MAX, &mut members).ok()?;
+    let mut members = members.iter();
+    let member = members.find(|member| json::key(ask.body, member) == NAME)?;
+    let tier = json::string(ask.body, member.value.clone())?;
+    (tier != "auto").then(|| tier.as_ref().into())
 }
 
 /// Returns the price of `usage` at `candidate` in pico-dollars where one is known, and whether it is incomplete.
 ///
-/// The catalogue's price comes first; the configuration's is for what the catalogue doesn't price.
-pub fn priced(candidate: &Candidate, usage: &Usage) -> Option<(u64, bool)> {
+/// The catalogue's price comes first; the configuration's is for what the catalogue doesn't price. Where neither
+/// knows the name that was asked for, as with a deployment of Azure's, the `model` that answered tells the price.
+pub fn priced(candidate: &Candidate, usage: &Usage, model: Option<&str>) -> Option<(u64, bool)> {
     if candidate.provider.demo {
         return Some((0, false));
     }
@@ -80,7 +111,10 @@ pub fn priced(candidate: &Candidate, usage: &Usage) -> Option<(u64, bool)> {
     let cost = match (known, &candidate.provider.price) {
         (Some(entry), _) => entry.cost(usage, at, candidate.region),
         (None, Some(rates)) => cost::cost(&rates.clone().into(), usage, at),
-        (None, None) => return None,
+        (None, None) => {
+            let answered = catalogue::model(&candidate.provider.catalogue, model?)?;
+            answered.cost(usage, at, candidate.region)
+        }
     };
     Some((cost.pico, cost.unpriced))
 }

@@ -117,11 +117,13 @@ impl Rest<'_> {
             dead.push(meta.route.targets[meta.target].clone());
             let Seen {
                 usage,
+                model,
                 output_chars,
                 ..
             } = pump.through.seen();
             let taken = account::Taken {
                 usage,
+                model,
                 output_chars,
                 complete: false,
                 generation: None,

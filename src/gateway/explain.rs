@@ -349,7 +349,7 @@ fn explained(now: &Now, pick: &Pick<'_>, place: &Place) -> Value {
         output: place.output,
         ..Usage::default()
     };
-    let price = super::account::priced(candidate, &usage).map(|(pico, _)| cost::usd(pico));
+    let price = super::account::priced(candidate, &usage, None).map(|(pico, _)| cost::usd(pico));
     json!({
         "provider": candidate.provider.name,
         "model": &*candidate.model,

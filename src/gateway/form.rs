@@ -32,7 +32,7 @@ pub fn stream_to_whole(frames: &Bytes, protocol: Protocol, shape: &Shape) -> Res
         decoder.feed(name, data, &mut |event| collector.push(&event));
     });
     decoder.end(&mut |event| collector.push(&event));
-    let broken = || Error::new(Kind::Internal, "A kept stream could not be summed.");
+    let broken = || Error::new(Kind::Internal, "The stream could not be summed.");
     whole.map_err(|_| broken())?;
     let response = collector.finish().ok_or_else(broken)?;
     Ok(protocol::encode_response(protocol, &response, shape).into())

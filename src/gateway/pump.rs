@@ -37,6 +37,8 @@ pub struct Pump {
     goes_on: Option<Box<Shown>>,
     passed: bool,
     include_cost: bool,
+    /// The service tier that was asked for, where the cost is to be told.
+    tier: Option<Box<str>>,
     dress: Dress,
     last_read: Instant,
     last_write: Instant,
@@ -74,6 +76,11 @@ impl Pump {
                 .map(|previous| Box::new(Shown::new(previous, MOST_FRAME))),
             passed,
             include_cost: ask.envelope.include_cost,
+            tier: ask
+                .envelope
+                .include_cost
+                .then(|| account::asked_tier(ask))
+                .flatten(),
             dress: Dress::new(ask.coat),
             last_read: now,
             last_write: now,
@@ -276,10 +283,19 @@ impl Pump {
 
     /// Puts the cost into the event that tells the usage, once that has been seen.
     fn costed(&self, piece: Bytes, meta: &Meta) -> Bytes {
-        let Some(usage) = self.through.seen().usage else {
+        let Seen {
+            usage: Some(mut usage),
+            model,
+            ..
+        } = self.through.seen()
+        else {
             return piece;
         };
-        let priced = || account::priced(meta.candidate(), &usage).map(|(pico, _)| pico);
+        let model = model.as_deref();
+        if usage.tier.is_none() && meta.protocol.is_openai() {
+            usage.tier.clone_from(&self.tier);
+        }
+        let priced = || account::priced(meta.candidate(), &usage, model).map(|(pico, _)| pico);
         match usage.reported.or_else(priced) {
             Some(pico) => costed::piece(piece, pico.saturating_add(self.spent_pico)),
             None => piece,

@@ -6,7 +6,9 @@
 mod counting;
 mod named;
 mod signed;
+mod socket;
 mod standing;
+mod task;
 mod whom;
 
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use http::{HeaderMap, HeaderName, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
+use self::socket::Socket;
+use self::task::Task;
 use super::reply::{self, Headers};
 use super::through::{self, Through};
 use super::watch::Watch;
@@ -67,6 +71,8 @@ pub struct Raw {
     reads: Reads,
     /// The protocol in which the provider's path answers, where it is one that is understood.
     speaks: Option<Protocol>,
+    /// What else it is for, where that is known.
+    task: Option<Task>,
     /// What the client gets instead of the provider's answer.
     instead: Option<Bytes>,
     refused: Option<Error>,
@@ -81,6 +87,8 @@ enum Reads {
     /// AWS's event stream.
     Packed(Box<Through>),
     Whole(Vec<u8>),
+    /// A realtime session.
+    Socket(Box<Socket>),
 }
 
 /// Who asks, and what for.
@@ -115,6 +123,7 @@ pub async fn plan(
         credential: 0,
         route: route.clone(),
         speaks: speaks(&path),
+        task: Task::of(&path),
         query: query.and_then(without_key),
         path,
         watch: None,
@@ -398,6 +407,9 @@ impl Raw {
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         self.readable = kind.starts_with("application/json") || kind.starts_with("text/");
         self.reads = match self.speaks {
+            None if status == 101 && self.path.ends_with("/realtime") => {
+                Reads::Socket(Box::default())
+            }
             Some(protocol) if (200..300).contains(&status) => {
                 if kind.starts_with("text/event-stream") {
                     x.record.stream = true;
@@ -419,6 +431,12 @@ impl Raw {
                 } else {
                     Reads::Nothing
                 }
+            }
+            None if self.task.is_some()
+                && (200..300).contains(&status)
+                && kind.starts_with("application/json") =>
+            {
+                Reads::Whole(Vec::new())
             }
             Some(_) | None => Reads::Nothing,
         };
@@ -455,6 +473,7 @@ impl Raw {
                 self.reads = Reads::Nothing;
             }
             Reads::Whole(body) => body.extend_from_slice(piece),
+            Reads::Socket(socket) => socket.feed(piece),
         }
     }
 
@@ -501,16 +520,27 @@ impl Raw {
                 tap.finish(&mut Vec::new());
                 (tap.usage.take(), tap.model.take(), tap.finish)
             }
+            Reads::Socket(socket) => {
+                let model = socket.model.take();
+                let model = model.or_else(|| self.named.last().cloned());
+                (socket.usage.take(), model, None)
+            }
             Reads::Packed(through) => {
                 through.end(&mut Vec::new());
                 let seen = through.seen();
                 (seen.usage, None, seen.finish)
             }
-            Reads::Whole(body) => {
-                let protocol = self.speaks.unwrap_or(Protocol::OpenaiChat);
-                let whole = tap::whole(protocol, body);
-                (whole.usage, whole.model, whole.finish)
-            }
+            Reads::Whole(body) => match (self.speaks, self.task) {
+                (None, Some(task)) => {
+                    let (usage, model) = task.read(body);
+                    (usage, model.or_else(|| self.named.last().cloned()), None)
+                }
+                (speaks, _) => {
+                    let protocol = speaks.unwrap_or(Protocol::OpenaiChat);
+                    let whole = tap::whole(protocol, body);
+                    (whole.usage, whole.model, whole.finish)
+                }
+            },
         };
         let in_path = || {
             let (_, rest) = self.path.split_once("/model/")?;
@@ -544,7 +574,7 @@ impl Raw {
         let priced = self.now.table.resolve(&name).ok().and_then(|route| {
             let candidate = route.targets.first()?;
             x.record.model_known = &*candidate.label != "other";
-            account::priced(candidate, &usage)
+            account::priced(candidate, &usage, None)
         });
         let (pico, unpriced) = usage
             .reported
@@ -638,6 +668,8 @@ fn stays(name: &HeaderName) -> bool {
                 | "forwarded"
                 | "x-real-ip"
                 | "via"
+                // What is compressed can't be accounted.
+                | "sec-websocket-extensions"
                 | "openai-organization"
                 | "openai-project"
         )

@@ -24,6 +24,7 @@ use crate::observe::record::{CacheOutcome, Mode};
 use crate::protocol::api::{self, Api};
 use crate::protocol::chat::Finish;
 use crate::protocol::tap;
+use crate::protocol::{self, Shape};
 use crate::provider::cost;
 use crate::upstream;
 
@@ -164,8 +165,12 @@ impl Delivery<'_> {
         x: &mut Exchange,
     ) -> pingora::Result<()> {
         let taken = account::Taken {
+            output_chars: match &whole.usage {
+                Some(_) => 0,
+                None => said(self.ask, &body),
+            },
             usage: whole.usage,
-            output_chars: body.len() as u64,
+            model: whole.model,
             complete: true,
             generation: None,
         };
@@ -264,10 +269,16 @@ impl Delivery<'_> {
         };
         x.record.response_bytes = size;
         let told = || api::usage(self.ask.api, meta.protocol, self.ask.body, &tail);
-        let usage = task.then(told).flatten().or_else(|| meta.usage.take());
+        let mut usage = task.then(told).flatten().or_else(|| meta.usage.take());
+        if let Some(usage) = usage.as_mut().filter(|usage| usage.total() == 0)
+            && self.ask.api == Api::Speech
+        {
+            usage.duration = api::sound::length(self.ask.body, &tail, size).unwrap_or_default();
+        }
         let taken = account::Taken {
             complete: usage.is_some(),
             usage,
+            model: None,
             output_chars: size,
             generation: None,
         };
@@ -342,11 +353,13 @@ impl Delivery<'_> {
         let seen = pump.through.seen();
         let Seen {
             usage,
+            model,
             output_chars,
             ..
         } = seen.clone();
         let taken = account::Taken {
             usage,
+            model,
             output_chars,
             complete: outcome.is_ok(),
             generation: Some(began.elapsed()),
@@ -375,6 +388,17 @@ impl Delivery<'_> {
         pump.finish(outcome, &seen, meta, self.ask, session, x)
             .await
     }
+}
+
+/// Returns the bytes of what a whole answer says, for who must estimate what it took: all of it, where that can't be
+/// read.
+pub fn said(ask: &Ask<'_>, body: &[u8]) -> u64 {
+    let all = body.len() as u64;
+    if ask.api != Api::Chat {
+        return all;
+    }
+    let answer = protocol::decode_response(ask.protocol, body, &Shape::default());
+    answer.map_or(all, |answer| Seen::of(&answer).output_chars)
 }
 
 /// Returns whether a stream ended by its provider's fault.

@@ -148,16 +148,10 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     if !is_chat {
         return hold.task(answer, events, x).await;
     }
-    match (ask.envelope.stream, events) {
-        (true, true) => hold.stream(answer, x).await,
-        (_, false) => hold.whole(answer, x).await,
-        (false, true) => {
-            answer.abandon().await;
-            broken(
-                "The provider sent a stream that was not asked for.",
-                "garbage",
-            )
-        }
+    if ask.envelope.stream && events {
+        hold.stream(answer, None, x).await
+    } else {
+        hold.whole(answer, x).await
     }
 }
 

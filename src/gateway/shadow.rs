@@ -199,7 +199,7 @@ impl Copy {
         relay::note(x, &ask, &meta);
         x.commit(meta.status);
         x.record.ttft = Some(x.started.elapsed());
-        let (taken, broken) = read(flow, &meta, x).await;
+        let (taken, broken) = read(flow, &ask, &meta, x).await;
         let complete = taken.complete;
         account::provider(x, &ask, &meta, taken);
         meta.busy = None;
@@ -210,6 +210,7 @@ impl Copy {
 /// Reads an answer to its end, or as far as is worth it. Tells what it took, and what broke it off.
 async fn read(
     flow: Flow,
+    ask: &Ask<'_>,
     meta: &super::outcome::Meta,
     x: &mut Exchange,
 ) -> (account::Taken, Option<Error>) {
@@ -218,8 +219,12 @@ async fn read(
             x.record.response_bytes = body.len() as u64;
             x.record.finish = whole.finish.map(relay::finish_name);
             let taken = account::Taken {
+                output_chars: match &whole.usage {
+                    Some(_) => 0,
+                    None => relay::said(ask, &body),
+                },
                 usage: whole.usage,
-                output_chars: body.len() as u64,
+                model: whole.model,
                 complete: true,
                 generation: None,
             };
@@ -230,6 +235,7 @@ async fn read(
             x.record.response_bytes = held.len() as u64;
             let taken = account::Taken {
                 usage: None,
+                model: None,
                 output_chars: held.len() as u64,
                 complete: false,
                 generation: None,
@@ -285,6 +291,7 @@ async fn read(
     x.record.response_bytes = size as u64;
     let Seen {
         usage,
+        model,
         output_chars,
         finished,
         finish,
@@ -293,6 +300,7 @@ async fn read(
     x.record.finish = finish.map(relay::finish_name);
     let taken = account::Taken {
         usage,
+        model,
         output_chars,
         complete: finished,
         generation: Some(began.elapsed()),

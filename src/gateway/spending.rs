@@ -198,7 +198,7 @@ pub fn most_usage(ask: &Ask<'_>, candidate: &Candidate) -> Usage {
 
 /// Returns the price of that; nothing where none is known.
 pub fn priced(candidate: &Candidate, usage: &Usage) -> u64 {
-    account::priced(candidate, usage).map_or(0, |(pico, _)| pico)
+    account::priced(candidate, usage, None).map_or(0, |(pico, _)| pico)
 }
 
 fn refused(over: &Over, x: &Exchange) -> Error {

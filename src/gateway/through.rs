@@ -63,6 +63,8 @@ pub struct Seen {
     pub finished: bool,
     pub failure: Option<(FailureClass, String)>,
     pub usage: Option<Usage>,
+    /// Who answered, as the provider says.
+    pub model: Option<String>,
     pub finish: Option<Finish>,
     pub output_chars: u64,
 }
@@ -75,6 +77,7 @@ impl Seen {
             finished: tap.finished,
             failure: tap.failure.clone(),
             usage: tap.usage.clone(),
+            model: tap.model.clone(),
             finish: tap.finish,
             output_chars: tap.output_chars,
         }
@@ -88,6 +91,7 @@ impl Seen {
             finished: true,
             failure: None,
             usage: response.usage.clone(),
+            model: Some(response.model.clone().into_owned()),
             finish: Some(response.finish),
             output_chars: response.parts.iter().map(said).sum(),
         }
@@ -487,7 +491,8 @@ fn note(seen: &mut Seen, event: &Event<'_>) -> bool {
             seen.finish = Some(*reason);
         }
         Event::Usage(usage) => seen.usage = Some(usage.clone()),
-        Event::Start { usage, .. } => {
+        Event::Start { model, usage, .. } => {
+            seen.model = Some(model.clone().into_owned());
             if let Some(usage) = usage {
                 seen.usage = Some(usage.clone());
             }

@@ -1,6 +1,7 @@
 //! Finds AWS credentials: the standard chain, in the order of the official SDKs.
 
 mod files;
+mod process;
 mod sts;
 
 use std::net::IpAddr;
@@ -75,6 +76,7 @@ async fn by_profile(chain: &Chain, profile: files::Profile) -> Result<Fetched<Ke
             again: Some(FILE_LASTS),
             ..lasting(keys)
         },
+        files::Base::Process(command) => process::run(&command).await?,
         files::Base::WebIdentity(identity) => {
             sts::by_web_identity(&identity, &chain.region).await?
         }

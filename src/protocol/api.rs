@@ -17,6 +17,7 @@ pub use usage::usage;
 pub mod embeddings;
 pub mod images;
 pub mod rerank;
+pub mod sound;
 mod splice;
 pub mod tokens;
 mod usage;

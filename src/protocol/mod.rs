@@ -110,6 +110,18 @@ impl Protocol {
         }
     }
 
+    /// Returns whether it is one of OpenAI's, which many speak.
+    pub fn is_openai(self) -> bool {
+        match self {
+            Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::OpenaiCompletions => true,
+            Protocol::Anthropic
+            | Protocol::Gemini
+            | Protocol::Bedrock
+            | Protocol::Cohere
+            | Protocol::Ollama => false,
+        }
+    }
+
     /// Returns whether a stream tells its usage only to those who ask for it (`stream_options.include_usage`).
     pub fn asks_for_usage(self) -> bool {
         matches!(self, Protocol::OpenaiChat | Protocol::OpenaiCompletions)

@@ -168,8 +168,9 @@ impl<'b> Reader<'b> {
                 Some(_) => None,
                 None => return Err(self.syntax("a string does not end")),
             };
-            let Some((character, length)) = escape else {
-                return Err(self.wrong("a string of valid escapes and Unicode"));
+            let half = || json::half(bytes.get(at..)?);
+            let Some((character, length)) = escape.or_else(half) else {
+                return Err(self.wrong("a string of valid escapes"));
             };
             out.push(character);
             from = at + length;
@@ -184,14 +185,15 @@ impl<'b> Reader<'b> {
         }
         let start = self.at + 1;
         let bytes = self.text.as_bytes();
-        let mut at = json::clean(bytes, start);
-        let mut escapes = false;
+        let first = json::clean(bytes, start);
+        let (mut at, mut escapes) = (first, false);
         loop {
             match bytes.get(at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
                     let Some((_, length)) = json::escape(&bytes[at..]) else {
-                        return Err(self.wrong("a string of valid escapes and Unicode"));
+                        // Half a character can't be passed on as it is, and the rest is no escape.
+                        return self.escaped_string(start, first).map(Prose::from);
                     };
                     escapes = true;
                     at = json::clean(bytes, at + length);
@@ -777,7 +779,6 @@ mod tests {
             r#"{"a":nul}"#,
             r#"{"a":1}}"#,
             r#"{"a":1} x"#,
-            r#"{"a":"\ud800"}"#,
         ] {
             let mut reader = Reader::of(text);
             let read = reader
@@ -791,6 +792,27 @@ mod tests {
                 serde_json::from_str::<serde_json::Value>(text).is_err(),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_replaced() {
+        for (text, wanted) in [
+            (r#""\ud83d""#, "\u{fffd}"),
+            (r#""a\udE80b""#, "a\u{fffd}b"),
+            (r#""\ud83d\u0041""#, "\u{fffd}A"),
+            (r#""\ud83d\ud83d\ude80""#, "\u{fffd}\u{1f680}"),
+            (r#""\ud83dx""#, "\u{fffd}x"),
+        ] {
+            assert_eq!(Reader::of(text).string().unwrap(), wanted, "{text}");
+            let mut written = Vec::new();
+            Reader::of(text).prose().unwrap().write(&mut written);
+            let read: String = serde_json::from_slice(&written).unwrap();
+            assert_eq!(read, wanted, "{text}");
+        }
+        for text in [r#""\ud8""#, r#""\udxyz""#, r#""\x""#] {
+            assert!(Reader::of(text).string().is_err(), "{text}");
+            assert!(Reader::of(text).prose().is_err(), "{text}");
         }
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wire::{
-    Anthropic, Bedrock, Cohere, Gemini, Iteration, MistralOcr, Modality, Ollama, OpenaiChat,
-    OpenaiResponses, PICO_PER_TICK,
+    Anthropic, Bedrock, Bill, Cohere, Gemini, Iteration, MistralOcr, Modality, Ollama, OpenaiChat,
+    OpenaiResponses, ToolUsage,
 };
 
 mod wire;
@@ -96,7 +96,7 @@ impl Usage {
     /// outside the completion, `cost_in_usd_ticks`), DeepSeek, Databricks, Moonshot, Perplexity, OpenRouter,
     /// embeddings (`total_tokens` alone). Such an object is whole, so the last one of a stream replaces the former.
     pub fn read_openai_chat(&mut self, json: &[u8]) -> bool {
-        let Ok(wire) = serde_json::from_slice::<OpenaiChat<'_>>(json) else {
+        let Ok(wire) = serde_json::from_slice::<OpenaiChat>(json) else {
             return false;
         };
         if wire.prompt_tokens.is_none()
@@ -138,6 +138,7 @@ impl Usage {
             cache_write: given
                 .cache_write_tokens
                 .or(given.cache_creation_tokens)
+                .or(given.cache_creation_input_tokens)
                 .or(wire.cache_creation_input_tokens)
                 .unwrap_or(0),
             audio_in: given.audio_tokens.unwrap_or(0),
@@ -150,7 +151,7 @@ impl Usage {
             image_out: details.image_tokens.unwrap_or(0),
             searches: wire.num_search_queries.unwrap_or(self.searches),
             search_size: wire.search_size(),
-            reported: wire.reported(),
+            reported: Bill::read(json),
             ..self.kept()
         };
         self.clamp();
@@ -181,10 +182,12 @@ impl Usage {
             audio_out: details.audio_tokens.unwrap_or(0),
             image_out: details.image_tokens.unwrap_or(0),
             duration: wire.seconds,
-            reported: wire
-                .cost_in_usd_ticks
-                .map(|ticks| ticks.saturating_mul(PICO_PER_TICK)),
-            searches: self.searches,
+            reported: Bill::read(json),
+            searches: wire
+                .tool_calls_details
+                .search_web
+                .invocation
+                .unwrap_or(self.searches),
             ..self.kept()
         };
         self.clamp();
@@ -214,6 +217,7 @@ impl Usage {
             return false;
         }
         self.overlay_anthropic(&wire);
+        self.reported = Bill::read(json).or(self.reported);
         if let Some(iterations) = &wire.iterations {
             self.passes = self.passes_of(iterations);
         }
@@ -257,10 +261,13 @@ impl Usage {
                 .fold(0, |sum, of| sum.saturating_add(of.count()))
         };
         let billed_tools = if grounded { 0 } else { tools };
-        let tool_audio = if grounded {
-            0
-        } else {
-            of(&wire.tool_use_prompt_tokens_details, "AUDIO")
+        let of_input = |name: &str| {
+            let tools = if grounded {
+                0
+            } else {
+                of(&wire.tool_use_prompt_tokens_details, name)
+            };
+            of(&wire.prompt_tokens_details, name).saturating_add(tools)
         };
         let output = [
             wire.candidates_tokens_details.as_slice(),
@@ -271,9 +278,9 @@ impl Usage {
         *self = Self {
             input: prompt.saturating_add(billed_tools),
             cache_read: wire.cached_content_token_count.unwrap_or(0),
-            audio_in: of(&wire.prompt_tokens_details, "AUDIO").saturating_add(tool_audio),
-            image_in: of(&wire.prompt_tokens_details, "IMAGE"),
-            video_in: of(&wire.prompt_tokens_details, "VIDEO"),
+            audio_in: of_input("AUDIO"),
+            image_in: of_input("IMAGE"),
+            video_in: of_input("VIDEO"),
             audio_cached: of(&wire.cache_tokens_details, "AUDIO"),
             image_cached: of(&wire.cache_tokens_details, "IMAGE"),
             output: if inside {
@@ -746,6 +753,17 @@ impl Usage {
         push(out, "},\"cached_tokens\":", self.cache_read);
         out.push(b'}');
     }
+}
+
+/// Returns what a usage object of any protocol says that it cost, in pico-dollars.
+pub fn bill(usage: &[u8]) -> Option<u64> {
+    Bill::read(usage)
+}
+
+/// Returns how many searches the `tool_usage` of OpenAI's Responses counts.
+pub fn searches_counted(tool_usage: &[u8]) -> Option<u64> {
+    let wire: ToolUsage = serde_json::from_slice(tool_usage).ok()?;
+    wire.web_search.num_requests
 }
 
 /// Appends what of `all` is text and what is of another kind, where there is any.

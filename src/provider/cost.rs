@@ -111,6 +111,8 @@ pub struct Price {
     pub fees: Vec<(Unit, u64)>,
     /// Searches are billed once a request, however many there were.
     pub search_per_prompt: bool,
+    /// Every request is a search, whether usage counts one or not.
+    pub search_always: bool,
     /// The least time that is billed.
     pub least_seconds: u32,
     /// No source states a price.
@@ -308,11 +310,13 @@ impl Price {
 
     /// Returns the fees of one answer.
     fn fees(&self, usage: &Usage) -> u128 {
-        let searches = if self.search_per_prompt {
-            usage.searches.min(1)
-        } else {
-            usage.searches
-        };
+        let mut searches = usage.searches;
+        if self.search_per_prompt {
+            searches = searches.min(1);
+        }
+        if self.search_always {
+            searches = searches.max(1);
+        }
         let size = usage.search_size.map(|size| match size {
             SearchSize::Low => Unit::SearchLow,
             SearchSize::Medium => Unit::SearchMedium,
@@ -335,7 +339,9 @@ impl Price {
             let fee = unit.and_then(|unit| self.fee(unit)).unwrap_or(0);
             sum.saturating_add(u128::from(fee) * u128::from(count))
         });
-        if !usage.duration.is_zero() && usage.total() == 0 {
+        // So do prices by the character and by the second.
+        let by_character = usage.characters > 0 && self.fee(Unit::Character).is_some();
+        if !usage.duration.is_zero() && usage.total() == 0 && !by_character {
             let least = u128::from(self.least_seconds) * 1000;
             let millis = usage.duration.as_millis().max(least);
             let fee = u128::from(self.fee(Unit::Second).unwrap_or(0));
@@ -344,9 +350,22 @@ impl Price {
         sum
     }
 
-    /// Returns whether a unit other than tokens makes up the price of `usage`.
-    fn priced_by_unit(&self, usage: &Usage) -> bool {
-        usage.total() == 0 && !self.fees.is_empty()
+    /// Returns whether what `usage` counts in place of tokens has a price, by one of its units.
+    fn prices_units(&self, usage: &Usage) -> bool {
+        // Whose tokens are free is free.
+        let free = |token| self.rates.get(token) == Some(0);
+        if free(Token::Input) && free(Token::Output) {
+            return true;
+        }
+        let counted = [
+            (Unit::Query, usage.queries > 0),
+            (Unit::Page, usage.pages > 0),
+            (Unit::Character, usage.characters > 0),
+            (Unit::Image, usage.images > 0),
+            (Unit::Second, !usage.duration.is_zero()),
+        ];
+        let mut counted = counted.iter().filter(|(_, is_told)| *is_told).peekable();
+        counted.peek().is_none() || counted.any(|(unit, _)| self.fee(*unit).is_some())
     }
 }
 
@@ -398,7 +417,9 @@ impl Ask<'_> {
         match price {
             Some(price) => {
                 sum = sum.saturating_add(price.fees(usage));
-                priced |= price.priced_by_unit(usage);
+                if usage.total() == 0 {
+                    priced = price.prices_units(usage);
+                }
             }
             None => priced &= usage.total() > 0,
         }

@@ -31,6 +31,22 @@ fn image_tokens_of_embeddings_are_told_apart() {
 }
 
 #[test]
+fn a_bill_is_read_whatever_was_asked_for() {
+    let embedded = r#"{"object":"list","data":[{"index":0,"embedding":[1]}],"usage":{"prompt_tokens":5,"total_tokens":5,"cost":0.0000001}}"#;
+    let found = told(Api::Embeddings, "{}", embedded).expect("usage");
+    assert_eq!((found.input, found.reported), (5, Some(100_000)));
+    let ranked =
+        r#"{"results":[{"index":0,"relevance_score":1}],"usage":{"total_tokens":5,"cost":0.001}}"#;
+    let request = r#"{"query":"q","documents":["d"]}"#;
+    let found = told(Api::Rerank, request, ranked).expect("usage");
+    assert_eq!(found.reported, Some(1_000_000_000));
+    let made =
+        r#"{"created":1,"data":[{"url":"http://x"}],"usage":{"cost_in_usd_ticks":200000000}}"#;
+    let found = told(Api::Images, "{}", made).expect("usage");
+    assert_eq!((found.images, found.reported), (1, Some(20_000_000_000)));
+}
+
+#[test]
 fn rankings_are_billed_by_unit_or_token() {
     let request = format!(
         r#"{{"query":"q","documents":[{}"d"]}}"#,

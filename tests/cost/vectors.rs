@@ -1,6 +1,7 @@
 //! Our own worked examples, one or more for each rule: a row of the catalogue, a provider's usage, the sum by hand.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -120,4 +121,48 @@ fn what_has_no_price_is_never_silently_free() {
         assert!(ask(row).unpriced, "{row}");
     }
     assert!(!ask(r#"{"price":{"in":0,"out":0}}"#).unpriced);
+}
+
+#[test]
+fn what_is_counted_in_units_without_a_price_is_not_free_either() {
+    type Count = fn(&mut Usage);
+    let units: [(&str, Count); 5] = [
+        ("mchar_in", |usage| usage.characters = 500),
+        ("image_out", |usage| usage.images = 2),
+        ("kquery", |usage| usage.queries = 1),
+        ("kpage", |usage| usage.pages = 3),
+        ("second_in", |usage| usage.duration = Duration::from_secs(9)),
+    ];
+    for (unit, count) in units {
+        let mut usage = Usage::default();
+        count(&mut usage);
+        let ask = |row: String| {
+            let row: Box<RawValue> = serde_json::from_str(&row).unwrap();
+            cost::cost(price(&row), &usage, super::snapshot())
+        };
+        let by_token = ask(r#"{"price":{"in":1,"out":1}}"#.into());
+        assert!(by_token.unpriced && by_token.pico == 0, "{unit} by token");
+        let by_unit = ask(format!(r#"{{"fees":{{"{unit}":5}}}}"#));
+        assert!(!by_unit.unpriced && by_unit.pico > 0, "{unit} by unit");
+        let free = ask(r#"{"price":{"in":0,"out":0}}"#.into());
+        assert!(!free.unpriced, "{unit} for nothing");
+    }
+}
+
+#[test]
+fn speech_is_billed_by_the_character_or_by_the_second() {
+    let usage = Usage {
+        characters: 1000,
+        duration: Duration::from_secs(60),
+        ..Usage::default()
+    };
+    let ask = |row: &str| {
+        let row: Box<RawValue> = serde_json::from_str(row).unwrap();
+        cost::usd(cost::cost(price(&row), &usage, super::snapshot()).pico)
+    };
+    let both = r#"{"fees":{"mchar_in":15,"second_out":0.00025}}"#;
+    assert_eq!(ask(both), "0.015");
+    let seconds = r#"{"price":{"in":0.6,"out":12},"fees":{"second_out":0.00025}}"#;
+    assert_eq!(ask(seconds), "0.015");
+    assert_eq!(ask(r#"{"fees":{"mchar_in":30}}"#), "0.03");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue};
 
 use super::super::Exchange;
@@ -15,7 +15,7 @@ use super::{packs, several};
 use crate::protocol::api::{self, Api};
 use crate::protocol::event::FailureClass;
 use crate::protocol::tap::{self, Whole};
-use crate::protocol::{self, Protocol, Shape};
+use crate::protocol::{self, Framing, Protocol, Shape};
 use crate::provider::Timeouts;
 use crate::routing::Allowance;
 use crate::upstream::{Answer, Failure, Stage};
@@ -26,6 +26,8 @@ const MOST_HELD_EVENTS: u32 = 64;
 /// A whole answer is read to its end before it is committed, so that a cut one can be asked for elsewhere; a
 /// longer one is passed on from here.
 const MOST_WHOLE: usize = 8 << 20;
+/// Some begin their answers with one, which JSON doesn't allow.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Images come whole, in base64.
 pub(super) const MOST_TASK: usize = 64 << 20;
 
@@ -83,7 +85,14 @@ impl Hold<'_> {
     }
 
     /// Holds a stream until its first semantic event.
-    pub(super) async fn stream(self, mut answer: Answer, x: &mut Exchange) -> Tried {
+    ///
+    /// `first` is what was read of it already.
+    pub(super) async fn stream(
+        self,
+        mut answer: Answer,
+        mut first: Option<Bytes>,
+        x: &mut Exchange,
+    ) -> Tried {
         let packed = packs(self.plan.candidate(), self.to);
         let mut through = match &self.outgoing.shape {
             Some(shape) if self.ask.watch => {
@@ -102,7 +111,11 @@ impl Hold<'_> {
         let mut size = 0;
         let mut ended = false;
         while !through.semantic() && through.failure().is_none() && !ended {
-            match self.read(&mut answer, x).await {
+            let piece = match first.take() {
+                Some(piece) => Ok(Some(piece)),
+                None => self.read(&mut answer, x).await,
+            };
+            match piece {
                 Ok(Some(piece)) => {
                     size += piece.len();
                     if self.ask.prefix.is_some() || (self.ask.keep && through.passes()) {
@@ -219,6 +232,14 @@ impl Hold<'_> {
         }
     }
 
+    /// Returns whether an answer begins as server-sent events do, and no JSON.
+    fn begins_a_stream(&self, piece: &[u8]) -> bool {
+        let start = piece.strip_prefix(BYTE_ORDER_MARK).unwrap_or(piece);
+        let start = start.trim_ascii_start();
+        let fields: [&[u8]; 5] = [b"data:", b"event:", b"id:", b"retry:", b":"];
+        self.to.framing() == Framing::Events && fields.iter().any(|field| start.starts_with(field))
+    }
+
     /// Reads a whole answer, and converts it where the client asked for another protocol or for a stream.
     pub(super) async fn whole(self, mut answer: Answer, x: &mut Exchange) -> Tried {
         let length = self.length;
@@ -226,7 +247,13 @@ impl Hold<'_> {
         let mut body = BytesMut::new();
         loop {
             match self.read(&mut answer, x).await {
-                Ok(Some(piece)) if first.is_none() && body.is_empty() => first = Some(piece),
+                Ok(Some(piece)) if first.is_none() && body.is_empty() => {
+                    // Some give their streams no content type, or JSON's.
+                    if self.ask.envelope.stream && self.begins_a_stream(&piece) {
+                        return Box::pin(self.stream(answer, Some(piece), x)).await;
+                    }
+                    first = Some(piece);
+                }
                 Ok(Some(piece)) => {
                     if let Some(first) = first.take() {
                         body.reserve(length.unwrap_or(first.len() * 4).min(MOST_WHOLE));
@@ -239,7 +266,11 @@ impl Hold<'_> {
             }
             let size = first.as_ref().map_or(body.len(), Bytes::len);
             if size > MOST_WHOLE {
-                if self.outgoing.shape.is_some() || self.ask.envelope.stream {
+                let streams = first
+                    .as_deref()
+                    .is_some_and(|first| self.begins_a_stream(first))
+                    || self.begins_a_stream(&body);
+                if streams || self.outgoing.shape.is_some() || self.ask.envelope.stream {
                     answer.abandon().await;
                     return broken(
                         "The provider's answer is too large to translate.",
@@ -251,9 +282,19 @@ impl Hold<'_> {
             }
         }
         answer.release().await;
-        let body = first.unwrap_or_else(|| body.freeze());
+        let mut body = first.unwrap_or_else(|| body.freeze());
         if length.is_some_and(|length| length != body.len()) {
             return broken("The provider cut its answer.", "cut");
+        }
+        if body.starts_with(BYTE_ORDER_MARK) {
+            body.advance(BYTE_ORDER_MARK.len());
+        }
+        // Some stream whatever they are asked for.
+        if !self.ask.envelope.stream
+            && self.begins_a_stream(&body)
+            && let Ok(summed) = form::stream_to_whole(&body, self.to, &Shape::default())
+        {
+            body = summed;
         }
         if self.outgoing.shape.is_some() || self.ask.envelope.stream {
             let own = || self.ask.shape(self.ask.wants_usage() || self.ask.keep);

@@ -169,7 +169,9 @@ pub(super) fn said(body: &[u8]) -> Option<String> {
         Object { message: Option<String> },
         Text(String),
     }
-    let body: Body = serde_json::from_slice(body).ok()?;
+    let Ok(body) = serde_json::from_slice::<Body>(first_of(body)) else {
+        return plain(body);
+    };
     let inner = body.error.and_then(|error| match error {
         Inner::Object { message } => message,
         Inner::Text(text) => Some(text),
@@ -178,6 +180,28 @@ pub(super) fn said(body: &[u8]) -> Option<String> {
         .or(body.message)
         .or_else(|| body.detail.map(|detail| detail.to_string()))?;
     Some(said.chars().take(2000).collect())
+}
+
+/// Returns the first of a list, which is how Google tells an error of a stream.
+fn first_of(body: &[u8]) -> &[u8] {
+    let list = body.trim_ascii().strip_prefix(b"[");
+    let mut values = serde_json::Deserializer::from_slice(list.unwrap_or_default())
+        .into_iter::<serde::de::IgnoredAny>();
+    match (list, values.next()) {
+        (Some(list), Some(Ok(_))) => &list[..values.byte_offset()],
+        (_, _) => body,
+    }
+}
+
+/// Returns an error that is told in plain words; pages for people say nothing to programs.
+fn plain(body: &[u8]) -> Option<String> {
+    const MOST: usize = 500;
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let is_words = !text.is_empty()
+        && text.len() <= MOST
+        && !text.starts_with(['<', '{', '['])
+        && !text.contains(|c: char| c.is_control() && !c.is_whitespace());
+    is_words.then(|| text.to_owned())
 }
 
 /// Makes the error for a failure that came inside a success.

@@ -18,6 +18,8 @@ pub struct Profile {
 pub enum Base {
     Keys(Keys),
     WebIdentity(WebIdentity),
+    /// A command that prints them.
+    Process(String),
     Environment,
     Container,
     Instance,
@@ -82,7 +84,10 @@ fn follow(
             break Base::Keys(keys);
         }
         let Some(arn) = section.get("role_arn") else {
-            let why = match ["credential_process", "sso_session", "sso_start_url"]
+            if let Some(command) = section.get("credential_process") {
+                break Base::Process(command.clone());
+            }
+            let why = match ["sso_session", "sso_start_url"]
                 .iter()
                 .find(|key| section.contains_key(**key))
             {
@@ -234,6 +239,11 @@ source_profile = circle
 [profile machine]
 role_arn = arn:aws:iam::1:role/d
 credential_source = Ec2InstanceMetadata
+[profile made]
+credential_process = /opt/keys --for 'lab one'
+[profile of-made]
+role_arn = arn:aws:iam::1:role/f
+source_profile = made
 [profile sso]
 sso_session = me
 [sso-session me]
@@ -285,6 +295,10 @@ web_identity_token_file = /token
         assert_eq!(roles, ["arn:aws:iam::1:role/a", "arn:aws:iam::1:role/b"]);
         assert_eq!(profile.roles[0].external_id.as_deref(), Some("x"));
         assert!(matches!(found("machine").base, Base::Instance));
+        let made = found("of-made");
+        let command = "/opt/keys --for 'lab one'";
+        assert!(matches!(&made.base, Base::Process(found) if found == command));
+        assert_eq!(made.roles.len(), 1);
         let web = found("web");
         assert!(matches!(web.base, Base::WebIdentity(_)) && web.roles.is_empty());
     }

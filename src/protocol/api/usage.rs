@@ -5,13 +5,21 @@ use std::time::Duration;
 use super::{Api, count, embeddings, member, rerank};
 use crate::codec::json;
 use crate::protocol::Protocol;
-use crate::protocol::usage::{Usage, decimal};
+use crate::protocol::usage::{Usage, bill, decimal};
 
 /// Returns what an answer of `from` took; `None` where neither it nor its request tells.
 ///
 /// `request_body` may be the client's or the one that was sent. Of a stream the last events are enough, cut anywhere
 /// before them. What had to be estimated says so.
 pub fn usage(api: Api, from: Protocol, request_body: &[u8], answer: &[u8]) -> Option<Usage> {
+    let mut usage = taken(api, from, request_body, answer)?;
+    if usage.reported.is_none() && answer.first() == Some(&b'{') {
+        usage.reported = member(answer, "usage").and_then(bill);
+    }
+    Some(usage)
+}
+
+fn taken(api: Api, from: Protocol, request_body: &[u8], answer: &[u8]) -> Option<Usage> {
     match api {
         Api::Chat => None,
         // Free, at everyone's.

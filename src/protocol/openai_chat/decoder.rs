@@ -134,7 +134,8 @@ impl Decoder {
             keep(&mut self.model, chunk.model);
         }
         if let Some(tier) = chunk.service_tier {
-            self.service_tier.get_or_insert_with(|| tier.into());
+            // What is told last served it; what comes first may be a wish.
+            self.service_tier = Some(tier.into());
         }
         self.usage = chunk.usage.or(self.usage.take());
         let Some(choice) = chunk.choices else {
@@ -313,15 +314,20 @@ impl Decoder {
             self.blocks.push(Kind::Text, &beside, each);
             self.blocks.finish(each);
         }
-        if let Some(usage) = self.usage.take() {
-            each(Event::Usage(usage));
-        }
+        self.tell_usage(each);
         self.phase = Phase::Ended;
         let finish = self.finish.unwrap_or(Finish::Stop);
         each(Event::Finish {
             reason: agreed(finish, self.blocks.called(), self.refused),
             stop_sequence: None,
         });
+    }
+
+    fn tell_usage(&mut self, each: &mut dyn FnMut(Event<'_>)) {
+        if let Some(mut usage) = self.usage.take() {
+            usage.tier = self.service_tier.take();
+            each(Event::Usage(usage));
+        }
     }
 
     fn fail(
@@ -332,9 +338,7 @@ impl Decoder {
     ) {
         self.start(each);
         self.blocks.abandon(each);
-        if let Some(usage) = self.usage.take() {
-            each(Event::Usage(usage));
-        }
+        self.tell_usage(each);
         self.phase = Phase::Ended;
         each(Event::Error(Failure { class, message }));
     }
@@ -366,6 +370,8 @@ struct Chunk<'b> {
 #[derive(Default)]
 struct Choices<'b> {
     first: Option<Choice<'b>>,
+    /// Moonshot has told it here.
+    usage: Option<Usage>,
 }
 
 #[derive(Default)]
@@ -384,7 +390,12 @@ impl<'b> Chunk<'b> {
                 ("id", _) => chunk.id = loose_string(r)?,
                 ("model", _) => chunk.model = loose_string(r)?,
                 ("service_tier", _) => chunk.service_tier = loose_string(r)?,
-                ("choices", b'[') => chunk.choices = Some(Choices::read(r)?),
+                ("choices", b'[') => {
+                    let mut choices = Choices::read(r)?;
+                    let usage = choices.usage.take();
+                    chunk.usage = chunk.usage.take().or(usage);
+                    chunk.choices = Some(choices);
+                }
                 ("usage", b'{') => chunk.usage = read_usage(r)?.or(chunk.usage.take()),
                 // Groq tells it here.
                 ("x_groq", b'{') => r.object(|r, key| {
@@ -425,6 +436,7 @@ impl<'b> Choices<'b> {
                     ("delta", b'{') => choice.delta = Some(r.raw()?),
                     ("finish_reason", _) => choice.finish = loose_string(r)?,
                     ("logprobs", _) => choice.logprobs = r.maybe_raw()?,
+                    ("usage", b'{') => choices.usage = read_usage(r)?.or(choices.usage.take()),
                     _ => drop(r.raw()?),
                 }
                 Ok(())

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::protocol::Protocol;
 use crate::protocol::chat::{Finish, Part, Str};
 use crate::protocol::text::Reader;
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{Usage, searches_counted};
 
 /// The longest message that is kept.
 const MESSAGE_MOST: usize = 2_000;
@@ -23,6 +23,8 @@ pub(super) struct Told<'b> {
     pub service_tier: Option<Str<'b>>,
     pub error: Option<&'b RawValue>,
     pub usage: Option<Usage>,
+    /// What the provider itself counts as searches: not every step of one is.
+    searches: Option<u64>,
     /// A list of items.
     pub output: Option<&'b RawValue>,
     /// Why it is incomplete.
@@ -43,6 +45,7 @@ impl<'b> Told<'b> {
                     self.usage = Some(usage);
                 }
             }
+            ("tool_usage", b'{') => self.searches = searches_counted(r.raw()?.get().as_bytes()),
             ("output", b'[') => self.output = Some(r.raw()?),
             ("incomplete_details", b'{') => r.object(|r, key| {
                 match &*key {
@@ -79,7 +82,8 @@ impl<'b> Told<'b> {
     /// Returns the usage, with what is billed beside it.
     pub fn usage(&mut self, searches: Searches) -> Option<Usage> {
         let mut usage = self.usage.take()?;
-        usage.searches = searches.web;
+        let told = usage.searches;
+        usage.searches = self.searches.unwrap_or(searches.web).max(told);
         usage.file_searches = searches.files;
         usage.tier = self.tier().map(|tier| (**tier).into());
         Some(usage)

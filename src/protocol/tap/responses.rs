@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::chunk::{Found, name, told};
 use crate::codec::json::{self, JsonError, Scanner};
 use crate::protocol::chat::Finish;
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{Usage, searches_counted};
 
 /// Deeper than OpenAI writes.
 const DEPTH: usize = 512;
@@ -26,6 +26,8 @@ struct Answer {
     refused: bool,
     web_searches: u64,
     file_searches: u64,
+    /// What the provider itself counts as searches: not every step of one is.
+    counted: Option<u64>,
 }
 
 impl Answer {
@@ -175,7 +177,8 @@ pub(super) fn usage(read: &mut Usage, json: &[u8]) -> bool {
         return false;
     };
     let was_read = read.read_openai_responses(&json[place]);
-    read.searches = answer.web_searches;
+    let told = read.searches;
+    read.searches = answer.counted.unwrap_or(answer.web_searches).max(told);
     read.file_searches = answer.file_searches;
     was_read
 }
@@ -195,6 +198,10 @@ fn read(data: &[u8], range: Range<usize>) -> Result<Answer, JsonError> {
             (b"model", Some(b'"')) => answer.model = Some(at(scanner.skip()?)),
             (b"service_tier", Some(b'"')) => answer.tier = Some(at(scanner.skip()?)),
             (b"usage", Some(b'{')) => answer.usage = Some(at(scanner.skip()?)),
+            (b"tool_usage", Some(b'{')) => {
+                let value = scanner.skip()?;
+                answer.counted = searches_counted(&inner[value]);
+            }
             (b"error", _) => {
                 let value = scanner.skip()?;
                 answer.error = told(&inner[value.clone()]).then(|| at(value));
@@ -281,6 +288,29 @@ mod tests {
         let mut read = Usage::default();
         assert!(usage(&mut read, &data[found.usage.unwrap()]));
         assert_eq!((read.input, read.output, read.searches), (7, 3, 1));
+    }
+
+    #[test]
+    fn what_the_provider_counts_as_searches_counts() {
+        use crate::protocol::{Protocol, Shape, decode_response};
+        for (told, wanted) in [
+            ("", 2),
+            (r#","tool_usage":{"web_search":{"num_requests":1}}"#, 1),
+            (r#","tool_usage":{"web_search":{"num_requests":0}}"#, 0),
+            (r#","tool_usage":{"image_gen":{"total_tokens":0}}"#, 2),
+            (r#","tool_usage":null"#, 2),
+        ] {
+            let body = format!(
+                r#"{{"id":"r","object":"response","model":"m","status":"completed","output":[{{"type":"web_search_call","id":"w"}},
+                    {{"type":"web_search_call","id":"v","action":{{"type":"open_page"}}}}],"usage":{{"input_tokens":7,"output_tokens":3}}{told}}}"#
+            );
+            let mut read = Usage::default();
+            assert!(usage(&mut read, body.as_bytes()));
+            assert_eq!(read.searches, wanted, "passed, {told}");
+            let protocol = Protocol::OpenaiResponses;
+            let answer = decode_response(protocol, body.as_bytes(), &Shape::default()).unwrap();
+            assert_eq!(answer.usage.unwrap().searches, wanted, "translated, {told}");
+        }
     }
 
     #[test]

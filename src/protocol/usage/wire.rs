@@ -10,11 +10,11 @@ use super::{SearchSize, decimal};
 /// Pico-dollars in a dollar, as a power of ten.
 const PICO: u32 = 12;
 /// xAI bills in ticks of 1e-10 dollars.
-pub const PICO_PER_TICK: u64 = 100;
+const PICO_PER_TICK: u64 = 100;
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-pub struct OpenaiChat<'b> {
+pub struct OpenaiChat {
     #[serde(deserialize_with = "count")]
     pub prompt_tokens: Option<u64>,
     #[serde(deserialize_with = "count")]
@@ -45,20 +45,44 @@ pub struct OpenaiChat<'b> {
     pub num_search_queries: Option<u64>,
     #[serde(deserialize_with = "lenient")]
     pub search_context_size: Option<Box<str>>,
-    /// OpenRouter and other routers: a number. Perplexity: an object.
-    #[serde(borrow)]
-    pub cost: Option<&'b RawValue>,
-    #[serde(borrow, deserialize_with = "lenient")]
-    pub cost_details: CostDetails<'b>,
-    #[serde(deserialize_with = "lenient")]
-    pub is_byok: bool,
-    /// xAI.
-    #[serde(deserialize_with = "count")]
-    pub cost_in_usd_ticks: Option<u64>,
 }
 
-impl OpenaiChat<'_> {
-    pub fn reported(&self) -> Option<u64> {
+impl OpenaiChat {
+    pub fn search_size(&self) -> Option<SearchSize> {
+        match self.search_context_size.as_deref()? {
+            "low" => Some(SearchSize::Low),
+            "medium" => Some(SearchSize::Medium),
+            "high" => Some(SearchSize::High),
+            _ => None,
+        }
+    }
+}
+
+/// The provider's own bill, which stands in the usage of whichever protocol it was asked by.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Bill<'b> {
+    /// OpenRouter and other routers: a number. Perplexity: an object.
+    #[serde(borrow)]
+    cost: Option<&'b RawValue>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    cost_details: CostDetails<'b>,
+    #[serde(deserialize_with = "lenient")]
+    is_byok: bool,
+    /// xAI.
+    #[serde(deserialize_with = "count")]
+    cost_in_usd_ticks: Option<u64>,
+}
+
+impl Bill<'_> {
+    /// Returns what a usage object says that it cost, in pico-dollars.
+    pub fn read(usage: &[u8]) -> Option<u64> {
+        // Few tell one: the others are not read twice.
+        memchr::memmem::find(usage, b"\"cost")?;
+        serde_json::from_slice::<Bill<'_>>(usage).ok()?.pico()
+    }
+
+    fn pico(&self) -> Option<u64> {
         if let Some(ticks) = self.cost_in_usd_ticks {
             return Some(ticks.saturating_mul(PICO_PER_TICK));
         }
@@ -74,15 +98,6 @@ impl OpenaiChat<'_> {
         };
         Some(cost.saturating_add(upstream))
     }
-
-    pub fn search_size(&self) -> Option<SearchSize> {
-        match self.search_context_size.as_deref()? {
-            "low" => Some(SearchSize::Low),
-            "medium" => Some(SearchSize::Medium),
-            "high" => Some(SearchSize::High),
-            _ => None,
-        }
-    }
 }
 
 /// Reads dollars, as a JSON number or a string, as pico-dollars.
@@ -92,15 +107,15 @@ fn money(raw: &RawValue) -> Option<u64> {
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-pub struct CostDetails<'b> {
+struct CostDetails<'b> {
     #[serde(borrow)]
-    pub upstream_inference_cost: Option<&'b RawValue>,
+    upstream_inference_cost: Option<&'b RawValue>,
 }
 
 #[derive(serde::Deserialize)]
-pub struct PerplexityCost<'b> {
+struct PerplexityCost<'b> {
     #[serde(borrow, default)]
-    pub total_cost: Option<&'b RawValue>,
+    total_cost: Option<&'b RawValue>,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -120,8 +135,37 @@ pub struct OpenaiResponses {
     pub output_token_details: OutputDetails,
     #[serde(deserialize_with = "seconds")]
     pub seconds: Duration,
+    /// Perplexity.
+    #[serde(deserialize_with = "lenient")]
+    pub tool_calls_details: ToolCalls,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+pub struct ToolCalls {
+    #[serde(deserialize_with = "lenient")]
+    pub search_web: Invocations,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Invocations {
     #[serde(deserialize_with = "count")]
-    pub cost_in_usd_ticks: Option<u64>,
+    pub invocation: Option<u64>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+pub struct ToolUsage {
+    #[serde(deserialize_with = "lenient")]
+    pub web_search: WebSearches,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+pub struct WebSearches {
+    #[serde(deserialize_with = "count")]
+    pub num_requests: Option<u64>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, serde::Deserialize)]
@@ -133,6 +177,9 @@ pub struct InputDetails {
     pub cache_write_tokens: Option<u64>,
     #[serde(deserialize_with = "count")]
     pub cache_creation_tokens: Option<u64>,
+    /// DashScope.
+    #[serde(deserialize_with = "count")]
+    pub cache_creation_input_tokens: Option<u64>,
     #[serde(deserialize_with = "count")]
     pub audio_tokens: Option<u64>,
     #[serde(deserialize_with = "count")]

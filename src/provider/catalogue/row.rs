@@ -40,6 +40,8 @@ pub struct Row {
     #[serde(default)]
     search_per_prompt: bool,
     #[serde(default)]
+    search_always: bool,
+    #[serde(default)]
     least_seconds: u32,
     /// What is known that it can do.
     caps: Option<Words>,
@@ -295,6 +297,7 @@ impl Row {
             multipliers: multipliers.collect(),
             fees,
             search_per_prompt: self.search_per_prompt,
+            search_always: self.search_always,
             least_seconds: self.least_seconds,
         }
     }

@@ -13,6 +13,9 @@ use crate::protocol::{Protocol, provenance};
 const JSON_INSTRUCTION: &str =
     "Answer with one valid JSON object and nothing else: no prose and no code fence around it.";
 
+/// What stands for a user who has not spoken yet: a conversation may not begin with the assistant.
+const SILENCE: &[u8] = b"{\"role\":\"user\",\"content\":\".\"}";
+
 /// Returns whether message `index` goes to `system`.
 fn is_hoisted(message: &Message<'_>, index: usize, same: bool) -> bool {
     match message.role {
@@ -160,6 +163,11 @@ pub(super) fn write_messages(
     let last = turns.len().saturating_sub(1);
     out.push(b'[');
     let start = out.len();
+    let begins = turns.first().map(|turn| turn.role);
+    if begins == Some(Role::Assistant) && !plan.same {
+        out.extend_from_slice(SILENCE);
+        notes.add("messages (begins with the assistant: a turn of the user was put before)");
+    }
     for (index, turn) in turns.iter().enumerate() {
         comma(start, out);
         out.extend_from_slice(match turn.role {

@@ -17,6 +17,8 @@ const JSON_INSTRUCTION: &str =
 
 /// Stands in for the input of a call whose arguments are not a JSON object: the text as it was.
 const BROKEN_INPUT: &str = "_raw";
+/// What stands for a user who has not spoken yet: a conversation may not begin with the assistant.
+const SILENCE: &[u8] = b"{\"role\":\"user\",\"content\":[{\"text\":\".\"}]}";
 /// The longest id of a tool call.
 const ID_MAX: usize = 64;
 
@@ -264,6 +266,12 @@ impl<'w, 'r> Writer<'w, 'r> {
         let last = turns.len().saturating_sub(1);
         out.push(b'[');
         let start = out.len();
+        let begins = turns.first().map(|turn| turn.role);
+        if begins == Some(Role::Assistant) && !self.plan.same {
+            out.extend_from_slice(SILENCE);
+            self.notes
+                .add("messages (begins with the assistant: a turn of the user was put before)");
+        }
         for (index, turn) in turns.iter().enumerate() {
             comma(start, out);
             out.extend_from_slice(match turn.role {

@@ -14,6 +14,8 @@ use crate::protocol::{Facts, Protocol, SCHEMA_TOOL, Translated};
 /// What Cohere allows at most.
 const STOPS_MAX: usize = 5;
 const TOP_K_MAX: u32 = 500;
+/// Cohere refuses what is warmer.
+const TEMPERATURE: std::ops::RangeInclusive<f64> = 0.0..=1.0;
 const TOP_P: std::ops::RangeInclusive<f64> = 0.01..=0.99;
 
 const SCHEMA_DESCRIPTION: &str = "Gives the final answer. Call it once, with the whole answer.";
@@ -279,13 +281,16 @@ fn write_limits(
     let top_p = request
         .top_p
         .map(|p| within(p, "top_p", TOP_P, same, notes));
+    let temperature = request
+        .temperature
+        .map(|value| within(value, "temperature", TEMPERATURE, same, notes));
     let penalty = |value: Option<f64>, name, notes: &mut Notes| {
         value.map(|value| within(value, name, 0.0..=1.0, same, notes))
     };
     let frequency = penalty(request.frequency_penalty, "frequency_penalty", notes);
     let presence = penalty(request.presence_penalty, "presence_penalty", notes);
     for (name, field, value) in [
-        ("temperature", "temperature", request.temperature),
+        ("temperature", "temperature", temperature),
         ("p", "top_p", top_p),
     ] {
         match value {

@@ -69,6 +69,12 @@ impl<'r> Conversation<'r> {
                 parts: std::mem::take(&mut conversation.system),
             });
         }
+        if conversation.turns.is_empty() && !same {
+            return Err(Error::field(
+                "messages",
+                "`messages` says nothing: every content is empty.",
+            ));
+        }
         if !same {
             for turn in conversation.turns.iter_mut().filter(|turn| !turn.is_model) {
                 // Stable: within each kind the order stays.
