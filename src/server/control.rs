@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::build::{Parts, Pools, Start};
 use crate::config::{Mistake, Store, watch};
 use crate::gateway::{Core, charge_interrupted};
+use crate::identity;
 use crate::limit::spent;
 use crate::provider::catalogue;
 
@@ -275,6 +276,8 @@ impl BackgroundService for Control {
                     ticks = ticks.wrapping_add(1);
                     charge_interrupted(&self.link.core);
                     self.keep_spent(&mut kept);
+                    self.link.pools.sweep();
+                    identity::http::sweep();
                     let changed = self.link.core.directory.view().credentials_changed();
                     if std::mem::replace(&mut credentials, changed) != changed {
                         let link = self.link.clone();
