@@ -52,7 +52,7 @@ pub async fn hold(
     let held = x.core.budgets.reserve(&scopes, most, Timestamp::now());
     let mut held = held.map_err(|over| refused(&over, x))?;
     if let Some(shared) = &x.core.shared {
-        match shared.budgets(&scopes, most).await {
+        match Box::pin(shared.budgets(&scopes, most)).await {
             Ok(lot) => held.share(lot),
             Err(Short::Refused(over)) => return Err(refused(&over, x)),
             Err(Short::Away) => return Err(limits::away("Budgets")),
