@@ -7,6 +7,59 @@ use bytes::Bytes;
 
 use super::json::{Member, write_string};
 
+/// A body in pieces, to be sent one after the other.
+#[derive(Debug, Clone)]
+pub struct Pieces {
+    first: Bytes,
+    others: Vec<Bytes>,
+    length: usize,
+}
+
+impl Pieces {
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Returns the body in one piece.
+    pub fn whole(&self) -> Bytes {
+        if self.others.is_empty() {
+            return self.first.clone();
+        }
+        let mut whole = Vec::with_capacity(self.length);
+        self.iter().for_each(|piece| whole.extend_from_slice(piece));
+        whole.into()
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.length += piece.len();
+            self.others.push(piece);
+        }
+    }
+}
+
+impl From<Bytes> for Pieces {
+    fn from(body: Bytes) -> Self {
+        Self {
+            length: body.len(),
+            first: body,
+            others: Vec::new(),
+        }
+    }
+}
+
+/// A body from this size on is not copied for an edit: its parts stay where they are. The copy of a large one leaves
+/// the processor's caches on its way, and costs as much again when it is sent.
+const LONG: usize = 16 << 10;
+
 /// Edits that wait to be applied to one body, in any order.
 ///
 /// Where two meet, the outer one counts: a value replaced in a member that is removed is gone. Of two replacements
@@ -79,6 +132,39 @@ impl<'e> Edits<'e> {
         if self.is_empty() {
             return body.clone();
         }
+        let edits = self.sorted(body);
+        let added: usize = edits.iter().map(|(_, bytes)| bytes.len()).sum();
+        let mut out = Vec::with_capacity(body.len() + added);
+        let mut from = 0;
+        for (range, bytes) in edits {
+            out.extend_from_slice(&body[from..range.start]);
+            out.extend_from_slice(bytes);
+            from = range.end;
+        }
+        out.extend_from_slice(&body[from..]);
+        Bytes::from(out)
+    }
+
+    /// Like [`Edits::apply`], without a copy where the body is long.
+    pub fn apply_in_pieces(&self, body: &Bytes) -> Pieces {
+        if self.is_empty() || body.len() < LONG {
+            return self.apply(body).into();
+        }
+        let edits = self.sorted(body);
+        let mut pieces = Pieces::from(Bytes::new());
+        pieces.others.reserve(edits.len() * 2 + 1);
+        let mut from = 0;
+        for (range, bytes) in edits {
+            pieces.push(body.slice(from..range.start));
+            pieces.push(Bytes::copy_from_slice(bytes));
+            from = range.end;
+        }
+        pieces.push(body.slice(from..));
+        pieces
+    }
+
+    /// Returns what is put in place of what, front to back, the outer of two that meet.
+    fn sorted(&self, body: &[u8]) -> Vec<(Range<usize>, &[u8])> {
         let mut edits: Vec<(Range<usize>, &[u8])> =
             Vec::with_capacity(self.replaced.len() + self.removed.len() + 1);
         for (at, (range, bytes)) in self.replaced.iter().enumerate() {
@@ -100,19 +186,15 @@ impl<'e> Edits<'e> {
             edits.push((close..close, &self.inserted[first..]));
         }
         edits.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
-        let added: usize = edits.iter().map(|(_, bytes)| bytes.len()).sum();
-        let mut out = Vec::with_capacity(body.len() + added);
         let mut from = 0;
-        for (range, bytes) in edits {
-            if range.start < from {
-                continue;
+        edits.retain(|(range, _)| {
+            let outer = range.start >= from;
+            if outer {
+                from = range.end;
             }
-            out.extend_from_slice(&body[from..range.start]);
-            out.extend_from_slice(bytes);
-            from = range.end;
-        }
-        out.extend_from_slice(&body[from..]);
-        Bytes::from(out)
+            outer
+        });
+        edits
     }
 
     /// Appends the ranges to remove, one for each run of neighbours. Returns whether no member is left.

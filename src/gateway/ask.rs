@@ -11,7 +11,7 @@ use super::endpoint::Coat;
 use super::intake::Controls;
 use crate::access::Key;
 use crate::codec::json::{self, Member};
-use crate::codec::splice::Edits;
+use crate::codec::splice::{Edits, Pieces};
 use crate::error::{Error, Kind, Result};
 use crate::limit::overload::Turn;
 use crate::limit::{Amount, Limited};
@@ -79,7 +79,7 @@ pub struct Ask<'a> {
 
 /// A request body as one provider is to get it.
 pub struct Outgoing {
-    pub body: Bytes,
+    pub body: Pieces,
     /// What it takes in further requests, beside that one.
     pub further: Vec<Bytes>,
     pub dropped: Vec<String>,
@@ -209,7 +209,7 @@ impl Ask<'_> {
     /// Builds the body of a request that is no chat.
     pub fn build_task(&self, candidate: &Candidate, to: Protocol) -> Result<Outgoing> {
         let mut outgoing = Outgoing {
-            body: self.body.clone(),
+            body: self.body.clone().into(),
             further: Vec::new(),
             dropped: Vec::new(),
             shape: None,
@@ -229,17 +229,18 @@ impl Ask<'_> {
             let built = api::build_all(self.api, self.protocol, to, self.body, wants)?;
             let mut bodies = built.bodies.into_iter().map(Bytes::from);
             outgoing.shape = Some(self.shape(false));
-            outgoing.body = bodies.next().unwrap_or_default();
+            outgoing.body = bodies.next().unwrap_or_default().into();
             outgoing.further = bodies.collect();
             outgoing.dropped = built.dropped;
         } else if self.api == Api::CountTokens && to == Protocol::Bedrock {
             // The path names the model, and nothing else may.
         } else {
             let kind = self.content_type.to_str().unwrap_or_default();
-            outgoing.body = api::splice_model(self.api, kind, self.body, &candidate.model)?;
+            let mut body = api::splice_model(self.api, kind, self.body, &candidate.model)?;
             if self.api == Api::CountTokens && self.protocol == Protocol::Anthropic {
-                outgoing.body = unplaced(outgoing.body);
+                body = unplaced(body);
             }
+            outgoing.body = body.into();
         }
         Ok(outgoing)
     }
@@ -313,7 +314,7 @@ impl Ask<'_> {
             }
         }
         Ok(Outgoing {
-            body,
+            body: body.into(),
             further: Vec::new(),
             dropped: translated.dropped,
             shape,
@@ -323,7 +324,7 @@ impl Ask<'_> {
     }
 
     /// The client's own bytes, with the model's name, quirks and what is ours spliced.
-    fn pass(&self, candidate: &Candidate) -> (Bytes, bool) {
+    fn pass(&self, candidate: &Candidate) -> (Pieces, bool) {
         let envelope = self.envelope;
         let mut edits = Edits::new();
         if is_placed(candidate, self.protocol) {
@@ -352,7 +353,7 @@ impl Ask<'_> {
                 }
             }
         }
-        (edits.apply(self.body), hide_usage)
+        (edits.apply_in_pieces(self.body), hide_usage)
     }
 
     /// Names the provider's model in a body of the client's own protocol.

@@ -140,7 +140,7 @@ pub async fn run(
             }
         }
         if let Some(index) = full {
-            match hunt.wait(index, x).await {
+            match Box::pin(hunt.wait(index, x)).await {
                 Ok(slot) => hunt.slot = Some(slot),
                 Err(error) => {
                     hunt.last.get_or_insert_with(|| error.into());
@@ -222,13 +222,15 @@ impl<'a> Hunt<'a> {
         let Some(pool) = &candidate.pool else {
             return Step::Go;
         };
-        if !self.open(candidate.model_scope, desperate, Instant::now()) {
+        let begun = Instant::now();
+        if !self.open(candidate.model_scope, desperate, begun) {
             return Step::Go;
         }
+        let mut first = Some(begun);
         // Of all attempts at this target: it is given back when none of them answers.
         let mut permit = Admission::default();
         loop {
-            let now = Instant::now();
+            let now = first.take().unwrap_or_else(Instant::now);
             if self.has_failed(index, Failed::Target) {
                 return Step::Go;
             }
@@ -243,7 +245,7 @@ impl<'a> Hunt<'a> {
             }
             let resolved = pool.is_resolved() || {
                 let resolving = Instant::now();
-                let found = tokio::time::timeout(timers.connect, pool.resolve()).await;
+                let found = tokio::time::timeout(timers.connect, Box::pin(pool.resolve())).await;
                 x.waited += resolving.elapsed();
                 found.unwrap_or(false)
             };

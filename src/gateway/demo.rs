@@ -36,16 +36,16 @@ pub fn answer(
 ) -> Box<Won> {
     let shape = ask.shape(ask.wants_usage() || ask.keep);
     let text = echo(ask);
+    let prefix = match ask.protocol {
+        Protocol::OpenaiChat => "chatcmpl-",
+        Protocol::OpenaiResponses => "resp_",
+        Protocol::OpenaiCompletions => "cmpl-",
+        Protocol::Anthropic => "msg_",
+        Protocol::Gemini | Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => "",
+    };
     let response = Response {
         family: ask.protocol,
-        id: new_id(match ask.protocol {
-            Protocol::OpenaiChat => "chatcmpl-",
-            Protocol::OpenaiResponses => "resp_",
-            Protocol::OpenaiCompletions => "cmpl-",
-            Protocol::Anthropic => "msg_",
-            Protocol::Gemini | Protocol::Bedrock | Protocol::Cohere | Protocol::Ollama => "",
-        })
-        .into(),
+        id: new_id(prefix, jiff::Timestamp::now()).into(),
         model: (&*route.targets[target].model).into(),
         usage: Some(Usage {
             input: ask.input_estimate().max(1),

@@ -118,11 +118,12 @@ impl Exchange {
     /// Notes that the answer's head is about to go to the client.
     pub fn commit(&mut self, status: u16) {
         self.committed = true;
+        let now = Instant::now();
         if let Some(writing) = self.writing.take() {
-            self.phase(Phase::Write, writing);
+            self.record.spent(Phase::Write, now - writing);
         }
         self.record.status = status;
-        self.record.overhead = self.started.elapsed().saturating_sub(self.waited);
+        self.record.overhead = (now - self.started).saturating_sub(self.waited);
     }
 
     /// Spends what the exchange cost, and gives back the rest of what was held for it.

@@ -1,9 +1,10 @@
 //! What came in: which endpoint, in which protocol, with which controls, and the body within bounds.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
 use pingora::proxy::Session;
 
 use crate::error::{Error, Kind, Result};
@@ -11,6 +12,7 @@ use crate::ledger::metadata::{self, Metadata};
 use crate::limit::overload::Priority;
 use crate::protocol::Protocol;
 use crate::routing::constraints::Constraints;
+use crate::upstream::within;
 
 /// JSON deeper than this is refused.
 pub const MOST_DEPTH: usize = 128;
@@ -250,7 +252,7 @@ pub async fn body(session: &mut Session, most: u64, time: Duration) -> Result<By
         }
         session.set_keepalive(kept);
     }
-    match tokio::time::timeout(time, collect(session, most, announced)).await {
+    match within(time, collect(session, most, announced)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Error::new(
             Kind::BodyTimeout,
@@ -381,14 +383,14 @@ pub fn query(query: Option<&str>, protocol: Protocol) -> Option<String> {
 }
 
 /// Returns the client's own request id when it is fit to be repeated, else a new one.
-pub fn request_id(headers: &HeaderMap) -> String {
+pub fn request_id(headers: &HeaderMap, now: Timestamp) -> String {
     let sent = headers
         .get("x-request-id")
         .and_then(|value| value.to_str().ok());
     let fit = |id: &&str| (8..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
     match sent.filter(fit) {
         Some(id) => id.to_owned(),
-        None => new_id("req_"),
+        None => new_id("req_", now),
     }
 }
 
@@ -397,9 +399,8 @@ const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
 /// Returns `prefix`, the time in milliseconds (nine digits of base 32) and 15 random letters and digits. What is kept by such
 /// an id grows at one end of its index: random ids would touch a page of the database each.
-pub fn new_id(prefix: &str) -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let time = since.unwrap_or_default().as_millis();
+pub fn new_id(prefix: &str, now: Timestamp) -> String {
+    let time = now.as_millisecond();
     let mut id = String::with_capacity(prefix.len() + 24);
     id.push_str(prefix);
     for at in (0..9).rev() {

@@ -193,7 +193,7 @@ pub async fn replay(
     let mut headers = limits;
     let named = (header_value(&entry.provider), header_value(&entry.model));
     relay::name(&mut headers, named, 0, outcome);
-    headers.push(relay::overhead(x));
+    headers.push(relay::overhead(x, Instant::now()));
     if entry.degraded {
         x.record.degraded = true;
         headers.push(relay::degraded());

@@ -19,7 +19,7 @@ use super::{
     Exchange, Gateway, Head, Now, attempt, degrade, limits, queue, rules, shadow, spending, tokens,
 };
 use crate::access::Key;
-use crate::cache::{self, Follower, Outcome, Ticket};
+use crate::cache::{self, Cache, Follower, Outcome, Ticket};
 use crate::error::{Error, Kind, Result};
 use crate::limit::Permit;
 use crate::observe::record::{ArmRecord, CacheOutcome, CandidateRecord, Phase};
@@ -77,7 +77,8 @@ impl Gateway {
             unknown,
         } = if stored {
             let most = usize::try_from(now.snapshot.server.max_body).unwrap_or(usize::MAX);
-            storing::continued(&self.core, tenant, body, most).await?
+            // Boxed, like all that few requests wait for: a future has the size of its largest part, and is moved.
+            Box::pin(storing::continued(&self.core, tenant, body, most)).await?
         } else {
             Continued {
                 body,
@@ -212,34 +213,45 @@ impl Gateway {
         }
         if asked.api == Api::CountTokens {
             let key = key.as_deref();
-            return tokens::count(&ask, &route, key, &self.core, permit, limits, session, x).await;
+            let counting = tokens::count(&ask, &route, key, &self.core, permit, limits, session, x);
+            return Box::pin(counting).await;
         }
-        let keep = match self
-            .cached(
-                now,
-                &ask,
-                tenant,
-                key.as_deref(),
-                &beta,
-                (&route, stale),
-                &mut permit,
-                limits,
-                session,
-                x,
-            )
-            .await?
-        {
-            Cached::Answered(done) => return Ok(done),
-            Cached::Ask(keep) => keep,
+        let keep = match self.cache_for(&ask, x)? {
+            None => None,
+            Some(cache) => {
+                let asking = self.cached(
+                    now,
+                    &cache,
+                    &ask,
+                    tenant,
+                    key.as_deref(),
+                    &beta,
+                    (&route, stale),
+                    &mut permit,
+                    limits,
+                    session,
+                    x,
+                );
+                match Box::pin(asking).await? {
+                    Cached::Answered(done) => return Ok(done),
+                    Cached::Ask(keep) => keep,
+                }
+            }
         };
         ask.keep = keep.is_some();
         let until = x.started + ask.timeouts_of(&route, None).total;
         let gate = &self.core.routing.gates.all;
-        let slot = match queue::slot_for(&self.core, gate, &ask.turn, until, session, x).await {
-            Ok(slot) => slot,
-            Err(error) => {
-                give_back(&mut permit);
-                return Err(error.into());
+        let slot = match gate.enter() {
+            Some(slot) => slot,
+            None => {
+                let waiting = queue::slot_for(&self.core, gate, &ask.turn, until, session, x);
+                match Box::pin(waiting).await {
+                    Ok(slot) => slot,
+                    Err(error) => {
+                        give_back(&mut permit);
+                        return Err(error.into());
+                    }
+                }
             }
         };
         let chain = now
@@ -286,8 +298,9 @@ impl Gateway {
             let screen = ask.screen(&all, key.as_deref());
             let instead = choose(&last, &ask.asked(&last), None, &screen);
             let tried = {
-                let attempts = std::pin::pin!(attempt::run(&ask, &to, &instead, &self.core, x));
-                self.unless_gone(attempts, session, keep.as_ref()).await
+                let mut attempts = Box::pin(attempt::run(&ask, &to, &instead, &self.core, x));
+                self.unless_gone(attempts.as_mut(), session, keep.as_ref())
+                    .await
             };
             match tried {
                 Some((Ok(answered), gone)) => {
@@ -351,7 +364,7 @@ impl Gateway {
                     previous: ask.previous,
                     limits: std::mem::take(limits),
                 };
-                Ok(kept::replay(replay, &entry, session, x).await?)
+                Ok(Box::pin(kept::replay(replay, &entry, session, x)).await?)
             }
             None => Err(Error::new(Kind::ClientGone, "The client left before the answer.").into()),
         }
@@ -382,6 +395,22 @@ impl Gateway {
         }
     }
 
+    /// Returns the cache, where the request may be answered by it.
+    fn cache_for(&self, ask: &Ask<'_>, x: &mut Exchange) -> Result<Option<Arc<Cache>>> {
+        let control = ask.controls.cache;
+        // What Mistral's SDK is told differs from what others are.
+        let fit = control != CacheControl::NoStore && ask.api == Api::Chat && !ask.mistral;
+        let cache = fit.then(|| self.core.cache.load_full()).as_deref().cloned();
+        if let Some(cache) = cache.flatten() {
+            return Ok(Some(cache));
+        }
+        x.record.cache = CacheOutcome::Bypass;
+        if control == CacheControl::OnlyIfCached {
+            return Err(kept::not_cached());
+        }
+        Ok(None)
+    }
+
     /// Consults the cache: an answer, or what is to be done with the one that comes.
     #[expect(
         clippy::too_many_arguments,
@@ -390,6 +419,7 @@ impl Gateway {
     async fn cached(
         &self,
         now: &Now,
+        cache: &Arc<Cache>,
         ask: &Ask<'_>,
         tenant: &str,
         caller: Option<&Key>,
@@ -401,17 +431,6 @@ impl Gateway {
         x: &mut Exchange,
     ) -> Result<Cached> {
         let control = ask.controls.cache;
-        let cache = self.core.cache.load_full();
-        // What Mistral's SDK is told differs from what others are.
-        let fit = control != CacheControl::NoStore && ask.api == Api::Chat && !ask.mistral;
-        let Some(cache) = cache.as_ref().as_ref().filter(|_| fit) else {
-            x.record.cache = CacheOutcome::Bypass;
-            return if control == CacheControl::OnlyIfCached {
-                Err(kept::not_cached())
-            } else {
-                Ok(Cached::Ask(None))
-            };
-        };
         let scope = cache::Scope {
             tenant,
             protocol: ask.protocol,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::ask::Ask;
-use super::reply::{self, Headers};
+use super::reply::Headers;
 use super::{Core, Exchange};
 use crate::error::{Error, Kind, Result};
 use crate::limit::shared::Short;
@@ -92,9 +92,7 @@ pub async fn admit<'l>(
         Err(Short::Refused(denied)) => denied.headers,
         Err(Short::Away) => RateHeaders::default(),
     };
-    for (name, value) in left.iter() {
-        headers.push((name, reply::header_value(value.as_str())));
-    }
+    left.put(headers);
     outcome.map_err(|short| refused(short, &x.core))
 }
 
@@ -115,7 +113,7 @@ async fn within<'l>(
     let admitted = core.limiter.admit_all(limited.clone(), amount, now);
     let mut permit = admitted.map_err(Short::Refused)?;
     if let Some(shared) = &core.shared {
-        match shared.limits(limited, amount).await {
+        match Box::pin(shared.limits(limited, amount)).await {
             Ok(lot) => permit.share(lot),
             Err(short) => {
                 permit.undo();

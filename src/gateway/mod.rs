@@ -50,6 +50,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 
@@ -145,6 +146,9 @@ impl ProxyHttp for Gateway {
     fn new_ctx(&self) -> Box<Exchange> {
         Box::new(Exchange::begin(self.core.clone()))
     }
+
+    /// None: what Pingora adds otherwise, which compresses answers where that is wanted, is asked for each head and piece.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(
         &self,
@@ -352,8 +356,8 @@ impl Gateway {
     ) -> Result<pingora::Result<()>, Lost> {
         let path = session.req_header().uri.path().to_owned();
         let headers = &session.req_header().headers;
-        x.record.id = intake::request_id(headers);
         x.record.at = jiff::Timestamp::now();
+        x.record.id = intake::request_id(headers, x.record.at);
         x.protocol = endpoint::protocol(&path, headers);
         let query = session.req_header().uri.query().map(str::to_owned);
         let found = Endpoint::native(&path, |name| now.table.has_provider(name))

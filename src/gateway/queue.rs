@@ -60,9 +60,6 @@ pub async fn slot_for(
     session: &mut Session,
     x: &mut Exchange,
 ) -> Result<Slot> {
-    if let Some(slot) = gate.enter() {
-        return Ok(slot);
-    }
     let waiting = slot(core, gate, Scope::Server, turn, until, x);
     tokio::select! {
         biased;

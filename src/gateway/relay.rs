@@ -73,8 +73,8 @@ pub fn name(
 }
 
 /// Returns the header that tells the time spent in the gateway itself so far.
-pub fn overhead(x: &Exchange) -> (HeaderName, HeaderValue) {
-    let own = x.started.elapsed().saturating_sub(x.waited);
+pub fn overhead(x: &Exchange, now: Instant) -> (HeaderName, HeaderValue) {
+    let own = (now - x.started).saturating_sub(x.waited);
     let micros = u64::try_from(own.as_micros()).unwrap_or(u64::MAX);
     (OVERHEAD, HeaderValue::from(micros))
 }
@@ -115,10 +115,14 @@ impl Delivery<'_> {
         }
     }
 
-    fn headers(&mut self, meta: &Meta, x: &Exchange) -> Headers {
+    /// Returns the headers of an answer whose first byte is sent `now`.
+    fn headers(&mut self, meta: &Meta, now: Instant, x: &mut Exchange) -> Headers {
+        x.record.ttft = Some(now - x.started);
         let mut headers = std::mem::take(&mut self.limits);
         let limited = !headers.is_empty();
         // With limits of our own the provider's would contradict them.
+        // With room for the names of who answered and what else follows.
+        headers.reserve(meta.headers.len() + 12);
         let ours = |name: &HeaderName| limited && name.as_str().starts_with("x-ratelimit-");
         headers.extend(meta.headers.iter().filter(|(name, _)| !ours(name)).cloned());
         let candidate = meta.candidate();
@@ -129,7 +133,7 @@ impl Delivery<'_> {
             attempts,
             x.record.cache,
         );
-        headers.push(overhead(x));
+        headers.push(overhead(x, now));
         if x.record.degraded {
             headers.push(degraded());
         }
@@ -195,12 +199,11 @@ impl Delivery<'_> {
         if self.gone {
             return left(session, x).await;
         }
-        let mut headers = self.headers(meta, x);
+        let mut headers = self.headers(meta, Instant::now(), x);
         headers.push((http::header::CONTENT_TYPE, meta.content_type.clone()));
         if !x.record.unpriced {
             headers.push((COST, header_value(&cost::usd(pico))));
         }
-        x.record.ttft = Some(x.started.elapsed());
         reply::whole(session, x, meta.status, headers, body).await
     }
 
@@ -214,7 +217,7 @@ impl Delivery<'_> {
         session: &mut Session,
         x: &mut Exchange,
     ) -> pingora::Result<()> {
-        let mut headers = self.headers(meta, x);
+        let mut headers = self.headers(meta, Instant::now(), x);
         headers.push((http::header::CONTENT_TYPE, meta.content_type.clone()));
         begin(session, x, meta.status, headers).await?;
         let task = self.ask.api != Api::Chat;
@@ -309,7 +312,7 @@ impl Delivery<'_> {
         session: &mut Session,
         x: &mut Exchange,
     ) -> pingora::Result<()> {
-        let mut headers = self.headers(meta, x);
+        let mut headers = self.headers(meta, Instant::now(), x);
         headers.push((
             http::header::CONTENT_TYPE,
             dress::media_type(self.ask.protocol, self.ask.coat),
@@ -320,7 +323,6 @@ impl Delivery<'_> {
         ));
         // nginx and its kin hold streams back without this.
         headers.push((ACCEL, HeaderValue::from_static("no")));
-        x.record.ttft = Some(x.started.elapsed());
         let _open = x.core.metrics.open_stream();
         let passed = through.passes();
         let hide = self.ask.keep && !passed && hides(self.ask);

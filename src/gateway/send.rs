@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora::http::RequestHeader;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use self::hold::Hold;
 use self::refused::{broken, read_error, refused, unsigned, wire};
@@ -24,7 +23,7 @@ use crate::protocol::api::Api;
 use crate::protocol::{Framing, Protocol};
 use crate::provider::{Platform, Speaks, platform};
 use crate::routing::Candidate;
-use crate::upstream::{self, Failure, Stage};
+use crate::upstream::{self, Failure, Head, Stage};
 
 /// Makes one attempt.
 pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange) -> Tried {
@@ -59,7 +58,7 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         return wire(Failure::unresolved(&candidate.provider.name));
     };
     let mut timers = plan.timers;
-    let left = plan.deadline.saturating_duration_since(Instant::now());
+    let left = plan.deadline.saturating_duration_since(preparing);
     timers.connect = timers.connect.min(left);
     timers.first_byte = timers.first_byte.min(left);
     let target = target(ask, plan, speaks);
@@ -69,7 +68,8 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         return several.boxed().await;
     }
     let signed = if candidate.signs() {
-        let signing = candidate.authorize(plan.place.endpoint, "POST", &target, &outgoing.body);
+        let body = outgoing.body.whole();
+        let signing = candidate.authorize(plan.place.endpoint, "POST", &target, &body);
         match tokio::time::timeout(left, signing).await {
             Ok(Ok(signed)) => signed,
             Ok(Err(error)) => return unsigned(error),
@@ -79,14 +79,10 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
         Vec::new()
     };
     let sent = x.phase(Phase::Prepare, preparing);
-    let answer = upstream::send(
-        pool.wire(),
-        &plan.place.peer,
-        &|| head(ask, plan, to, (&target, &signed), outgoing.body.len()),
-        &outgoing.body,
-        &timers,
-    )
-    .await;
+    let length = HeaderValue::from(outgoing.body.len());
+    let head = head(ask, plan, to, (&target, &signed), &length);
+    let (wire_out, body) = (pool.wire(), &outgoing.body);
+    let answer = upstream::send(wire_out, &plan.place.peer, &head, body, &timers).await;
     let waited = x.phase(Phase::Upstream, sent) - sent;
     x.waited += waited;
     let mut answer = match answer {
@@ -185,54 +181,76 @@ fn target<'p>(ask: &Ask<'_>, plan: &'p Try<'_>, speaks: &Speaks) -> Cow<'p, [u8]
 }
 
 /// Builds the request's head.
-fn head(
-    ask: &Ask<'_>,
-    plan: &Try<'_>,
+fn head<'h>(
+    ask: &'h Ask<'_>,
+    plan: &'h Try<'_>,
     to: Protocol,
-    (target, signed): (&[u8], &[(HeaderName, HeaderValue)]),
-    length: usize,
-) -> pingora::Result<Box<RequestHeader>> {
+    (target, signed): (&'h [u8], &'h [(HeaderName, HeaderValue)]),
+    length: &'h HeaderValue,
+) -> Head<'h> {
+    static POST: Method = Method::POST;
+    static IDENTITY: HeaderValue = HeaderValue::from_static("identity");
     let candidate = plan.candidate();
     let endpoint = &candidate.endpoints[plan.place.endpoint];
     let same = to == ask.protocol;
     let accept = match candidate.provider.platform.framing(to) {
-        _ if ask.api != Api::Chat => "*/*",
-        _ if !ask.envelope.stream || packs(candidate, to) => "application/json",
-        Framing::Events => "text/event-stream",
-        Framing::Lines => "application/x-ndjson",
-        Framing::EventStream => "application/vnd.amazon.eventstream",
+        _ if ask.api != Api::Chat => &accept::ANY,
+        _ if !ask.envelope.stream || packs(candidate, to) => &accept::JSON,
+        Framing::Events => &accept::EVENTS,
+        Framing::Lines => &accept::LINES,
+        Framing::EventStream => &accept::EVENT_STREAM,
     };
     let ours = &candidate.headers[plan.credential.unwrap_or_default()];
     let count = 5 + ours.len() + signed.len() + ask.forwarded.len();
-    let mut headers = HeaderMap::with_capacity(count);
-    headers.insert(http::header::HOST, endpoint.host.clone());
-    let kind = if same {
-        ask.content_type.clone()
-    } else {
-        super::reply::JSON
+    let mut head = Head {
+        method: &POST,
+        target,
+        headers: Vec::with_capacity(count),
     };
-    headers.insert(http::header::CONTENT_TYPE, kind);
-    headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(http::header::ACCEPT, HeaderValue::from_static(accept));
-    const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
-    headers.insert(http::header::ACCEPT_ENCODING, IDENTITY);
+    let kind = if same {
+        &ask.content_type
+    } else {
+        &accept::JSON
+    };
+    head.headers.extend([
+        (&http::header::HOST, &endpoint.host),
+        (&http::header::CONTENT_TYPE, kind),
+        (&http::header::CONTENT_LENGTH, length),
+        (&http::header::ACCEPT, accept),
+        (&http::header::ACCEPT_ENCODING, &IDENTITY),
+    ]);
     // What only the client's own protocol knows stays out of another's request.
     let forwarded = ask.forwarded.iter();
     let forwarded = forwarded.filter(|(name, _)| same || !name.as_str().starts_with("anthropic-"));
     for (name, value) in ours.iter().chain(signed).chain(forwarded) {
-        headers.insert(name.clone(), value.clone());
+        head.set(name, value);
     }
-    upstream::head(http::Method::POST, target, headers)
+    head
+}
+
+/// What a provider is asked to answer with.
+mod accept {
+    use http::HeaderValue;
+
+    pub static ANY: HeaderValue = HeaderValue::from_static("*/*");
+    pub static JSON: HeaderValue = HeaderValue::from_static("application/json");
+    pub static EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+    pub static LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+    pub static EVENT_STREAM: HeaderValue =
+        HeaderValue::from_static("application/vnd.amazon.eventstream");
 }
 
 fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(http::header::CONTENT_TYPE)?.to_str().ok()
 }
 
+/// Room for as many is made at once.
+const MOST_PASSED: usize = 12;
+
 /// Returns the provider's headers that go on to the client: an allow-list, because the others name our account,
 /// our connection or the provider's cookies.
 pub fn passed(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-    let mut passed = Vec::new();
+    let mut passed = Vec::with_capacity(headers.len().min(MOST_PASSED));
     for (name, value) in headers {
         let text = name.as_str();
         let fit = matches!(

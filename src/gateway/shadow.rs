@@ -138,14 +138,15 @@ impl Copy {
             stream: self.said.1,
         };
         let envelope = Envelope::read_said(&self.body, self.protocol, intake::MOST_DEPTH, said)?;
-        let id = intake::new_id("req_");
+        let now = jiff::Timestamp::now();
+        let id = intake::new_id("req_", now);
         x.asked_by(self.key.as_deref());
         // Nobody sees its answer, and the request is kept with the original.
         x.body = None;
         let record = &mut x.record;
         record.id.clone_from(&id);
         record.shadow_of = Some(self.of.clone());
-        record.at = jiff::Timestamp::now();
+        record.at = now;
         record.endpoint = self.endpoint;
         record.client_protocol = self.protocol.name();
         record.cache = CacheOutcome::Bypass;

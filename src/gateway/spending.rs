@@ -75,7 +75,7 @@ pub async fn hold_some(key: Option<&Key>, now: &Now, x: &mut Exchange) -> Result
 /// Has what is held counted by all nodes together.
 async fn share(scopes: &[Scope], mut held: Reservation, x: &mut Exchange) -> Result<()> {
     if let Some(shared) = &x.core.shared {
-        match shared.budgets(scopes, held.pico()).await {
+        match Box::pin(shared.budgets(scopes, held.pico())).await {
             Ok(lot) => held.share(lot),
             Err(Short::Refused(over)) => return Err(refused(&over, x)),
             Err(Short::Away) => return Err(limits::away("Budgets")),

@@ -21,6 +21,11 @@ const MOST_ADDRESSES: usize = 3;
 /// Its own connections, which trust the system's authorities: a provider's own don't vouch for who makes tokens.
 static WIRE: LazyLock<Arc<Wire>> = LazyLock::new(|| Upstream::new().wire(None));
 
+/// Closes connections that nobody needs any more. To be called from time to time.
+pub fn sweep() {
+    WIRE.sweep();
+}
+
 pub struct Request<'a> {
     pub method: Method,
     pub url: &'a str,
@@ -103,8 +108,11 @@ impl<'a> Request<'a> {
             idle: self.patience,
             total: self.patience * 3,
         };
-        let head = || self.head(url);
-        let sending = upstream::send(&WIRE, peer, &head, &self.body, &timers);
+        let head = self
+            .head(url)
+            .map_err(|error| upstream::Failure::unsaid(&error))?;
+        let (head, body) = (upstream::Head::of(&head), self.body.clone().into());
+        let sending = upstream::send(&WIRE, peer, &head, &body, &timers);
         let mut answer = Box::pin(sending).await?;
         let status = answer.head().status.as_u16();
         let mut body = BytesMut::new();

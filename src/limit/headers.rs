@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::HeaderName;
+use bytes::BytesMut;
+use http::{HeaderName, HeaderValue};
 
 use super::bucket::Level;
 
@@ -25,6 +26,20 @@ const TOKENS: [HeaderName; 3] = [
 ];
 
 impl RateHeaders {
+    /// Appends what goes with an answer. The values are parts of one text.
+    pub fn put(&self, headers: &mut Vec<(HeaderName, HeaderValue)>) {
+        if self.is_empty() {
+            return;
+        }
+        let mut room = BytesMut::with_capacity(128);
+        headers.reserve(REQUESTS.len() + TOKENS.len());
+        for (name, text) in self.iter() {
+            room.extend_from_slice(text.as_str().as_bytes());
+            let value = HeaderValue::from_maybe_shared(room.split().freeze());
+            headers.extend(value.ok().map(|value| (name, value)));
+        }
+    }
+
     /// Returns names and values; none for limits that the key doesn't have.
     pub fn iter(&self) -> impl Iterator<Item = (HeaderName, Text)> {
         let rows = [(REQUESTS, self.requests), (TOKENS, self.tokens)];

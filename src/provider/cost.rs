@@ -33,8 +33,9 @@ pub fn usd(pico: u64) -> String {
     if rest == 0 {
         return whole.to_string();
     }
-    let text = format!("{whole}.{rest:012}");
-    text.trim_end_matches('0').to_owned()
+    let mut text = format!("{whole}.{rest:012}");
+    text.truncate(text.trim_end_matches('0').len());
+    text
 }
 
 /// Pico-dollars in a dollar.

@@ -98,6 +98,11 @@ impl Pools {
         pools
     }
 
+    /// Closes connections to providers that nobody needs any more.
+    pub fn sweep(&self) {
+        self.upstream.sweep();
+    }
+
     fn begin(&self, provider: &Arc<Provider>) -> Running {
         let wire = self.upstream.wire(provider.ca.as_ref());
         let pool = Arc::new(Pool::new(provider, wire));

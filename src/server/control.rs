@@ -16,6 +16,7 @@ use super::build::{Parts, Pools, Start};
 use super::spent::Spent;
 use crate::config::{Mistake, Store, watch};
 use crate::gateway::Core;
+use crate::identity;
 use crate::provider::catalogue;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -239,6 +240,8 @@ impl BackgroundService for Control {
                 _ = tick.tick() => {
                     ticks = ticks.wrapping_add(1);
                     spent.tick();
+                    self.link.pools.sweep();
+                    identity::http::sweep();
                     let changed = self.link.core.directory.view().credentials_changed();
                     if std::mem::replace(&mut credentials, changed) != changed {
                         let link = self.link.clone();

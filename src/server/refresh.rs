@@ -258,13 +258,14 @@ pub async fn fetch(wire: &Arc<Wire>, address: &Address, known: &Copy) -> Result<
         .map_err(|error| format!("it can't be looked up: {error}"))?;
     let first = addresses.next().ok_or("it has no address")?;
     let peer = Arc::new(HttpPeer::new(first, endpoint.tls, endpoint.host.clone()));
-    let nothing = bytes::Bytes::new();
+    let nothing = bytes::Bytes::new().into();
     let timers = Timeouts {
         connect: Duration::from_secs(10),
         first_byte: Duration::from_secs(30),
         ..Timeouts::default()
     };
-    let head = || head(address, known);
+    let head = head(address, known).map_err(|error| error.to_string())?;
+    let head = upstream::Head::of(&head);
     let sending = upstream::send(wire, &peer, &head, &nothing, &timers);
     let mut answer = Box::pin(sending).await.map_err(|failure| failure.cause)?;
     let status = answer.head().status.as_u16();
@@ -275,7 +276,7 @@ pub async fn fetch(wire: &Arc<Wire>, address: &Address, known: &Copy) -> Result<
     match status {
         200 => {}
         304 if known.etag.is_some() || known.modified.is_some() => {
-            answer.release().await;
+            answer.abandon().await;
             return Ok(Outcome::Same);
         }
         300..=399 => return Err(format!("it answered {status}: name the final address")),
@@ -290,7 +291,8 @@ pub async fn fetch(wire: &Arc<Wire>, address: &Address, known: &Copy) -> Result<
         }
         body.extend_from_slice(&piece);
     }
-    answer.release().await;
+    // The next time is hours away.
+    answer.abandon().await;
     Ok(Outcome::New(Copy {
         url: address.written.clone(),
         etag,

@@ -105,7 +105,7 @@ impl<'a> Hunt<'a> {
                     let affinity = &self.core.routing.affinity;
                     affinity.put(conversation, candidate, plan.credential, plan.place.address);
                 }
-                self.learn(candidate, &won.flow, took);
+                self.learn(candidate, &won.flow, took, now);
                 self.answered(plan, &won, leg.started, now);
                 Ok(won)
             }
@@ -158,8 +158,7 @@ impl<'a> Hunt<'a> {
     }
 
     /// Notes an answer, and how long it let us wait.
-    fn learn(&self, candidate: &Candidate, flow: &Flow, took: Duration) {
-        let now = Instant::now();
+    fn learn(&self, candidate: &Candidate, flow: &Flow, took: Duration, now: Instant) {
         candidate.stats.succeeded(now);
         let stream = match flow {
             Flow::Stream { .. } => true,

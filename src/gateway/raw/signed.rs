@@ -15,7 +15,7 @@ use super::super::{Exchange, intake};
 use super::Raw;
 use crate::error::{Error, Kind, Result};
 use crate::provider::Auth;
-use crate::upstream::{self, Answer, Failure, Stage};
+use crate::upstream::{self, Answer, Failure, Head, Stage};
 
 /// What belongs to one connection, and not to the request or the answer.
 const HOPS: [HeaderName; 8] = [
@@ -100,8 +100,8 @@ impl Raw {
                 ));
             };
             let timers = candidate.provider.timeouts;
-            let made = || Ok(Box::new(head.clone()));
-            let sent = upstream::send(pool.wire(), &Arc::new(*peer), &made, body, &timers).await;
+            let (head, body) = (Head::of(&head), body.clone().into());
+            let sent = upstream::send(pool.wire(), &Arc::new(*peer), &head, &body, &timers).await;
             match sent {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if connecting(&failure) => {
@@ -140,7 +140,7 @@ impl Raw {
         session: &mut Session,
         x: &mut Exchange,
     ) -> pingora::Result<()> {
-        let mut head: ResponseHeader = answer.head().clone();
+        let mut head = ResponseHeader::from(answer.head().clone());
         if matches!(head.status.as_u16(), 401 | 403) {
             self.candidate().distrust();
         }

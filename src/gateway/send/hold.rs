@@ -1,5 +1,7 @@
 //! An answer that is held until it may be committed, and converted where the client asked for another.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -18,7 +20,7 @@ use crate::protocol::tap::{self, Whole};
 use crate::protocol::{self, Framing, Protocol, Shape};
 use crate::provider::Timeouts;
 use crate::routing::Allowance;
-use crate::upstream::{Answer, Failure, Stage};
+use crate::upstream::{self, Answer, Failure, Stage};
 
 /// Held back of a stream until its first semantic event.
 const MOST_HELD: usize = 64 << 10;
@@ -75,13 +77,19 @@ impl Hold<'_> {
 
     /// Reads the next piece within the idle timer and the deadline.
     async fn read(&self, answer: &mut Answer, x: &mut Exchange) -> Result<Option<Bytes>, Failure> {
+        let reused = answer.reused;
+        let mut reading = pin!(answer.read());
+        // Most answers have come with their head: then no clock is asked.
+        if let Poll::Ready(read) = upstream::at_once(reading.as_mut()).await {
+            return read;
+        }
         let started = Instant::now();
         let left = self.plan.deadline.saturating_duration_since(started);
         // Known already, so the clock isn't asked once more.
         let until = started + self.timers.idle.min(left);
-        let read = tokio::time::timeout_at(until.into(), answer.read()).await;
+        let read = tokio::time::timeout_at(until.into(), reading).await;
         x.waited += started.elapsed();
-        read.unwrap_or_else(|_| Err(Failure::timer(Stage::Body, answer.reused)))
+        read.unwrap_or_else(|_| Err(Failure::timer(Stage::Body, reused)))
     }
 
     /// Holds a stream until its first semantic event.

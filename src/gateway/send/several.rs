@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::super::Exchange;
 use super::super::allowance;
@@ -46,7 +46,7 @@ pub async fn attempt(
     busy: Busy,
     x: &mut Exchange,
 ) -> Tried {
-    let first = std::iter::once(outgoing.body.clone());
+    let first = std::iter::once(outgoing.body.whole());
     let bodies: Vec<Bytes> = first.chain(outgoing.further.iter().cloned()).collect();
     let sent = Instant::now();
     // Boxed: each holds a request, and the compiler loses itself in the type.
@@ -151,8 +151,10 @@ async fn fetch(
         first_byte: timers.first_byte.min(left()),
         ..*timers
     };
-    let made = || head(ask, plan, to, (target, &signed), body.len());
-    let sent = upstream::send(pool.wire(), &plan.place.peer, &made, &body, &timers).await;
+    let length = HeaderValue::from(body.len());
+    let head = head(ask, plan, to, (target, &signed), &length);
+    let body = body.into();
+    let sent = upstream::send(pool.wire(), &plan.place.peer, &head, &body, &timers).await;
     let mut answer = sent.map_err(Lack::Wire)?;
     if !answer.decode() {
         answer.abandon().await;
