@@ -487,6 +487,13 @@ impl<'b> Scanner<'b> {
     #[inline]
     fn text(&mut self) -> Result<Range<usize>, JsonError> {
         let from = self.at + 1;
+        if let Some((end, foreign)) = step::short(self.body, from) {
+            self.at = end + 1;
+            if foreign {
+                self.utf8(from..end)?;
+            }
+            return Ok(from..end);
+        }
         let seen = match step::string(self.body, from, Halves::Allow) {
             Ok(seen) => seen,
             Err(at) => {

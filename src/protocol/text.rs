@@ -373,9 +373,13 @@ impl<'b> Reader<'b> {
             if ahead.peek() != b'"' {
                 return None;
             }
-            let start = ahead.at + 1;
-            ahead.leap()?;
-            let found = self.text.get(start..ahead.at - 1) == Some(key);
+            let rest = self.text.as_bytes().get(ahead.at + 1..)?;
+            let found = rest.starts_with(key.as_bytes()) && rest.get(key.len()) == Some(&b'"');
+            if found {
+                ahead.at += key.len() + 2;
+            } else {
+                ahead.leap()?;
+            }
             if ahead.peek() != b':' {
                 return None;
             }

@@ -38,6 +38,16 @@ pub(super) fn string(body: &[u8], from: usize, halves: Halves) -> Result<Seen, u
     last(body, at, halves, escapes)
 }
 
+/// Returns the end of a string whose inside begins at `from`, where it ends within a step and has no escape, as keys and
+/// words do, and whether that step has a byte above ASCII.
+#[inline]
+pub(super) fn short(body: &[u8], from: usize) -> Option<(usize, bool)> {
+    let step: &Step = body.get(from..)?.first_chunk()?;
+    let end = from + before(step);
+    let foreign = u128::from_le_bytes(*step) & u128::from_le_bytes([0x80; STEP]) != 0;
+    (body.get(end) == Some(&b'"')).then_some((end, foreign))
+}
+
 /// The last bytes of a body, one by one.
 fn last(body: &[u8], mut at: usize, halves: Halves, mut escapes: bool) -> Result<Seen, usize> {
     loop {
@@ -90,15 +100,21 @@ const SHORT: [bool; 256] = {
 
 /// Returns the first place from `at` on that holds a quote, a backslash or a control byte, or the end.
 #[inline]
-pub(super) fn plain(body: &[u8], mut at: usize) -> usize {
+pub(super) fn plain(body: &[u8], at: usize) -> usize {
     // Keys and words end in the first step.
-    let mut first = true;
+    match body.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(step) => match before(step) {
+            STEP => further(body, at + STEP),
+            before => at + before,
+        },
+        None => further(body, at),
+    }
+}
+
+fn further(body: &[u8], mut at: usize) -> usize {
     while let Some(step) = body.get(at..).and_then(|rest| rest.first_chunk()) {
-        if std::mem::take(&mut first) || is_stop(step) {
-            let before = before(step);
-            if before < STEP {
-                return at + before;
-            }
+        if is_stop(step) {
+            return at + before(step);
         }
         at += STEP;
     }
@@ -167,6 +183,9 @@ mod tests {
                     let step: &Step = body.first_chunk().unwrap();
                     assert_eq!(is_stop(step), slow(step, 0) < STEP, "{name}");
                     assert_eq!(before(step), slow(step, 0), "{name}");
+                    let end = Some(slow(step, 0)).filter(|end| body[*end] == b'"');
+                    let foreign = step.iter().any(|byte| *byte >= 0x80);
+                    assert_eq!(short(&body, 0), end.map(|end| (end, foreign)), "{name}");
                 }
             }
         }

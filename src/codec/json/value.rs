@@ -5,11 +5,13 @@ use super::step::{Halves, string};
 
 /// Returns the first place from `at` on that is no white space, or the end.
 pub fn past_space(body: &[u8], mut at: usize) -> usize {
-    let eight = |at: usize| body.get(at..).and_then(|rest| rest.first_chunk()) == Some(b"        ");
     loop {
+        // Indentation: as many spaces as there are among the next eight bytes before anything else.
+        if let Some(eight) = body.get(at..).and_then(|rest| rest.first_chunk()) {
+            let others = u64::from_le_bytes(*eight) ^ u64::from_le_bytes(*b"        ");
+            at += others.trailing_zeros() as usize / 8;
+        }
         match body.get(at) {
-            // Indentation.
-            Some(b' ') if eight(at) => at += 8,
             Some(b' ' | b'\n' | b'\t' | b'\r') => at += 1,
             Some(_) | None => return at,
         }

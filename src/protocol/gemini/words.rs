@@ -22,7 +22,7 @@ impl Notes {
 
 /// Returns a field's name in camelCase.
 pub(super) fn camel(name: &str) -> Cow<'_, str> {
-    if !name.bytes().any(|byte| byte == b'_') {
+    if !has_underscore(name.as_bytes()) {
         return Cow::Borrowed(name);
     }
     let mut camel = String::with_capacity(name.len());
@@ -37,6 +37,17 @@ pub(super) fn camel(name: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(camel)
+}
+
+/// Like a search, which is made for longer texts than names are.
+fn has_underscore(name: &[u8]) -> bool {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    let (words, rest) = name.as_chunks();
+    let is_in = |word: u64| word.wrapping_sub(EACH) & !word & EACH << 7 != 0;
+    words
+        .iter()
+        .any(|word| is_in(u64::from_le_bytes(*word) ^ EACH * b'_' as u64))
+        || rest.contains(&b'_')
 }
 
 /// Reads a word of an enumeration; servers that write their protocol buffers plainly send its number.
@@ -183,6 +194,9 @@ mod tests {
             ("parameters_json_schema", "parametersJsonSchema"),
             ("_x", "x"),
             ("a__b_", "aB"),
+            ("usage_metadata", "usageMetadata"),
+            ("promptTokens_Details", "promptTokensDetails"),
+            ("candidatesTokenCount", "candidatesTokenCount"),
         ] {
             assert_eq!(camel(name), camel_case);
         }
