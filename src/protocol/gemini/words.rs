@@ -43,10 +43,10 @@ pub(super) fn camel(name: &str) -> Cow<'_, str> {
 fn has_underscore(name: &[u8]) -> bool {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     let (words, rest) = name.as_chunks();
-    let is_in = |word: u64| word.wrapping_sub(EACH) & !word & EACH << 7 != 0;
+    let is_in = |word: u64| word.wrapping_sub(EACH) & !word & (EACH << 7) != 0;
     words
         .iter()
-        .any(|word| is_in(u64::from_le_bytes(*word) ^ EACH * b'_' as u64))
+        .any(|word| is_in(u64::from_le_bytes(*word) ^ (EACH * b'_' as u64)))
         || rest.contains(&b'_')
 }
 
