@@ -7,11 +7,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use step::plain;
+use step::{Halves, plain};
+use value::number;
+pub use value::{end, past_space, whole};
 
 // Named by path, so that this file means the same when it is compiled from elsewhere.
 #[path = "json/step.rs"]
 mod step;
+#[path = "json/value.rs"]
+mod value;
 
 /// One `"key": value` of an object, as offsets into its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +153,13 @@ pub fn unescape(body: &[u8], inside: Range<usize>) -> Option<Cow<'_, str>> {
 /// Returns the first place from `at` on that holds a quote, a backslash or a control byte, or the end.
 #[inline]
 pub fn clean(text: &[u8], at: usize) -> usize {
-    plain(text, at, &mut false)
+    plain(text, at)
+}
+
+/// Reads a string whose inside begins at `from`, every escape of which is whole: returns where it ends, and whether it
+/// has escapes. An error is the place of what is at fault, or the end.
+pub fn string_end(text: &str, from: usize) -> Result<(usize, bool), usize> {
+    step::string(text.as_bytes(), from, Halves::Deny).map(|seen| (seen.end, seen.escapes))
 }
 
 /// Reads the escape sequence that `text` begins with: the character, and the bytes that it takes. `None` for one that
@@ -352,10 +362,11 @@ impl<'b> Scanner<'b> {
     /// Returns the first byte of what comes next, past white space.
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {
-        loop {
-            match self.body.get(self.at) {
-                Some(b' ' | b'\n' | b'\t' | b'\r') => self.at += 1,
-                byte => return byte.copied(),
+        match self.body.get(self.at) {
+            Some(byte) if *byte > b' ' => Some(*byte),
+            Some(_) | None => {
+                self.at = past_space(self.body, self.at);
+                self.body.get(self.at).copied()
             }
         }
     }
@@ -469,37 +480,15 @@ impl<'b> Scanner<'b> {
     }
 
     fn number(&mut self) -> Result<(), JsonError> {
-        if self.body.get(self.at) == Some(&b'-') {
-            self.at += 1;
-        }
-        if self.body.get(self.at) == Some(&b'0') {
-            self.at += 1;
-        } else {
-            self.digits()?;
-        }
-        if self.body.get(self.at) == Some(&b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.body.get(self.at) {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.body.get(self.at) {
-                self.at += 1;
+        match number(self.body, self.at) {
+            Ok(end) => {
+                self.at = end;
+                Ok(())
             }
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    fn digits(&mut self) -> Result<(), JsonError> {
-        let from = self.at;
-        while let Some(b'0'..=b'9') = self.body.get(self.at) {
-            self.at += 1;
-        }
-        if self.at == from {
-            Err(self.error(JsonErrorKind::Syntax))
-        } else {
-            Ok(())
+            Err(at) => {
+                self.at = at;
+                Err(self.error(JsonErrorKind::Syntax))
+            }
         }
     }
 
@@ -507,36 +496,23 @@ impl<'b> Scanner<'b> {
     #[inline]
     fn text(&mut self) -> Result<Range<usize>, JsonError> {
         let from = self.at + 1;
-        let mut at = from;
-        let mut foreign = false;
-        loop {
-            at = plain(self.body, at, &mut foreign);
-            match self.body.get(at) {
-                Some(b'"') => break,
-                Some(b'\\') => match self.body.get(at + 1) {
-                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
-                    Some(b'u')
-                        if self
-                            .body
-                            .get(at + 2..at + 6)
-                            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)) =>
-                    {
-                        at += 6;
-                    }
-                    Some(_) | None => {
-                        self.at = at;
-                        return Err(self.error(JsonErrorKind::Syntax));
-                    }
-                },
-                // A control byte, or the end.
-                Some(_) | None => {
-                    self.at = at;
-                    return Err(self.error(JsonErrorKind::Syntax));
-                }
+        if let Some((end, foreign)) = step::short(self.body, from) {
+            self.at = end + 1;
+            if foreign {
+                self.utf8(from..end)?;
             }
+            return Ok(from..end);
         }
+        let seen = match step::string(self.body, from, Halves::Allow) {
+            Ok(seen) => seen,
+            Err(at) => {
+                self.at = at;
+                return Err(self.error(JsonErrorKind::Syntax));
+            }
+        };
+        let at = seen.end;
         self.at = at + 1;
-        if foreign {
+        if !self.body[from..at].is_ascii() {
             self.utf8(from..at)?;
         } else if at - from >= BLOB {
             self.blob(from..at);

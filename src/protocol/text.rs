@@ -5,12 +5,13 @@
 use std::borrow::Cow;
 
 use memchr::memchr2;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chat::{Prose, Str};
 use crate::codec::json;
 use crate::error::{Error, Kind, Result};
+
+mod checked;
 
 /// How many unknown fields inside known objects are remembered.
 const STRANGERS_MAX: usize = 64;
@@ -18,7 +19,7 @@ const STRANGERS_MAX: usize = 64;
 /// Reads one document from front to back.
 ///
 /// Every value is checked as JSON exactly once: strings here, everything that is kept or skipped whole by
-/// `serde_json`. [`Reader::tag`] alone looks ahead, without checking. Where it stands is not tracked but found
+/// [`json::end`]. [`Reader::tag`] alone looks ahead, without checking. Where it stands is not tracked but found
 /// by a second look when an error must say it, so a good body pays nothing for it.
 #[derive(Debug)]
 pub struct Reader<'b> {
@@ -51,12 +52,16 @@ impl<'b> Reader<'b> {
     }
 
     /// Skips white space and returns the byte that the next value begins with (0 at the end).
+    #[inline]
     pub fn peek(&mut self) -> u8 {
         let bytes = self.text.as_bytes();
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(self.at) {
-            self.at += 1;
+        match bytes.get(self.at) {
+            Some(byte) if *byte > b' ' => *byte,
+            Some(_) | None => {
+                self.at = json::past_space(bytes, self.at);
+                bytes.get(self.at).copied().unwrap_or(0)
+            }
         }
-        bytes.get(self.at).copied().unwrap_or(0)
     }
 
     /// Reads an object; `each` must read the value of every key that it is called with.
@@ -126,13 +131,35 @@ impl<'b> Reader<'b> {
     /// Reads `null` as nothing and anything else with `one`.
     pub fn maybe<T>(&mut self, one: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
         if self.peek() == b'n' {
-            self.raw()?;
+            self.skip()?;
             return Ok(None);
         }
         one(self).map(Some)
     }
 
+    #[inline]
     pub fn string(&mut self) -> Result<Str<'b>> {
+        match self.plain() {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.other_string(),
+        }
+    }
+
+    /// Reads a string without escapes, as nearly all are that aren't prose; anything else stays unread.
+    fn plain(&mut self) -> Option<&'b str> {
+        if self.peek() != b'"' {
+            return None;
+        }
+        let start = self.at + 1;
+        let end = json::clean(self.text.as_bytes(), start);
+        if self.text.as_bytes().get(end) != Some(&b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        Some(&self.text[start..end])
+    }
+
+    fn other_string(&mut self) -> Result<Str<'b>> {
         if self.peek() != b'"' {
             return Err(self.wrong("a string"));
         }
@@ -184,26 +211,23 @@ impl<'b> Reader<'b> {
             return Err(self.wrong("a string"));
         }
         let start = self.at + 1;
-        let bytes = self.text.as_bytes();
-        let first = json::clean(bytes, start);
-        let (mut at, mut escapes) = (first, false);
-        loop {
-            match bytes.get(at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    let Some((_, length)) = json::escape(&bytes[at..]) else {
-                        // Half a character can't be passed on as it is, and the rest is no escape.
-                        return self.escaped_string(start, first).map(Prose::from);
-                    };
-                    escapes = true;
-                    at = json::clean(bytes, at + length);
-                }
-                Some(_) => return Err(self.syntax("a control character stands in a string")),
-                None => return Err(self.syntax("a string does not end")),
+        let (end, escapes) = match json::string_end(self.text, start) {
+            Ok(found) => found,
+            Err(at) => {
+                let bytes = self.text.as_bytes();
+                return match bytes.get(at) {
+                    // Half a character can't be passed on as it is, and the rest is no escape.
+                    Some(b'\\') => {
+                        let first = json::clean(bytes, start);
+                        self.escaped_string(start, first).map(Prose::from)
+                    }
+                    Some(_) => Err(self.syntax("a control character stands in a string")),
+                    None => Err(self.syntax("a string does not end")),
+                };
             }
-        }
-        self.at = at + 1;
-        let inside = &self.text[start..at];
+        };
+        self.at = end + 1;
+        let inside = &self.text[start..end];
         Ok(if escapes {
             Prose::of_json(inside)
         } else {
@@ -212,14 +236,31 @@ impl<'b> Reader<'b> {
     }
 
     pub fn boolean(&mut self) -> Result<bool> {
-        if !matches!(self.peek(), b't' | b'f') {
+        let first = self.peek();
+        if !matches!(first, b't' | b'f') {
             return Err(self.wrong("a boolean"));
         }
-        Ok(self.raw()?.get() == "true")
+        self.skip()?;
+        Ok(first == b't')
     }
 
     pub fn integer(&mut self) -> Result<u32> {
+        let before = self.mark();
+        if let Some(value) = self.whole() {
+            if let Ok(value) = u32::try_from(value) {
+                return Ok(value);
+            }
+            self.back(before);
+        }
         self.parsed("an integer from 0 to 4294967295")
+    }
+
+    /// Reads a whole number without sign, fraction and exponent; anything else stays unread.
+    pub fn whole(&mut self) -> Option<u64> {
+        self.peek();
+        let (value, end) = json::whole(self.text, self.at)?;
+        self.at = end;
+        Some(value)
     }
 
     pub fn signed(&mut self) -> Result<i64> {
@@ -241,20 +282,30 @@ impl<'b> Reader<'b> {
             return Err(self.wrong(what));
         }
         let before = self.at;
-        self.raw()?.get().parse().map_err(|_| {
+        self.skip()?;
+        self.text[before..self.at].parse().map_err(|_| {
             self.at = before;
             self.wrong(what)
         })
     }
 
+    /// Reads any value and forgets it.
+    pub fn skip(&mut self) -> Result<()> {
+        self.peek();
+        let Some(end) = json::end(self.text, self.at) else {
+            return Err(self.syntax("a value was expected"));
+        };
+        self.at = end;
+        Ok(())
+    }
+
     /// Reads any value whole.
     pub fn raw(&mut self) -> Result<&'b RawValue> {
         self.peek();
-        let mut rest = serde_json::Deserializer::from_str(&self.text[self.at..]);
-        let raw = <&RawValue>::deserialize(&mut rest)
-            .map_err(|error| self.syntax("a value was expected").with_cause(error))?;
-        self.at += raw.get().len();
-        Ok(raw)
+        let from = self.at;
+        self.skip()?;
+        checked::raw(&self.text[from..self.at])
+            .map_err(|error| self.syntax("a value was expected").with_cause(error))
     }
 
     /// Reads any value whole, `null` as nothing.
@@ -328,9 +379,13 @@ impl<'b> Reader<'b> {
             if ahead.peek() != b'"' {
                 return None;
             }
-            let start = ahead.at + 1;
-            ahead.leap()?;
-            let found = self.text.get(start..ahead.at - 1) == Some(key);
+            let rest = self.text.as_bytes().get(ahead.at + 1..)?;
+            let found = rest.starts_with(key.as_bytes()) && rest.get(key.len()) == Some(&b'"');
+            if found {
+                ahead.at += key.len() + 2;
+            } else {
+                ahead.leap()?;
+            }
             if ahead.peek() != b':' {
                 return None;
             }
@@ -560,16 +615,23 @@ pub fn escaped(text: &str, out: &mut Vec<u8>) {
 }
 
 pub fn integer(mut number: u64, out: &mut Vec<u8>) {
+    if number < 10 {
+        // Most of what is counted in an answer is nothing.
+        return out.push(b'0' + number as u8);
+    }
     let mut digits = [0u8; 20];
     let mut from = digits.len();
-    loop {
+    while number >= 10 {
+        from -= 2;
+        // Both are below ten.
+        let two = (number % 100) as u8;
+        digits[from] = b'0' + two / 10;
+        digits[from + 1] = b'0' + two % 10;
+        number /= 100;
+    }
+    if number > 0 {
         from -= 1;
-        // The remainder is below ten.
-        digits[from] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits[from] = b'0' + number as u8;
     }
     out.extend_from_slice(&digits[from..]);
 }
@@ -615,6 +677,11 @@ impl<'o> Object<'o> {
     pub fn open(out: &'o mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, empty: true }
+    }
+
+    /// Goes on with an object that has fields already.
+    pub fn resume(out: &'o mut Vec<u8>) -> Self {
+        Self { out, empty: false }
     }
 
     /// Appends a key; the value must follow. `name` needs no escapes.
@@ -667,6 +734,19 @@ impl<'o> Object<'o> {
     pub fn boolean(&mut self, name: &str, value: bool) {
         self.key(name)
             .extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    /// Appends an object, unless `write` leaves it empty.
+    pub fn object(&mut self, name: &str, write: impl FnOnce(&mut Object<'_>)) {
+        let (before, empty) = (self.out.len(), self.empty);
+        let mut object = Object::open(self.key(name));
+        write(&mut object);
+        if object.empty {
+            self.out.truncate(before);
+            self.empty = empty;
+        } else {
+            object.close();
+        }
     }
 
     pub fn integer(&mut self, name: &str, value: u64) {
@@ -803,6 +883,7 @@ mod tests {
             (r#""\ud83d\u0041""#, "\u{fffd}A"),
             (r#""\ud83d\ud83d\ude80""#, "\u{fffd}\u{1f680}"),
             (r#""\ud83dx""#, "\u{fffd}x"),
+            (r#""a\n\u00e9b\udc00c\td""#, "a\n\u{e9}b\u{fffd}c\td"),
         ] {
             assert_eq!(Reader::of(text).string().unwrap(), wanted, "{text}");
             let mut written = Vec::new();

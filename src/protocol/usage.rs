@@ -8,11 +8,16 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+pub(super) use wire::Gemini;
 use wire::{
-    Anthropic, Bedrock, Bill, Cohere, Gemini, Iteration, MistralOcr, Modality, Ollama, OpenaiChat,
-    OpenaiResponses, ToolUsage,
+    Anthropic, Bedrock, Bill, Cohere, Iteration, MistralOcr, Ollama, OpenaiChat, OpenaiResponses,
+    ToolUsage,
 };
 
+use super::text::Reader;
+use crate::error::Result;
+
+mod read;
 mod wire;
 
 /// Tokens and units of one answer.
@@ -96,9 +101,15 @@ impl Usage {
     /// outside the completion, `cost_in_usd_ticks`), DeepSeek, Databricks, Moonshot, Perplexity, OpenRouter,
     /// embeddings (`total_tokens` alone). Such an object is whole, so the last one of a stream replaces the former.
     pub fn read_openai_chat(&mut self, json: &[u8]) -> bool {
-        let Ok(wire) = serde_json::from_slice::<OpenaiChat>(json) else {
-            return false;
-        };
+        read::whole(json).is_some_and(|wire| self.overlay_openai_chat(&wire))
+    }
+
+    /// Like [`Usage::read_openai_chat`], where a reader stands.
+    pub(super) fn take_openai_chat(&mut self, r: &mut Reader<'_>) -> Result<bool> {
+        Ok(self.overlay_openai_chat(&read::object(r)?))
+    }
+
+    fn overlay_openai_chat(&mut self, wire: &OpenaiChat) -> bool {
         if wire.prompt_tokens.is_none()
             && wire.completion_tokens.is_none()
             && wire.total_tokens.is_none()
@@ -150,8 +161,8 @@ impl Usage {
             audio_out: details.audio_tokens.unwrap_or(0),
             image_out: details.image_tokens.unwrap_or(0),
             searches: wire.num_search_queries.unwrap_or(self.searches),
-            search_size: wire.search_size(),
-            reported: Bill::read(json),
+            search_size: wire.search_size,
+            reported: wire.bill.pico(),
             ..self.kept()
         };
         self.clamp();
@@ -160,7 +171,7 @@ impl Usage {
 
     /// Overlays the `usage` of OpenAI's Responses, Realtime, transcription and (see there) image answers.
     pub fn read_openai_responses(&mut self, json: &[u8]) -> bool {
-        let Ok(wire) = serde_json::from_slice::<OpenaiResponses>(json) else {
+        let Some(wire) = read::whole::<OpenaiResponses>(json) else {
             return false;
         };
         if wire.input_tokens.is_none() && wire.output_tokens.is_none() && wire.seconds.is_zero() {
@@ -182,7 +193,7 @@ impl Usage {
             audio_out: details.audio_tokens.unwrap_or(0),
             image_out: details.image_tokens.unwrap_or(0),
             duration: wire.seconds,
-            reported: Bill::read(json),
+            reported: wire.bill.pico(),
             searches: wire
                 .tool_calls_details
                 .search_web
@@ -196,7 +207,7 @@ impl Usage {
 
     /// Overlays the `usage` of OpenAI's image answers: without details, all output is image tokens.
     pub fn read_openai_images(&mut self, json: &[u8]) -> bool {
-        let told = serde_json::from_slice::<OpenaiResponses>(json).is_ok_and(|wire| {
+        let told = read::whole::<OpenaiResponses>(json).is_some_and(|wire| {
             wire.output_tokens_details
                 .or(wire.output_token_details)
                 .is_told()
@@ -210,15 +221,22 @@ impl Usage {
 
     /// Overlays an Anthropic `usage` object: cumulative; absent and null fields leave what was there.
     pub fn read_anthropic(&mut self, json: &[u8]) -> bool {
-        let Ok(wire) = serde_json::from_slice::<Anthropic>(json) else {
-            return false;
-        };
+        read::whole(json).is_some_and(|wire| self.overlay_whole_anthropic(wire))
+    }
+
+    /// Like [`Usage::read_anthropic`], where a reader stands.
+    pub(super) fn take_anthropic(&mut self, r: &mut Reader<'_>) -> Result<bool> {
+        Ok(self.overlay_whole_anthropic(read::object(r)?))
+    }
+
+    fn overlay_whole_anthropic(&mut self, mut wire: Anthropic) -> bool {
         if !wire.is_told() {
             return false;
         }
-        self.overlay_anthropic(&wire);
-        self.reported = Bill::read(json).or(self.reported);
-        if let Some(iterations) = &wire.iterations {
+        let iterations = wire.iterations.take();
+        self.reported = wire.bill.pico().or(self.reported);
+        self.overlay_anthropic(wire);
+        if let Some(iterations) = iterations {
             self.passes = self.passes_of(iterations);
         }
         true
@@ -229,9 +247,11 @@ impl Usage {
     ///
     /// `grounded`: the answer has Search or Maps grounding, whose tool-use tokens its fee already covers.
     pub fn read_gemini(&mut self, json: &[u8], grounded: bool) -> bool {
-        let Ok(wire) = serde_json::from_slice::<Gemini>(json) else {
-            return false;
-        };
+        read::whole(json).is_some_and(|wire| self.overlay_gemini(&wire, grounded))
+    }
+
+    /// Like [`Usage::read_gemini`], of one that was read already.
+    pub(super) fn overlay_gemini(&mut self, wire: &Gemini, grounded: bool) -> bool {
         match wire.traffic_type.as_deref() {
             Some("ON_DEMAND_PRIORITY") => self.tier = Some("priority".into()),
             Some("FLEX" | "ON_DEMAND_FLEX" | "BATCH") => self.tier = Some("flex".into()),
@@ -255,42 +275,32 @@ impl Usage {
         let sum = prompt.saturating_add(tools).saturating_add(answer);
         // Thoughts stand outside the candidates, unless the total proves otherwise.
         let inside = wire.total_token_count == Some(sum);
-        let of = |list: &[Modality], name: &str| -> u64 {
-            list.iter()
-                .filter(|of| &*of.modality == name)
-                .fold(0, |sum, of| sum.saturating_add(of.count()))
-        };
         let billed_tools = if grounded { 0 } else { tools };
-        let of_input = |name: &str| {
-            let tools = if grounded {
-                0
-            } else {
-                of(&wire.tool_use_prompt_tokens_details, name)
-            };
-            of(&wire.prompt_tokens_details, name).saturating_add(tools)
-        };
-        let output = [
-            wire.candidates_tokens_details.as_slice(),
-            wire.response_tokens_details.as_slice(),
-        ]
-        .concat();
+        let mut given = wire.prompt_tokens_details;
+        if !grounded {
+            given = given.plus(wire.tool_use_prompt_tokens_details);
+        }
+        let cached = wire.cache_tokens_details;
+        let made = wire
+            .candidates_tokens_details
+            .plus(wire.response_tokens_details);
         let before = std::mem::take(self);
         *self = Self {
             input: prompt.saturating_add(billed_tools),
             cache_read: wire.cached_content_token_count.unwrap_or(0),
-            audio_in: of_input("AUDIO"),
-            image_in: of_input("IMAGE"),
-            video_in: of_input("VIDEO"),
-            audio_cached: of(&wire.cache_tokens_details, "AUDIO"),
-            image_cached: of(&wire.cache_tokens_details, "IMAGE"),
+            audio_in: given.audio,
+            image_in: given.image,
+            video_in: given.video,
+            audio_cached: cached.audio,
+            image_cached: cached.image,
             output: if inside {
                 answer
             } else {
                 answer.saturating_add(thoughts)
             },
             reasoning: thoughts,
-            audio_out: of(&output, "AUDIO"),
-            image_out: of(&output, "IMAGE"),
+            audio_out: made.audio,
+            image_out: made.image,
             searches: before.searches,
             maps_searches: before.maps_searches,
             tier: before.tier,
@@ -309,7 +319,7 @@ impl Usage {
 
     /// Replaces with Bedrock Converse's `usage`: `inputTokens` excludes the cache.
     pub fn read_bedrock(&mut self, json: &[u8]) -> bool {
-        let Ok(wire) = serde_json::from_slice::<Bedrock>(json) else {
+        let Some(wire) = read::whole::<Bedrock>(json) else {
             return false;
         };
         if wire.input_tokens.is_none() && wire.output_tokens.is_none() {
@@ -323,14 +333,7 @@ impl Usage {
             .cache_write_input_tokens
             .or(wire.cache_write_input_token_count)
             .unwrap_or(0);
-        let hour = wire
-            .cache_details
-            .iter()
-            .filter(|of| &*of.ttl == "1h")
-            .fold(0u64, |sum, of| {
-                sum.saturating_add(of.input_tokens.unwrap_or(0))
-            })
-            .min(written);
+        let hour = wire.hour.min(written);
         *self = Self {
             input: wire
                 .input_tokens
@@ -348,7 +351,7 @@ impl Usage {
 
     /// Replaces with Cohere v2's `usage` or `meta`: what is billed, not the larger `tokens`.
     pub fn read_cohere(&mut self, json: &[u8]) -> bool {
-        let Ok(wire) = serde_json::from_slice::<Cohere>(json) else {
+        let Some(wire) = read::whole::<Cohere>(json) else {
             return false;
         };
         let billed = wire.billed_units;
@@ -369,7 +372,7 @@ impl Usage {
 
     /// Replaces with Ollama's counts, which stand in the answer itself or its last line.
     pub fn read_ollama(&mut self, json: &[u8]) -> bool {
-        let Ok(wire) = serde_json::from_slice::<Ollama>(json) else {
+        let Some(wire) = read::whole::<Ollama>(json) else {
             return false;
         };
         if wire.prompt_eval_count.is_none() && wire.eval_count.is_none() {
@@ -385,9 +388,9 @@ impl Usage {
 
     /// Replaces with Mistral OCR's `usage_info`.
     pub fn read_mistral_ocr(&mut self, json: &[u8]) -> bool {
-        let Ok(MistralOcr {
+        let Some(MistralOcr {
             pages_processed: Some(pages),
-        }) = serde_json::from_slice(json)
+        }) = read::whole(json)
         else {
             return false;
         };
@@ -407,7 +410,7 @@ impl Usage {
         }
     }
 
-    fn overlay_anthropic(&mut self, wire: &Anthropic) {
+    fn overlay_anthropic(&mut self, wire: Anthropic) {
         let fresh = wire.input_tokens.unwrap_or_else(|| self.fresh());
         self.cache_read = wire.cache_read_input_tokens.unwrap_or(self.cache_read);
         let split = wire.cache_creation;
@@ -435,33 +438,31 @@ impl Usage {
             .server_tool_use
             .web_search_requests
             .unwrap_or(self.searches);
-        if let Some(tier) = &wire.service_tier {
-            self.tier = Some(tier.clone());
-        }
         // The fast mode has prices of its own, whatever the tier says.
-        if wire.speed.as_deref() == Some("fast") {
-            self.tier = wire.speed.clone();
+        let fast = wire.speed.filter(|speed| &**speed == "fast");
+        if let Some(tier) = fast.or(wire.service_tier) {
+            self.tier = Some(tier);
         }
-        if let Some(geo) = &wire.inference_geo {
-            self.geo = Some(geo.clone());
+        if let Some(geo) = wire.inference_geo {
+            self.geo = Some(geo);
         }
     }
 
-    fn passes_of(&self, iterations: &[Iteration]) -> Vec<Pass> {
+    fn passes_of(&self, iterations: Vec<Iteration>) -> Vec<Pass> {
         let mut passes: Vec<Pass> = iterations
-            .iter()
+            .into_iter()
             .map(|iteration| {
                 let mut usage = Usage {
                     tier: self.tier.clone(),
                     geo: self.geo.clone(),
                     ..Usage::default()
                 };
-                usage.overlay_anthropic(&iteration.usage);
+                usage.overlay_anthropic(iteration.usage);
                 // Fees are counted once, at the top.
                 usage.searches = 0;
                 let inside = matches!(iteration.kind.as_deref(), None | Some("message"));
                 Pass {
-                    model: iteration.model.clone(),
+                    model: iteration.model,
                     inside,
                     usage,
                 }
@@ -757,13 +758,16 @@ impl Usage {
 
 /// Returns what a usage object of any protocol says that it cost, in pico-dollars.
 pub fn bill(usage: &[u8]) -> Option<u64> {
-    Bill::read(usage)
+    // Few tell one: the others are not read twice.
+    memchr::memmem::find(usage, b"\"cost")?;
+    read::whole::<Bill>(usage)?.pico()
 }
 
 /// Returns how many searches the `tool_usage` of OpenAI's Responses counts.
 pub fn searches_counted(tool_usage: &[u8]) -> Option<u64> {
-    let wire: ToolUsage = serde_json::from_slice(tool_usage).ok()?;
-    wire.web_search.num_requests
+    read::whole::<ToolUsage>(tool_usage)?
+        .web_search
+        .num_requests
 }
 
 /// Appends what of `all` is text and what is of another kind, where there is any.

@@ -67,6 +67,27 @@ fn numbers_come_as_floats_and_strings_and_details_as_anything() {
 }
 
 #[test]
+fn a_field_that_cannot_be_read_costs_no_other() {
+    // Half a character, a number out of range, a key twice, a list for an object.
+    let usage = chat(
+        r#"{"prompt_tokens":10,"completion_tokens":4,"total_tokens":"\ud800","cached_tokens":1e999999,
+            "is_byok":"\ud800","\ud800":1,"completion_tokens":5,"prompt_tokens_details":[1,2,{"cached_tokens":3}]}"#,
+    );
+    assert_eq!((usage.input, usage.output, usage.cache_read), (10, 5, 0));
+    let mut usage = Usage::default();
+    assert!(usage.read_anthropic(
+        br#"{"input_tokens":3,"output_tokens":2,"service_tier":"\ud800","iterations":[null,1],"inference_geo":{}}"#
+    ));
+    assert_eq!((usage.input, usage.output, usage.tier), (3, 2, None));
+    let mut usage = Usage::default();
+    assert!(usage.read_gemini(
+        br#"{"promptTokenCount":9,"candidatesTokenCount":"7","promptTokensDetails":[{"modality":"AUDIO","tokenCount":4},null]}"#,
+        false
+    ));
+    assert_eq!((usage.input, usage.output, usage.audio_in), (9, 7, 0));
+}
+
+#[test]
 fn parts_are_cut_to_their_wholes() {
     let usage = chat(
         r#"{"prompt_tokens":100,"completion_tokens":10,"total_tokens":110,

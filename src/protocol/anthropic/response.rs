@@ -45,7 +45,7 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
                     .map_or(Finish::Other, finish)
             }
             "stop_sequence" => response.stop_sequence = r.maybe(Reader::string)?,
-            "usage" => response.usage = r.maybe(Reader::raw_object)?.map(|raw| usage(raw.get())),
+            "usage" => response.usage = r.maybe(usage)?,
             _ => r.raw().map(drop)?,
         }
         Ok(())
@@ -58,10 +58,13 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
     Ok(response)
 }
 
-fn usage(json: &str) -> Usage {
+fn usage(r: &mut Reader<'_>) -> Result<Usage> {
+    if r.peek() != b'{' {
+        return Err(r.wrong("an object"));
+    }
     let mut usage = Usage::default();
-    usage.read_anthropic(json.as_bytes());
-    usage
+    usage.take_anthropic(r)?;
+    Ok(usage)
 }
 
 /// Turns the first call of the schema tool into the answer's text, and leaves out what was said around it.

@@ -22,7 +22,7 @@ impl Notes {
 
 /// Returns a field's name in camelCase.
 pub(super) fn camel(name: &str) -> Cow<'_, str> {
-    if !name.contains('_') {
+    if !has_underscore(name.as_bytes()) {
         return Cow::Borrowed(name);
     }
     let mut camel = String::with_capacity(name.len());
@@ -37,6 +37,17 @@ pub(super) fn camel(name: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(camel)
+}
+
+/// Like a search, which is made for longer texts than names are.
+fn has_underscore(name: &[u8]) -> bool {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    let (words, rest) = name.as_chunks();
+    let is_in = |word: u64| word.wrapping_sub(EACH) & !word & (EACH << 7) != 0;
+    words
+        .iter()
+        .any(|word| is_in(u64::from_le_bytes(*word) ^ (EACH * b'_' as u64)))
+        || rest.contains(&b'_')
 }
 
 /// Reads a word of an enumeration; servers that write their protocol buffers plainly send its number.
@@ -119,26 +130,45 @@ pub(super) struct Kind {
     pub maker: bool,
 }
 
+const FAMILY: &[u8] = b"gemini-";
+
 impl Kind {
     pub fn of(model: &str) -> Self {
         let name = model.rsplit('/').next().unwrap_or_default();
-        let name = name.to_ascii_lowercase();
-        let version = name.find("gemini-").and_then(|at| {
-            let rest = &name[at + "gemini-".len()..];
+        let family = name
+            .as_bytes()
+            .windows(FAMILY.len())
+            .position(|word| word.eq_ignore_ascii_case(FAMILY));
+        let version = family.and_then(|at| {
+            let rest = name.get(at + FAMILY.len()..)?;
             let number = rest.split('-').next().unwrap_or_default();
             let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
             Some((major.parse().ok()?, minor.parse().ok()?))
         });
-        // The newest of its kind: `gemini-flash-latest`.
-        let latest = name.starts_with("gemini-") && name.ends_with("-latest");
-        Self {
-            version: version.unwrap_or(if latest { (3, 1) } else { (0, 0) }),
-            pro: name.contains("-pro"),
-            lite: name.contains("-lite"),
-            maker: ["-image", "-tts", "-live", "-audio"]
-                .iter()
-                .any(|word| name.contains(word)),
+        let mut kind = Self {
+            version: version.unwrap_or_default(),
+            pro: false,
+            lite: false,
+            maker: false,
+        };
+        // Each rest of the name that begins with a hyphen.
+        for (at, _) in name.match_indices('-') {
+            let rest = &name.as_bytes()[at..];
+            let begins = |word: &str| {
+                let found = rest.get(..word.len());
+                found.is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+            };
+            kind.pro |= begins("-pro");
+            kind.lite |= begins("-lite");
+            kind.maker |= ["-image", "-tts", "-live", "-audio"]
+                .into_iter()
+                .any(begins);
+            // The newest of its kind: `gemini-flash-latest`.
+            if version.is_none() && family == Some(0) && rest.eq_ignore_ascii_case(b"-latest") {
+                kind.version = (3, 1);
+            }
         }
+        kind
     }
 
     /// Returns whether it is of the third generation: thinking levels, checked thought signatures.
@@ -164,6 +194,9 @@ mod tests {
             ("parameters_json_schema", "parametersJsonSchema"),
             ("_x", "x"),
             ("a__b_", "aB"),
+            ("usage_metadata", "usageMetadata"),
+            ("promptTokens_Details", "promptTokensDetails"),
+            ("candidatesTokenCount", "candidatesTokenCount"),
         ] {
             assert_eq!(camel(name), camel_case);
         }
@@ -177,9 +210,12 @@ mod tests {
         assert_eq!(of("publishers/google/models/gemini-3.1-pro"), (3, 1));
         assert_eq!(of("google/gemini-2.0-flash-001"), (2, 0));
         assert_eq!(of("gemini-flash-latest"), (3, 1));
+        assert_eq!(of("Gemini-Flash-LATEST"), (3, 1));
+        assert_eq!(of("my-gemini-flash-latest"), (0, 0));
         assert_eq!(of("gemma-3-27b-it"), (0, 0));
         assert_eq!(of("gemini-"), (0, 0));
         assert!(Kind::of("gemini-2.5-pro").has_budget());
+        assert!(Kind::of("GEMINI-2.5-PRO").pro && !Kind::of("gemini-pro-2.5").lite);
         assert!(!Kind::of("gemini-2.5-flash-image").has_budget());
     }
 }

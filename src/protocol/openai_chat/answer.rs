@@ -100,11 +100,8 @@ pub(super) fn loose_string<'b>(r: &mut Reader<'b>) -> Result<Option<Str<'b>>> {
 }
 
 pub(super) fn read_usage(r: &mut Reader<'_>) -> Result<Option<Usage>> {
-    let raw = r.raw()?;
     let mut usage = Usage::default();
-    Ok(usage
-        .read_openai_chat(raw.get().as_bytes())
-        .then_some(usage))
+    Ok(usage.take_openai_chat(r)?.then_some(usage))
 }
 
 /// Returns why an answer ended, as the word says in its many spellings.

@@ -13,11 +13,12 @@ pub use super::answer::decode;
 
 /// Encodes an answer as a `chat.completion`.
 pub fn encode(response: &Response<'_>, shape: &Shape) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
-    let mut object = Object::open(&mut out);
-    object.string("id", &response.id);
-    object.string("object", "chat.completion");
-    object.integer("created", shape.created);
+    let mut out = Vec::with_capacity(size(response));
+    out.extend_from_slice(b"{\"id\":");
+    text::string(&response.id, &mut out);
+    out.extend_from_slice(b",\"object\":\"chat.completion\",\"created\":");
+    text::integer(shape.created, &mut out);
+    let mut object = Object::resume(&mut out);
     let model = if shape.model.is_empty() {
         &*response.model
     } else {
@@ -49,6 +50,24 @@ pub fn encode(response: &Response<'_>, shape: &Shape) -> Vec<u8> {
     out
 }
 
+/// Returns about how many bytes the body will take, so that it is allocated once.
+fn size(response: &Response<'_>) -> usize {
+    let more = response.more.iter().flat_map(|(parts, _)| parts);
+    let parts = response.parts.iter().chain(more).map(|part| match part {
+        Part::Text { text, .. } | Part::Refusal { text } | Part::Reasoning { text, .. } => {
+            64 + text.size() + text.size() / 16
+        }
+        Part::ToolCall { arguments, .. } => 192 + arguments.len() + arguments.len() / 8,
+        Part::Image { .. }
+        | Part::Audio { .. }
+        | Part::File { .. }
+        | Part::ToolResult { .. }
+        | Part::RedactedReasoning { .. }
+        | Part::Opaque { .. } => 64,
+    });
+    768 + parts.sum::<usize>()
+}
+
 /// Returns a service tier in OpenAI's words; others' tiers have none.
 pub(super) fn tier(name: &str) -> Option<&str> {
     match name {
@@ -66,10 +85,6 @@ fn write_choice(
     logprobs: Option<&RawValue>,
     out: &mut Vec<u8>,
 ) {
-    let mut object = Object::open(out);
-    object.integer("index", index);
-    let mut message = Object::open(object.key("message"));
-    message.string("role", "assistant");
     let (mut said, mut refusal) = (None, None);
     let (mut calls, mut annotations) = (Vec::new(), Vec::new());
     let (mut images, mut audio) = (Vec::new(), None);
@@ -136,14 +151,13 @@ fn write_choice(
             | Part::Opaque { .. } => {}
         }
     }
-    match &said {
-        Some(text) => message.prose("content", text),
-        None => message.key("content").extend_from_slice(b"null"),
-    }
-    match &refusal {
-        Some(text) => message.prose("refusal", text),
-        None => message.key("refusal").extend_from_slice(b"null"),
-    }
+    out.extend_from_slice(b"{\"index\":");
+    text::integer(index, out);
+    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
+    write_or_null(said.as_ref(), out);
+    out.extend_from_slice(b",\"refusal\":");
+    write_or_null(refusal.as_ref(), out);
+    let mut message = Object::resume(out);
     detail::write_fields(parts.iter(), &mut message);
     for (name, list) in [
         ("tool_calls", &calls),
@@ -159,15 +173,19 @@ fn write_choice(
     }
     message.maybe_raw("audio", audio);
     message.close();
-    match logprobs {
-        Some(logprobs) => object.raw("logprobs", logprobs),
-        None => object.key("logprobs").extend_from_slice(b"null"),
+    out.extend_from_slice(b",\"logprobs\":");
+    out.extend_from_slice(logprobs.map_or("null", RawValue::get).as_bytes());
+    out.extend_from_slice(b",\"finish_reason\":\"");
+    let word = finish_word(finish, !calls.is_empty(), refusal.is_some());
+    out.extend_from_slice(word.as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+fn write_or_null(text: Option<&Prose<'_>>, out: &mut Vec<u8>) {
+    match text {
+        Some(text) => text.write(out),
+        None => out.extend_from_slice(b"null"),
     }
-    object.string(
-        "finish_reason",
-        finish_word(finish, !calls.is_empty(), refusal.is_some()),
-    );
-    object.close();
 }
 
 fn append<'p>(all: &mut Option<Prose<'p>>, text: &'p Prose<'_>) {

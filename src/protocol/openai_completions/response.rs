@@ -127,7 +127,7 @@ impl<'b> Answer<'b> {
                 ("choices", b'[') => answer.choices = Some(Choice::list(r)?),
                 ("usage", b'{') => {
                     let mut usage = Usage::default();
-                    if usage.read_openai_chat(r.raw()?.get().as_bytes()) {
+                    if usage.take_openai_chat(r)? {
                         answer.usage = Some(usage);
                     }
                 }

@@ -1,193 +1,264 @@
-//! What providers send as usage: their fields as they spell them, read leniently.
+//! What providers send as usage: their fields as they spell them.
 
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
+use super::read::{Wire, count, kept, list, money, object, text};
 use super::{SearchSize, decimal};
+use crate::error::Result;
+use crate::protocol::text::Reader;
 
-/// Pico-dollars in a dollar, as a power of ten.
-const PICO: u32 = 12;
 /// xAI bills in ticks of 1e-10 dollars.
 const PICO_PER_TICK: u64 = 100;
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct OpenaiChat {
-    #[serde(deserialize_with = "count")]
-    pub prompt_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub completion_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub total_tokens: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
-    pub prompt_tokens_details: InputDetails,
-    #[serde(deserialize_with = "lenient")]
-    pub completion_tokens_details: OutputDetails,
-    /// DeepSeek.
-    #[serde(deserialize_with = "count")]
-    pub prompt_cache_hit_tokens: Option<u64>,
-    /// Databricks: inside `prompt_tokens`, unlike Anthropic's.
-    #[serde(deserialize_with = "count")]
-    pub cache_read_input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub cache_creation_input_tokens: Option<u64>,
-    /// Moonshot, and Anthropic's compatible endpoint.
-    #[serde(deserialize_with = "count")]
-    pub cached_tokens: Option<u64>,
-    /// Perplexity, as the three below.
-    #[serde(deserialize_with = "count")]
-    pub reasoning_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub citation_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub num_search_queries: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
-    pub search_context_size: Option<Box<str>>,
+/// An object of counts alone.
+macro_rules! counts {
+    ($name:ident { $($field:ident: $key:literal,)+ }) => {
+        #[derive(Debug, Clone, Copy, Default, PartialEq)]
+        pub struct $name {
+            $(pub $field: Option<u64>,)+
+        }
+
+        impl Wire for $name {
+            fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+                match key {
+                    $($key => self.$field = count(r)?,)+
+                    _ => r.skip()?,
+                }
+                Ok(())
+            }
+        }
+    };
 }
 
-impl OpenaiChat {
-    pub fn search_size(&self) -> Option<SearchSize> {
-        match self.search_context_size.as_deref()? {
-            "low" => Some(SearchSize::Low),
-            "medium" => Some(SearchSize::Medium),
-            "high" => Some(SearchSize::High),
-            _ => None,
+#[derive(Default)]
+pub struct OpenaiChat {
+    pub prompt_tokens: Option<u64>,
+    pub completion_tokens: Option<u64>,
+    pub total_tokens: Option<u64>,
+    pub prompt_tokens_details: InputDetails,
+    pub completion_tokens_details: OutputDetails,
+    /// DeepSeek.
+    pub prompt_cache_hit_tokens: Option<u64>,
+    /// Databricks: inside `prompt_tokens`, unlike Anthropic's.
+    pub cache_read_input_tokens: Option<u64>,
+    pub cache_creation_input_tokens: Option<u64>,
+    /// Moonshot, and Anthropic's compatible endpoint.
+    pub cached_tokens: Option<u64>,
+    /// Perplexity, as the three below.
+    pub reasoning_tokens: Option<u64>,
+    pub citation_tokens: Option<u64>,
+    pub num_search_queries: Option<u64>,
+    pub search_size: Option<SearchSize>,
+    pub bill: Bill,
+}
+
+impl Wire for OpenaiChat {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "prompt_tokens" => self.prompt_tokens = count(r)?,
+            "completion_tokens" => self.completion_tokens = count(r)?,
+            "total_tokens" => self.total_tokens = count(r)?,
+            "prompt_tokens_details" => self.prompt_tokens_details = object(r)?,
+            "completion_tokens_details" => self.completion_tokens_details = object(r)?,
+            "prompt_cache_hit_tokens" => self.prompt_cache_hit_tokens = count(r)?,
+            "cache_read_input_tokens" => self.cache_read_input_tokens = count(r)?,
+            "cache_creation_input_tokens" => self.cache_creation_input_tokens = count(r)?,
+            "cached_tokens" => self.cached_tokens = count(r)?,
+            "reasoning_tokens" => self.reasoning_tokens = count(r)?,
+            "citation_tokens" => self.citation_tokens = count(r)?,
+            "num_search_queries" => self.num_search_queries = count(r)?,
+            "search_context_size" => self.search_size = text(r)?.as_deref().and_then(search_size),
+            _ => self.bill.member(key, r)?,
         }
+        Ok(())
+    }
+}
+
+fn search_size(word: &str) -> Option<SearchSize> {
+    match word {
+        "low" => Some(SearchSize::Low),
+        "medium" => Some(SearchSize::Medium),
+        "high" => Some(SearchSize::High),
+        _ => None,
     }
 }
 
 /// The provider's own bill, which stands in the usage of whichever protocol it was asked by.
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct Bill<'b> {
+#[derive(Default)]
+pub struct Bill {
     /// OpenRouter and other routers: a number. Perplexity: an object.
-    #[serde(borrow)]
-    cost: Option<&'b RawValue>,
-    #[serde(borrow, deserialize_with = "lenient")]
-    cost_details: CostDetails<'b>,
-    #[serde(deserialize_with = "lenient")]
+    cost: Option<u64>,
+    cost_details: CostDetails,
     is_byok: bool,
     /// xAI.
-    #[serde(deserialize_with = "count")]
     cost_in_usd_ticks: Option<u64>,
 }
 
-impl Bill<'_> {
-    /// Returns what a usage object says that it cost, in pico-dollars.
-    pub fn read(usage: &[u8]) -> Option<u64> {
-        // Few tell one: the others are not read twice.
-        memchr::memmem::find(usage, b"\"cost")?;
-        serde_json::from_slice::<Bill<'_>>(usage).ok()?.pico()
+impl Wire for Bill {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "cost" if r.peek() == b'{' => self.cost = object::<PerplexityCost>(r)?.total_cost,
+            "cost" => self.cost = money(r)?,
+            "cost_details" => self.cost_details = object(r)?,
+            "is_byok" => self.is_byok = r.raw()?.get() == "true",
+            "cost_in_usd_ticks" => self.cost_in_usd_ticks = count(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
     }
+}
 
-    fn pico(&self) -> Option<u64> {
+impl Bill {
+    /// Returns what it comes to, in pico-dollars.
+    pub fn pico(&self) -> Option<u64> {
         if let Some(ticks) = self.cost_in_usd_ticks {
             return Some(ticks.saturating_mul(PICO_PER_TICK));
         }
-        let raw = self.cost?;
-        let cost = money(raw).or_else(|| {
-            let inner: PerplexityCost<'_> = serde_json::from_str(raw.get()).ok()?;
-            money(inner.total_cost?)
-        })?;
         // With the customer's own key OpenRouter's cost is its fee alone.
-        let upstream = match self.cost_details.upstream_inference_cost {
-            Some(raw) if self.is_byok => money(raw).unwrap_or(0),
-            Some(_) | None => 0,
-        };
-        Some(cost.saturating_add(upstream))
+        let upstream = self
+            .cost_details
+            .upstream_inference_cost
+            .filter(|_| self.is_byok);
+        Some(self.cost?.saturating_add(upstream.unwrap_or(0)))
     }
 }
 
-/// Reads dollars, as a JSON number or a string, as pico-dollars.
-fn money(raw: &RawValue) -> Option<u64> {
-    decimal(raw.get().trim_matches('"'), PICO)
+#[derive(Default)]
+struct CostDetails {
+    upstream_inference_cost: Option<u64>,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct CostDetails<'b> {
-    #[serde(borrow)]
-    upstream_inference_cost: Option<&'b RawValue>,
+impl Wire for CostDetails {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "upstream_inference_cost" => self.upstream_inference_cost = money(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
 }
 
-#[derive(serde::Deserialize)]
-struct PerplexityCost<'b> {
-    #[serde(borrow, default)]
-    total_cost: Option<&'b RawValue>,
+#[derive(Default)]
+struct PerplexityCost {
+    total_cost: Option<u64>,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
+impl Wire for PerplexityCost {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "total_cost" => self.total_cost = money(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
 pub struct OpenaiResponses {
-    #[serde(deserialize_with = "count")]
     pub input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub output_tokens: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
     pub input_tokens_details: InputDetails,
-    #[serde(deserialize_with = "lenient")]
     pub input_token_details: InputDetails,
-    #[serde(deserialize_with = "lenient")]
     pub output_tokens_details: OutputDetails,
-    #[serde(deserialize_with = "lenient")]
     pub output_token_details: OutputDetails,
-    #[serde(deserialize_with = "seconds")]
+    /// To the millisecond.
     pub seconds: Duration,
     /// Perplexity.
-    #[serde(deserialize_with = "lenient")]
     pub tool_calls_details: ToolCalls,
+    pub bill: Bill,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
+impl Wire for OpenaiResponses {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "input_tokens" => self.input_tokens = count(r)?,
+            "output_tokens" => self.output_tokens = count(r)?,
+            "input_tokens_details" => self.input_tokens_details = object(r)?,
+            "input_token_details" => self.input_token_details = object(r)?,
+            "output_tokens_details" => self.output_tokens_details = object(r)?,
+            "output_token_details" => self.output_token_details = object(r)?,
+            "seconds" => {
+                let thousandths = decimal(r.raw()?.get().trim_matches('"'), 3);
+                self.seconds = Duration::from_millis(thousandths.unwrap_or(0));
+            }
+            "tool_calls_details" => self.tool_calls_details = object(r)?,
+            _ => self.bill.member(key, r)?,
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
 pub struct ToolCalls {
-    #[serde(deserialize_with = "lenient")]
     pub search_web: Invocations,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct Invocations {
-    #[serde(deserialize_with = "count")]
-    pub invocation: Option<u64>,
+impl Wire for ToolCalls {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "search_web" => self.search_web = object(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
+counts! {
+    Invocations {
+        invocation: "invocation",
+    }
+}
+
+/// What stands beside the usage of OpenAI's Responses.
+#[derive(Default)]
 pub struct ToolUsage {
-    #[serde(deserialize_with = "lenient")]
     pub web_search: WebSearches,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct WebSearches {
-    #[serde(deserialize_with = "count")]
-    pub num_requests: Option<u64>,
+impl Wire for ToolUsage {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "web_search" => self.web_search = object(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
 }
 
-#[derive(Clone, Copy, Default, PartialEq, serde::Deserialize)]
-#[serde(default)]
+counts! {
+    WebSearches {
+        num_requests: "num_requests",
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
 pub struct InputDetails {
-    #[serde(deserialize_with = "count")]
     pub cached_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub cache_write_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub cache_creation_tokens: Option<u64>,
     /// DashScope.
-    #[serde(deserialize_with = "count")]
     pub cache_creation_input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub audio_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub image_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub video_tokens: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
     pub cached_tokens_details: CachedDetails,
+}
+
+impl Wire for InputDetails {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "cached_tokens" => self.cached_tokens = count(r)?,
+            "cache_write_tokens" => self.cache_write_tokens = count(r)?,
+            "cache_creation_tokens" => self.cache_creation_tokens = count(r)?,
+            "cache_creation_input_tokens" => self.cache_creation_input_tokens = count(r)?,
+            "audio_tokens" => self.audio_tokens = count(r)?,
+            "image_tokens" => self.image_tokens = count(r)?,
+            "video_tokens" => self.video_tokens = count(r)?,
+            "cached_tokens_details" => self.cached_tokens_details = object(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
 }
 
 impl InputDetails {
@@ -196,26 +267,20 @@ impl InputDetails {
     }
 }
 
-#[derive(Clone, Copy, Default, PartialEq, serde::Deserialize)]
-#[serde(default)]
-pub struct CachedDetails {
-    #[serde(deserialize_with = "count")]
-    pub audio_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub image_tokens: Option<u64>,
+counts! {
+    CachedDetails {
+        audio_tokens: "audio_tokens",
+        image_tokens: "image_tokens",
+    }
 }
 
-#[derive(Clone, Copy, Default, PartialEq, serde::Deserialize)]
-#[serde(default)]
-pub struct OutputDetails {
-    #[serde(deserialize_with = "count")]
-    pub reasoning_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub audio_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub image_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub text_tokens: Option<u64>,
+counts! {
+    OutputDetails {
+        reasoning_tokens: "reasoning_tokens",
+        audio_tokens: "audio_tokens",
+        image_tokens: "image_tokens",
+        text_tokens: "text_tokens",
+    }
 }
 
 impl OutputDetails {
@@ -228,31 +293,44 @@ impl OutputDetails {
     }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 pub struct Anthropic {
-    #[serde(deserialize_with = "count")]
     pub input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub cache_creation_input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub cache_read_input_tokens: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
     pub cache_creation: CacheCreation,
-    #[serde(deserialize_with = "count")]
     pub output_tokens: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
     pub output_tokens_details: ThinkingDetails,
-    #[serde(deserialize_with = "lenient")]
     pub server_tool_use: ServerToolUse,
-    #[serde(deserialize_with = "lenient")]
     pub service_tier: Option<Box<str>>,
-    #[serde(deserialize_with = "lenient")]
     pub speed: Option<Box<str>>,
-    #[serde(deserialize_with = "lenient")]
     pub inference_geo: Option<Box<str>>,
-    #[serde(deserialize_with = "lenient")]
     pub iterations: Option<Vec<Iteration>>,
+    pub bill: Bill,
+}
+
+impl Wire for Anthropic {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "input_tokens" => self.input_tokens = count(r)?,
+            "cache_creation_input_tokens" => self.cache_creation_input_tokens = count(r)?,
+            "cache_read_input_tokens" => self.cache_read_input_tokens = count(r)?,
+            "cache_creation" => self.cache_creation = object(r)?,
+            "output_tokens" => self.output_tokens = count(r)?,
+            "output_tokens_details" => self.output_tokens_details = object(r)?,
+            "server_tool_use" => self.server_tool_use = object(r)?,
+            "service_tier" => self.service_tier = kept(r)?,
+            "speed" => self.speed = kept(r)?,
+            "inference_geo" => self.inference_geo = kept(r)?,
+            "iterations" if r.peek() == b'[' => {
+                let mut iterations = Vec::new();
+                list(r, |iteration| iterations.push(iteration))?;
+                self.iterations = Some(iterations);
+            }
+            _ => self.bill.member(key, r)?,
+        }
+        Ok(())
+    }
 }
 
 impl Anthropic {
@@ -264,13 +342,11 @@ impl Anthropic {
     }
 }
 
-#[derive(Clone, Copy, Default, serde::Deserialize)]
-#[serde(default)]
-pub struct CacheCreation {
-    #[serde(deserialize_with = "count")]
-    pub ephemeral_5m_input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub ephemeral_1h_input_tokens: Option<u64>,
+counts! {
+    CacheCreation {
+        ephemeral_5m_input_tokens: "ephemeral_5m_input_tokens",
+        ephemeral_1h_input_tokens: "ephemeral_1h_input_tokens",
+    }
 }
 
 impl CacheCreation {
@@ -279,84 +355,89 @@ impl CacheCreation {
     }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct ThinkingDetails {
-    #[serde(deserialize_with = "count")]
-    pub thinking_tokens: Option<u64>,
+counts! {
+    ThinkingDetails {
+        thinking_tokens: "thinking_tokens",
+    }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct ServerToolUse {
-    #[serde(deserialize_with = "count")]
-    pub web_search_requests: Option<u64>,
+counts! {
+    ServerToolUse {
+        web_search_requests: "web_search_requests",
+    }
 }
 
+/// A usage object with two fields more.
+#[derive(Default)]
 pub struct Iteration {
     pub kind: Option<Box<str>>,
     pub model: Option<Box<str>>,
     pub usage: Anthropic,
 }
 
-impl<'de> Deserialize<'de> for Iteration {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Default, serde::Deserialize)]
-        #[serde(default)]
-        struct Head {
-            #[serde(rename = "type", deserialize_with = "lenient")]
-            kind: Option<Box<str>>,
-            #[serde(deserialize_with = "lenient")]
-            model: Option<Box<str>>,
+impl Wire for Iteration {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "type" => self.kind = kept(r)?,
+            "model" => self.model = kept(r)?,
+            // Nothing nests without end.
+            "iterations" => r.skip()?,
+            _ => self.usage.member(key, r)?,
         }
-        // Read twice rather than flattened: an iteration has a usage object's fields beside its own two.
-        let raw = <&'de RawValue>::deserialize(from)?;
-        let head: Head = serde_json::from_str(raw.get()).unwrap_or_default();
-        let mut usage: Anthropic = serde_json::from_str(raw.get()).unwrap_or_default();
-        usage.iterations = None;
-        Ok(Self {
-            kind: head.kind,
-            model: head.model,
-            usage,
-        })
+        Ok(())
     }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub struct Gemini {
-    #[serde(deserialize_with = "count")]
     pub prompt_token_count: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub candidates_token_count: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub response_token_count: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub thoughts_token_count: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub tool_use_prompt_token_count: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub cached_content_token_count: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub total_token_count: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
-    pub prompt_tokens_details: Vec<Modality>,
-    #[serde(deserialize_with = "lenient")]
-    pub tool_use_prompt_tokens_details: Vec<Modality>,
-    #[serde(deserialize_with = "lenient")]
-    pub cache_tokens_details: Vec<Modality>,
-    #[serde(deserialize_with = "lenient")]
-    pub candidates_tokens_details: Vec<Modality>,
-    #[serde(deserialize_with = "lenient")]
-    pub response_tokens_details: Vec<Modality>,
-    #[serde(deserialize_with = "lenient")]
+    pub prompt_tokens_details: Modalities,
+    pub tool_use_prompt_tokens_details: Modalities,
+    pub cache_tokens_details: Modalities,
+    pub candidates_tokens_details: Modalities,
+    pub response_tokens_details: Modalities,
     pub traffic_type: Option<Box<str>>,
     /// The Gemini API's own word, where Vertex has `trafficType`.
-    #[serde(deserialize_with = "lenient")]
     pub service_tier: Option<Box<str>>,
 }
 
+impl Wire for Gemini {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "promptTokenCount" => self.prompt_token_count = count(r)?,
+            "candidatesTokenCount" => self.candidates_token_count = count(r)?,
+            "responseTokenCount" => self.response_token_count = count(r)?,
+            "thoughtsTokenCount" => self.thoughts_token_count = count(r)?,
+            "toolUsePromptTokenCount" => self.tool_use_prompt_token_count = count(r)?,
+            "cachedContentTokenCount" => self.cached_content_token_count = count(r)?,
+            "totalTokenCount" => self.total_token_count = count(r)?,
+            "promptTokensDetails" => self.prompt_tokens_details = modalities(r)?,
+            "toolUsePromptTokensDetails" => {
+                self.tool_use_prompt_tokens_details = modalities(r)?;
+            }
+            "cacheTokensDetails" => self.cache_tokens_details = modalities(r)?,
+            "candidatesTokensDetails" => self.candidates_tokens_details = modalities(r)?,
+            "responseTokensDetails" => self.response_tokens_details = modalities(r)?,
+            "trafficType" => self.traffic_type = kept(r)?,
+            "serviceTier" => self.service_tier = kept(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
+}
+
 impl Gemini {
+    /// Reads one where a reader stands.
+    pub fn take(r: &mut Reader<'_>) -> Result<Self> {
+        object(r)
+    }
+
     pub fn is_told(&self) -> bool {
         self.prompt_token_count.is_some()
             || self.candidates_token_count.is_some()
@@ -366,146 +447,163 @@ impl Gemini {
     }
 }
 
-#[derive(Clone, Default, serde::Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Modality {
-    #[serde(deserialize_with = "lenient")]
-    pub modality: Box<str>,
-    #[serde(deserialize_with = "count")]
-    pub token_count: Option<u64>,
+/// What of some tokens is not text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Modalities {
+    pub audio: u64,
+    pub image: u64,
+    pub video: u64,
+}
+
+impl Modalities {
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            audio: self.audio.saturating_add(other.audio),
+            image: self.image.saturating_add(other.image),
+            video: self.video.saturating_add(other.video),
+        }
+    }
+}
+
+/// Reads a list of `{"modality":"TEXT","tokenCount":230}`.
+fn modalities(r: &mut Reader<'_>) -> Result<Modalities> {
+    let mut sums = Modalities::default();
+    let whole = list(r, |one: Modality| sums = sums.plus(one.sum()))?;
+    Ok(if whole { sums } else { Modalities::default() })
+}
+
+#[derive(Default)]
+struct Modality {
+    kind: Medium,
+    tokens: Option<u64>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Medium {
+    #[default]
+    Text,
+    Audio,
+    Image,
+    Video,
+}
+
+impl Wire for Modality {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "modality" => {
+                self.kind = match text(r)?.as_deref() {
+                    Some("AUDIO") => Medium::Audio,
+                    Some("IMAGE") => Medium::Image,
+                    Some("VIDEO") => Medium::Video,
+                    Some(_) | None => Medium::Text,
+                };
+            }
+            "tokenCount" => self.tokens = count(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
 }
 
 impl Modality {
-    pub fn count(&self) -> u64 {
-        self.token_count.unwrap_or(0)
+    fn sum(&self) -> Modalities {
+        let tokens = self.tokens.unwrap_or(0);
+        let mut sum = Modalities::default();
+        match self.kind {
+            Medium::Text => {}
+            Medium::Audio => sum.audio = tokens,
+            Medium::Image => sum.image = tokens,
+            Medium::Video => sum.video = tokens,
+        }
+        sum
     }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Default)]
 pub struct Bedrock {
-    #[serde(deserialize_with = "count")]
     pub input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub output_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub cache_read_input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub cache_write_input_tokens: Option<u64>,
     /// Older services spell them so.
-    #[serde(deserialize_with = "count")]
     pub cache_read_input_token_count: Option<u64>,
-    #[serde(deserialize_with = "count")]
     pub cache_write_input_token_count: Option<u64>,
-    #[serde(deserialize_with = "lenient")]
-    pub cache_details: Vec<BedrockCache>,
+    /// Writes that last an hour.
+    pub hour: u64,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct BedrockCache {
-    #[serde(deserialize_with = "lenient")]
-    pub ttl: Box<str>,
-    #[serde(deserialize_with = "count")]
-    pub input_tokens: Option<u64>,
+impl Wire for Bedrock {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "inputTokens" => self.input_tokens = count(r)?,
+            "outputTokens" => self.output_tokens = count(r)?,
+            "cacheReadInputTokens" => self.cache_read_input_tokens = count(r)?,
+            "cacheWriteInputTokens" => self.cache_write_input_tokens = count(r)?,
+            "cacheReadInputTokenCount" => self.cache_read_input_token_count = count(r)?,
+            "cacheWriteInputTokenCount" => self.cache_write_input_token_count = count(r)?,
+            "cacheDetails" => {
+                let mut hour = 0u64;
+                let whole = list(r, |one: BedrockCache| {
+                    let tokens = one.tokens.filter(|_| one.is_hour);
+                    hour = hour.saturating_add(tokens.unwrap_or(0));
+                })?;
+                self.hour = if whole { hour } else { 0 };
+            }
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
+#[derive(Default)]
+struct BedrockCache {
+    is_hour: bool,
+    tokens: Option<u64>,
+}
+
+impl Wire for BedrockCache {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "ttl" => self.is_hour = text(r)?.as_deref() == Some("1h"),
+            "inputTokens" => self.tokens = count(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
 pub struct Cohere {
-    #[serde(deserialize_with = "lenient")]
     pub billed_units: Billed,
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct Billed {
-    #[serde(deserialize_with = "count")]
-    pub input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub output_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub search_units: Option<u64>,
+impl Wire for Cohere {
+    fn member(&mut self, key: &str, r: &mut Reader<'_>) -> Result<()> {
+        match key {
+            "billed_units" => self.billed_units = object(r)?,
+            _ => r.skip()?,
+        }
+        Ok(())
+    }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct Ollama {
-    #[serde(deserialize_with = "count")]
-    pub prompt_eval_count: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    pub eval_count: Option<u64>,
+counts! {
+    Billed {
+        input_tokens: "input_tokens",
+        output_tokens: "output_tokens",
+        search_units: "search_units",
+    }
 }
 
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-pub struct MistralOcr {
-    #[serde(deserialize_with = "count")]
-    pub pages_processed: Option<u64>,
+counts! {
+    Ollama {
+        prompt_eval_count: "prompt_eval_count",
+        eval_count: "eval_count",
+    }
 }
 
-/// Reads a value, or its default where it is null or of another shape.
-fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    from: D,
-) -> Result<T, D::Error> {
-    let raw = <&'de RawValue>::deserialize(from)?;
-    Ok(serde_json::from_str(raw.get()).unwrap_or_default())
-}
-
-/// Reads a number of seconds to the millisecond.
-fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let raw = <&'de RawValue>::deserialize(from)?;
-    Ok(Duration::from_millis(
-        decimal(raw.get().trim_matches('"'), 3).unwrap_or(0),
-    ))
-}
-
-/// Reads a count: an integer, a float or a string of one. Negative is nothing; anything else is absent.
-fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
-    from.deserialize_any(Count)
-}
-
-struct Count;
-
-impl<'de> Visitor<'de> for Count {
-    type Value = Option<u64>;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a count")
-    }
-
-    fn visit_u64<E>(self, count: u64) -> Result<Self::Value, E> {
-        Ok(Some(count))
-    }
-
-    fn visit_i64<E>(self, count: i64) -> Result<Self::Value, E> {
-        Ok(Some(u64::try_from(count).unwrap_or(0)))
-    }
-
-    fn visit_f64<E>(self, count: f64) -> Result<Self::Value, E> {
-        // `as` saturates, and takes what is not a number for zero.
-        Ok(Some(count as u64))
-    }
-
-    fn visit_str<E>(self, count: &str) -> Result<Self::Value, E> {
-        Ok(decimal(count.trim(), 0))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(None)
+counts! {
+    MistralOcr {
+        pages_processed: "pages_processed",
     }
 }

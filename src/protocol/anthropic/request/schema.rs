@@ -102,6 +102,11 @@ pub(in crate::protocol) fn write_input(schema: Option<&RawValue>, out: &mut Vec<
         return true;
     };
     let text = schema.get();
+    // Nearly all say so themselves, and first.
+    if Reader::of(text).tag("type").as_deref() == Some("object") {
+        out.extend_from_slice(text.as_bytes());
+        return true;
+    }
     let mut kind = None;
     let mut members = 0usize;
     let read = Reader::of(text).object(|r, key| {

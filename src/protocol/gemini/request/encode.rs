@@ -58,7 +58,9 @@ pub fn encode(request: &Request<'_>, model: &str, facts: &Facts) -> Result<Trans
     write_system(&conversation, asks_in_words, &mut body, &mut notes)?;
     write_tools(request, structure, same, &mut body, &mut notes)?;
     write_choice(request, structure, same, &mut body, &mut notes)?;
-    write_config(request, structure, kind, facts, &mut body, &mut notes);
+    body.object("generationConfig", |config| {
+        write_config(request, structure, kind, facts, config, &mut notes);
+    });
     write_tier(request, same, &mut body, &mut notes);
     write_extra(request, same, &mut body, &mut notes);
     body.close();
@@ -412,12 +414,10 @@ fn write_config(
     structure: Structure<'_>,
     kind: Kind,
     facts: &Facts,
-    body: &mut Object<'_>,
+    config: &mut Object<'_>,
     notes: &mut Notes,
 ) {
     let same = request.family == Protocol::Gemini;
-    let mut inside = Vec::new();
-    let mut config = Object::open(&mut inside);
     for (name, field, value) in [
         ("temperature", "temperature", request.temperature),
         ("topP", "top_p", request.top_p),
@@ -441,7 +441,7 @@ fn write_config(
         }
         config.integer("maxOutputTokens", most.unwrap_or(asked).into());
     }
-    write_stop(request, &mut config);
+    write_stop(request, config);
     for (name, value) in [
         ("presencePenalty", request.presence_penalty),
         ("frequencyPenalty", request.frequency_penalty),
@@ -481,7 +481,7 @@ fn write_config(
     } else if request.top_logprobs.is_some_and(|top| top > 0) {
         notes.add("top_logprobs (logprobs is not asked for)");
     }
-    write_thinking(request, kind, facts, &mut config, notes);
+    write_thinking(request, kind, facts, config, notes);
     if !same
         && let Some((_, raw)) = request.extra.iter().find(|(name, _)| name == "modalities")
         && has_word(raw, "image")
@@ -500,10 +500,6 @@ fn write_config(
                 .foreign_key(key)
                 .extend_from_slice(raw.get().as_bytes());
         }
-    }
-    config.close();
-    if inside.len() > 2 {
-        body.key("generationConfig").extend_from_slice(&inside);
     }
 }
 

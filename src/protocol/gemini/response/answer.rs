@@ -9,7 +9,7 @@ use super::super::words::{camel, finish, word};
 use crate::error::{Error, Kind, Result};
 use crate::protocol::chat::{Finish, Part, Response, Str};
 use crate::protocol::text::Reader;
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{self, Usage};
 use crate::protocol::{Protocol, SCHEMA_TOOL, Shape};
 
 /// How many candidates are read.
@@ -21,7 +21,7 @@ pub(in super::super) struct Answer<'b> {
     pub candidates: Option<Vec<Candidate<'b>>>,
     /// Why the prompt was refused.
     pub blocked: Option<Str<'b>>,
-    pub usage: Option<&'b RawValue>,
+    pub usage: Option<usage::Gemini>,
     pub model: Str<'b>,
     pub id: Str<'b>,
     pub error: Option<&'b RawValue>,
@@ -58,7 +58,7 @@ impl<'b> Answer<'b> {
                     }
                     Ok(())
                 })?,
-                ("usageMetadata", b'{') => answer.usage = Some(r.raw()?),
+                ("usageMetadata", b'{') => answer.usage = Some(usage::Gemini::take(r)?),
                 ("modelVersion", b'"') => answer.model = r.string()?,
                 ("responseId", b'"') => answer.id = r.string()?,
                 ("error", _) => answer.error = r.maybe_raw()?,
@@ -185,7 +185,7 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
     if answer.error.is_some() || (answer.candidates.is_none() && answer.blocked.is_none()) {
         return Err(r.missing("candidates"));
     }
-    let usage = usage(&answer);
+    let usage = used(&answer);
     let mut made = 0;
     let mut answers = answer
         .candidates
@@ -229,7 +229,7 @@ fn read<'b>(body: &'b [u8], shape: &Shape) -> Result<Response<'b>> {
     Ok(response)
 }
 
-fn usage(answer: &Answer<'_>) -> Option<Usage> {
+fn used(answer: &Answer<'_>) -> Option<Usage> {
     let mut usage = Usage::default();
     let mut grounded = false;
     for candidate in answer.candidates.iter().flatten() {
@@ -239,7 +239,7 @@ fn usage(answer: &Answer<'_>) -> Option<Usage> {
             grounding.bill(&mut usage);
         }
     }
-    let told = usage.read_gemini(answer.usage?.get().as_bytes(), grounded);
+    let told = usage.overlay_gemini(answer.usage.as_ref()?, grounded);
     told.then_some(usage)
 }
 

@@ -136,14 +136,14 @@ impl Decoder {
         {
             self.grounding = Some(raw.to_owned());
         }
-        if let Some(raw) = answer.usage {
+        if let Some(wire) = &answer.usage {
             let grounded = self
                 .grounding
                 .as_deref()
                 .is_some_and(|raw| Grounding::read(raw).is_billed());
             let mut usage = self.usage.take().unwrap_or_default();
             let was_told = usage != Usage::default();
-            if usage.read_gemini(raw.get().as_bytes(), grounded) || was_told {
+            if usage.overlay_gemini(wire, grounded) || was_told {
                 self.usage = Some(usage);
             }
         }
