@@ -450,8 +450,8 @@ fn each_mistake_is_found_with_line_key_and_suggestion() {
         ),
         (
             "[[catalogue.models]]\nprovider = \"lab\"\nid = \"x\"\nlacks = [\"visoin\"]",
-            3,
-            "catalogue.models[0]",
+            6,
+            "catalogue.models[0].lacks",
             "`lacks` has \"visoin\"",
             None,
         ),

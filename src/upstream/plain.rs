@@ -313,7 +313,7 @@ impl Plain {
     fn chunk(&mut self, chunk: Chunk) -> Result<Step, Broken> {
         let next = match chunk {
             Chunk::Size => match httparse::parse_chunk_size(&self.buf) {
-                Ok(httparse::Status::Complete((line, size))) => {
+                Ok(httparse::Status::Complete((line, size))) if line <= MOST_LINE => {
                     self.buf.advance(line);
                     match size {
                         0 => Chunk::Trailer(0),
@@ -323,7 +323,7 @@ impl Plain {
                 Ok(httparse::Status::Partial) if self.buf.len() <= MOST_LINE => {
                     return Ok(Step::More(READ));
                 }
-                Ok(httparse::Status::Partial) | Err(_) => {
+                Ok(_) | Err(_) => {
                     return Err(Broken::Garbage("a chunk has no size"));
                 }
             },
