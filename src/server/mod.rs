@@ -44,8 +44,9 @@ use crate::secret::{self, Secret};
 use build::Parts;
 pub use build::dry;
 
-/// Buffers of a client connection: enough for a head and a small answer in one write, small enough that ten
-/// thousand idle streams fit.
+/// Buffers of a client connection: enough for a head and a small answer in one write, small enough that ten thousand
+/// idle streams fit. What is read is buffered for TLS alone, which reads a little at a time: HTTP reads as much as
+/// there is.
 const READ_BUFFER: usize = 8192;
 const WRITE_BUFFER: usize = 16384;
 
@@ -170,7 +171,8 @@ pub fn run(store: Arc<Store>, upgrade: bool) -> ExitCode {
     .server_options(options())
     .build();
     for address in &snapshot.server.listen {
-        let buffers = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
+        let read = snapshot.server.tls.as_ref().map_or(0, |_| READ_BUFFER);
+        let buffers = L4BufferSettings::new(read, WRITE_BUFFER);
         let mut listener = ListenerConfig::tcp(address).l4_buffer(buffers);
         if let Some(tls) = &snapshot.server.tls {
             match tls_settings(tls) {
