@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pingora::proxy::Session;
+use tokio::sync::Semaphore;
 
 use super::ask::Ask;
 use super::lane::give_back;
@@ -61,7 +62,10 @@ pub async fn count(
         }
     }
     let estimated = counted.is_none();
-    let body = counted.unwrap_or_else(|| estimate(ask));
+    let body = match counted {
+        Some(body) => body,
+        None => estimate(ask).await,
+    };
     give_back(&mut permit);
     x.record.cost_pico = Some(0);
     let mut headers = std::mem::take(limits);
@@ -72,8 +76,23 @@ pub async fn count(
     Ok(reply::whole(session, x, 200, headers, body).await)
 }
 
-fn estimate(ask: &Ask<'_>) -> Bytes {
-    let tokens = api::estimate_tokens_of(ask.protocol, &ask.envelope.model, ask.body);
+/// Counts that are made at a time beside those who answer requests; more wait.
+static COUNTING: Semaphore = Semaphore::const_new(4);
+/// A body from this size on is counted there.
+const LONG: usize = 4 << 10;
+
+async fn estimate(ask: &Ask<'_>) -> Bytes {
+    let (protocol, body) = (ask.protocol, ask.body.clone());
+    let tokens = if body.len() < LONG {
+        api::count_tokens_of(protocol, &ask.envelope.model, &body)
+    } else {
+        // Never closed.
+        let _turn = COUNTING.acquire().await;
+        let (model, length) = (ask.envelope.model.to_string(), body.len() as u64);
+        let counting = move || api::count_tokens_of(protocol, &model, &body);
+        let counted = tokio::task::spawn_blocking(counting).await;
+        counted.unwrap_or(length.div_ceil(4))
+    };
     let text = match ask.protocol {
         Protocol::Anthropic => format!("{{\"input_tokens\":{tokens}}}"),
         Protocol::Gemini => format!("{{\"totalTokens\":{tokens}}}"),

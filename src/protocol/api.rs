@@ -11,7 +11,7 @@ use super::usage::{Usage, decimal};
 use super::{Protocol, Shape, Translated};
 
 pub use splice::splice_model;
-pub use tokens::{counted, estimate_tokens, estimate_tokens_of};
+pub use tokens::{count_tokens_of, counted, estimate_tokens, estimate_tokens_of};
 pub use usage::usage;
 
 pub mod embeddings;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -110,10 +110,9 @@ fn is_quiet(stream: &mut Stream) -> bool {
     });
     // Unconstrained: a task that has used up its turn would find every connection quiet.
     let reading = pin!(tokio::task::unconstrained(reading));
-    match reading.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Pending => true,
-        Poll::Ready(_) => false,
-    }
+    reading
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
 }
 
 #[cfg(test)]

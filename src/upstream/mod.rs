@@ -351,7 +351,7 @@ async fn write(
             session.write_request_body(piece, left == 0).await?;
         }
     }
-    if body.len() > 0 && session.as_http2().is_some() {
+    if !body.is_empty() && session.as_http2().is_some() {
         return Ok(());
     }
     session.finish_request_body().await

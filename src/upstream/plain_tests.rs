@@ -339,7 +339,7 @@ async fn an_answer_that_ends_early_is_no_whole_one() {
     let sized = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
     for answer in [chunked, sized] {
         for end in 0..answer.len() {
-            let pieces = [answer[..end].as_bytes()];
+            let pieces = [&answer.as_bytes()[..end]];
             let pieces = if end == 0 { &pieces[1..] } else { &pieces[..] };
             let outcome = told(pieces, false).await;
             assert!(matches!(outcome, Err(Broken::Closed)), "{end}: {outcome:?}");
