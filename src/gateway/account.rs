@@ -88,11 +88,7 @@ pub fn asked_tier(ask: &Ask<'_>) -> Option<Box<str>> {
     if !ask.protocol.is_openai() {
         return None;
     }
-    // Few ask: the others are not read again.
-    memchr::memmem::find(ask.body, NAME.as_bytes())?;
-    let mut members = Vec::new();
-    json::members(ask.body, usize::MAX, &mut members).ok()?;
-    let mut members = members.iter();
+    let mut members = ask.envelope.members.iter();
     let member = members.find(|member| json::key(ask.body, member) == NAME)?;
     let tier = json::string(ask.body, member.value.clone())?;
     (tier != "auto").then(|| tier.as_ref().into())

@@ -81,8 +81,9 @@ pub async fn attempt(ask: &Ask<'_>, plan: &Try<'_>, busy: Busy, x: &mut Exchange
     let sent = x.phase(Phase::Prepare, preparing);
     let length = HeaderValue::from(outgoing.body.len());
     let head = head(ask, plan, to, (&target, &signed), &length);
-    let (wire_out, body) = (pool.wire(), &outgoing.body);
-    let answer = upstream::send(wire_out, &plan.place.peer, &head, body, &timers).await;
+    let body = &outgoing.body;
+    let sending = upstream::send(pool.wire(), &plan.place.peer, &head, body, &timers);
+    let answer = sending.await;
     let waited = x.phase(Phase::Upstream, sent) - sent;
     x.waited += waited;
     let mut answer = match answer {

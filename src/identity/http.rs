@@ -1,6 +1,6 @@
 //! Small requests to who makes tokens, over the connections that the program has anyway.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,11 +19,14 @@ const LONGEST: usize = 256 << 10;
 const MOST_ADDRESSES: usize = 3;
 
 /// Its own connections, which trust the system's authorities: a provider's own don't vouch for who makes tokens.
-static WIRE: LazyLock<Arc<Wire>> = LazyLock::new(|| Upstream::new().wire(None));
+/// Made when it is first needed: most gateways ask nobody for tokens.
+static WIRE: OnceLock<Arc<Wire>> = OnceLock::new();
 
 /// Closes connections that nobody needs any more. To be called from time to time.
 pub fn sweep() {
-    WIRE.sweep();
+    if let Some(wire) = WIRE.get() {
+        wire.sweep();
+    }
 }
 
 pub struct Request<'a> {
@@ -111,8 +114,9 @@ impl<'a> Request<'a> {
         let head = self
             .head(url)
             .map_err(|error| upstream::Failure::unsaid(&error))?;
+        let wire = WIRE.get_or_init(|| Upstream::new().wire(None));
         let (head, body) = (upstream::Head::of(&head), self.body.clone().into());
-        let sending = upstream::send(&WIRE, peer, &head, &body, &timers);
+        let sending = upstream::send(wire, peer, &head, &body, &timers);
         let mut answer = Box::pin(sending).await?;
         let status = answer.head().status.as_u16();
         let mut body = BytesMut::new();

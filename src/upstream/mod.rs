@@ -61,7 +61,7 @@ pub struct Wire {
     idle: Idle,
 }
 
-/// A request's head as it is to be sent. Each name stands there once.
+/// A request's head as it is to be sent.
 pub struct Head<'h> {
     pub method: &'h Method,
     /// Path and query.
